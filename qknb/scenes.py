@@ -1,0 +1,226 @@
+"""Embedded images: photo-like scenes composed by program, any number of them, the same everywhere.
+
+A scene is a "dead leaves" picture (Matheron 1968; Lee, Mumford & Huang 2001): many shapes that occlude each other, with sizes from
+a power law, which gives it the edge, contrast and scale statistics of photographs. Each shape is filled with a piece cut from one of
+the photographs that the scikit-image and scikit-learn packages ship as files, at any zoom: a few pixels blown up make a smooth
+surface, a large piece makes a detailed one. Then come light, a colour cast, contrast, and now and then the grain of a camera.
+
+Nothing is downloaded: the photographs are read from the installed packages. A scene depends on (seed, index, size) and nothing else.
+"""
+
+import functools
+import hashlib
+import importlib.util
+import math
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
+
+__all__ = ["PHOTOGRAPHS", "photographs", "scene", "texture"]
+
+PHOTOGRAPHS = (  # (package, file): photographs that lie inside the wheels; colour first
+    ("skimage", "astronaut.png"), ("skimage", "chelsea.png"), ("skimage", "coffee.png"), ("skimage", "rocket.jpg"),
+    ("skimage", "motorcycle_left.png"), ("skimage", "hubble_deep_field.jpg"), ("skimage", "ihc.png"), ("skimage", "retina.jpg"),
+    ("sklearn", "china.jpg"), ("sklearn", "flower.jpg"),
+    ("skimage", "camera.png"), ("skimage", "brick.png"), ("skimage", "grass.png"), ("skimage", "gravel.png"),
+    ("skimage", "coins.png"), ("skimage", "page.png"), ("skimage", "text.png"), ("skimage", "moon.png"), ("skimage", "cell.png"),
+    ("skimage", "clock_motion.png"),
+)
+_FOLDERS = {"skimage": ("data",), "sklearn": ("datasets", "images")}
+_CHOICE = np.array([3, 3, 3, 2, 3, .7, 1, .7, 4, 3, 2, 1, 1, 1, 1.5, .7, .5, .4, .6, 1])  # how often each photograph is cut from
+_CHOICE = np.cumsum(_CHOICE / _CHOICE.sum())
+_ASPECTS = (1.0, 4 / 3, 3 / 4, 3 / 2, 2 / 3, 16 / 9, 5 / 4, 4 / 5)
+_GREY = np.array([.299, .587, .114])  # luma weights of ITU-R BT.601, as in PIL's own conversion
+
+
+@functools.cache
+def photographs() -> tuple[tuple[Image.Image, ...], ...]:
+    """The photographs that textures are cut from, each as an image pyramid.
+
+    Returns
+    -------
+    tuple of tuple of PIL.Image
+        One pyramid for each row of `PHOTOGRAPHS`: RGB, longest side at most 640, then halved while a side is over 64.
+
+    Raises
+    ------
+    FileNotFoundError
+        When an installed package lacks one of the files.
+    """
+    pyramids = []
+    for package, name in PHOTOGRAPHS:
+        spec = importlib.util.find_spec(package)  # finds the folder without importing the package
+        path = Path(spec.origin).parent.joinpath(*_FOLDERS[package], name) if spec and spec.origin else None
+        if path is None or not path.is_file():
+            raise FileNotFoundError(
+                f"the embedded scenes need the photograph {name} that the package {package} ships, and it is not there; "
+                f"reinstall it (pip install --force-reinstall {'scikit-image' if package == 'skimage' else 'scikit-learn'})")
+        with Image.open(path) as image:
+            level = image.convert("RGB")
+        level.thumbnail((640, 640), Image.Resampling.BICUBIC)
+        pyramid = [level]
+        while min(level.size) > 128:
+            level = level.reduce(2)
+            pyramid.append(level)
+        pyramids.append(tuple(pyramid))
+    return tuple(pyramids)
+
+
+def _colour_matrix(rng: np.random.Generator, hue: float, spread: float) -> tuple[float, ...]:
+    """A 3 x 4 colour matrix for `Image.convert`: hue turned, saturation and gain changed, brightness shifted."""
+    angle = hue + rng.normal() * spread
+    cos, sin = math.cos(angle), math.sin(angle)
+    saturation, gain = rng.uniform(.35, 1.5), math.exp(rng.normal() * .25)
+    third, root = (1 - cos) / 3, sin / math.sqrt(3)
+    turn = np.array([[cos + third, third - root, third + root],  # rotation about the grey axis
+                     [third + root, cos + third, third - root],
+                     [third - root, third + root, cos + third]])
+    turn = saturation * turn + (1 - saturation) * _GREY  # rows sum to 1: grey stays grey
+    tint = np.exp(rng.normal(size=3) * .22) * gain
+    matrix = np.concatenate([turn * tint[:, None], np.full((3, 1), rng.normal() * 14)], axis=1)
+    return tuple(np.round(matrix, 4).ravel().tolist())
+
+
+def texture(rng: np.random.Generator, width: int, height: int, *, hue: float = 0.0, spread: float = 0.6,
+            zoom: tuple[float, float] = (0.06, 1.6)) -> Image.Image:
+    """A piece of one of the photographs, flipped, turned in hue and brought to a size.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Every choice comes from here.
+    width, height : int
+        Size of the piece in pixels.
+    hue, spread : float
+        Mean and standard deviation of the turn in hue, radians.
+    zoom : (float, float)
+        Photograph pixels per pixel of the result, drawn log-uniformly: far below 1 a smooth surface, above 1 fine detail.
+
+    Returns
+    -------
+    PIL.Image
+        RGB, width x height.
+    """
+    pyramid = photographs()[int(np.searchsorted(_CHOICE, rng.random()))]
+    scale = math.exp(rng.uniform(math.log(zoom[0]), math.log(zoom[1])))
+    scale = min(scale, pyramid[0].width / width, pyramid[0].height / height)
+    level = min(max(0, int(math.log2(max(scale, 1e-6)))), len(pyramid) - 1) if scale >= 2 else 0
+    photo = pyramid[level]
+    w, h = min(photo.width, max(2.0, width * scale / 2 ** level)), min(photo.height, max(2.0, height * scale / 2 ** level))
+    x, y = rng.random() * (photo.width - w), rng.random() * (photo.height - h)
+    piece = photo.resize((width, height), Image.Resampling.BILINEAR, box=(x, y, x + w, y + h))
+    turn = int(rng.integers(4))
+    if turn & 1:
+        piece = piece.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if turn & 2 and rng.random() < .4:  # the world has an up and a down, mostly
+        piece = piece.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+    return piece.convert("RGB", _colour_matrix(rng, hue, spread))
+
+
+def _outline(rng: np.random.Generator, radius: float, straight: float) -> np.ndarray:
+    """Corner points (n, 2) around the origin of an ellipse, a rectangle, a polygon or a blob of about the given radius."""
+    kind, stretch = rng.random(), math.exp(rng.normal() * .45)
+    upright = rng.random() < straight
+    if kind < .32:  # rectangle
+        points = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * .8
+    elif kind < .55:  # ellipse
+        angle = np.linspace(0, 2 * math.pi, 28, endpoint=False)
+        points = np.stack([np.cos(angle), np.sin(angle)], 1)
+    elif kind < .78:  # polygon
+        angle = np.sort(rng.random(int(rng.integers(3, 8)))) * 2 * math.pi
+        points = np.stack([np.cos(angle), np.sin(angle)], 1) * rng.uniform(.6, 1.1, (len(angle), 1))
+    else:  # blob: a circle with a few harmonics
+        angle = np.linspace(0, 2 * math.pi, 40, endpoint=False)
+        wave = 1 + sum(rng.normal() * .3 / k * np.cos(k * angle + rng.random() * 6.3) for k in range(1, 5))
+        points = np.stack([np.cos(angle), np.sin(angle)], 1) * np.maximum(wave, .2)[:, None]
+    points = points * radius * np.array([stretch, 1 / stretch])
+    turn = 0.0 if upright else rng.random() * math.pi
+    cos, sin = math.cos(turn), math.sin(turn)
+    return points @ np.array([[cos, sin], [-sin, cos]])
+
+
+def _leaf(canvas: Image.Image, rng: np.random.Generator, centre, radius: float, look: dict) -> None:
+    """Paint one textured shape onto the canvas."""
+    points = _outline(rng, radius, look["straight"]) + centre
+    low = np.maximum(np.floor(points.min(0)), 0).astype(int)
+    high = np.minimum(np.ceil(points.max(0)), canvas.size).astype(int)
+    width, height = (int(v) for v in high - low)
+    if width < 2 or height < 2:
+        return
+    fine = .5 if radius > 12 and rng.random() < look["soft"] else 2  # drawn coarse and blown up: out of focus; drawn large: crisp
+    mask = Image.new("L", (max(2, round(width * fine)), max(2, round(height * fine))))
+    ImageDraw.Draw(mask).polygon([(float(x), float(y)) for x, y in np.round((points - low) * fine, 2)], fill=255)
+    mask = mask.resize((width, height), Image.Resampling.BILINEAR)
+    piece = texture(rng, width, height, hue=look["hue"], spread=look["spread"], zoom=look["zoom"])
+    canvas.paste(piece, (int(low[0]), int(low[1])), mask)
+
+
+def _look(rng: np.random.Generator) -> dict:
+    """What all shapes of one scene share: palette, detail, focus, how crowded it is."""
+    smooth = rng.random()
+    return {"hue": rng.random() * 2 * math.pi, "spread": rng.choice([.15, .5, 1.2]), "straight": rng.choice([.2, .6, .95]),
+            "soft": rng.random() * .6, "zoom": (.03 + .1 * smooth, .3 + 1.5 * smooth),
+            "count": int(math.exp(rng.uniform(math.log(6), math.log(46)))), "alpha": rng.uniform(1.6, 2.8),
+            "gathered": rng.random()}
+
+
+def scene(seed: int, index: int, size: int = 192) -> Image.Image:
+    """Scene number `index` of the endless series `seed`.
+
+    Parameters
+    ----------
+    seed, index : int
+        Which scene; every pair gives another one.
+    size : int
+        Longest side in pixels; at least 16.
+
+    Returns
+    -------
+    PIL.Image
+        RGB; aspect ratios from 2:3 to 16:9.
+
+    Raises
+    ------
+    ValueError
+        For a size under 16 or a negative index.
+    """
+    if size < 16 or index < 0:
+        raise ValueError(f"a scene needs a size of at least 16 and an index of at least 0, got size={size}, index={index}")
+    digest = hashlib.blake2b(f"scene/{int(seed)}/{int(index)}".encode(), digest_size=16).digest()
+    rng = np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
+    aspect = _ASPECTS[int(rng.integers(len(_ASPECTS)))]
+    width, height = (size, round(size / aspect)) if aspect >= 1 else (round(size * aspect), size)
+    look = _look(rng)
+    canvas = texture(rng, width, height, hue=look["hue"], spread=look["spread"], zoom=(.05, .2 + 1.2 * rng.random()))
+    if rng.random() < .45:  # ground under a horizon
+        line = int(height * rng.uniform(.3, .8))
+        canvas.paste(texture(rng, width, height - line, hue=look["hue"], spread=look["spread"], zoom=look["zoom"]), (0, line))
+    smallest, largest = .03, rng.uniform(.25, .6)  # radii in units of the size, with density ~ radius^-alpha
+    power = 1 - look["alpha"]
+    radii = (smallest ** power + rng.random(look["count"]) * (largest ** power - smallest ** power)) ** (1 / power)
+    radii = radii[np.argsort(-radii * np.exp(rng.normal(size=len(radii)) * .5))]  # large ones tend to lie behind
+    heart = np.array([rng.uniform(.3, .7) * width, rng.uniform(.35, .7) * height])
+    for radius in radii:
+        centre = rng.random(2) * (width, height)
+        if rng.random() < look["gathered"]:  # things gather to an object
+            centre = heart + rng.normal(size=2) * size * .14
+        _leaf(canvas, rng, centre, float(radius * size), look)
+    return _develop(canvas, rng)
+
+
+def _develop(canvas: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Light from one side, a colour cast with contrast and gamma, and sometimes blur or grain."""
+    light = Image.fromarray(rng.integers(110, 256, (3, 3), dtype=np.uint8)).resize(canvas.size, Image.Resampling.BICUBIC)
+    canvas = ImageChops.multiply(canvas, Image.merge("RGB", (light,) * 3))
+    levels = np.arange(256) / 255
+    contrast, gamma, cast = rng.uniform(.8, 1.5), math.exp(rng.normal() * .25 - .2), 1 + rng.normal(size=3) * .05
+    curve = np.clip((levels ** gamma - .45) * contrast + .45 + rng.normal() * .06, 0, 1)
+    canvas = canvas.point(np.rint(255 * np.clip(curve * cast[:, None], 0, 1)).astype(int).ravel().tolist())
+    kind = rng.random()
+    if kind < .2:
+        canvas = canvas.filter(ImageFilter.GaussianBlur(float(rng.uniform(.3, 1.0))))
+    elif kind < .5:
+        grain = rng.normal(size=(canvas.height, canvas.width, 1)) * rng.uniform(2, 8)
+        canvas = Image.fromarray(np.clip(np.rint(np.asarray(canvas) + grain), 0, 255).astype(np.uint8))
+    return canvas
