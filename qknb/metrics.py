@@ -68,7 +68,8 @@ def evaluate(predictions, truth):
 
     Parameters
     ----------
-    predictions : `Predictions`, or an iterable of (query_id, reference_id, score) rows
+    predictions : `Predictions` (or any object with those three arrays, such as `qknb.retrieval`'s pairs), or an iterable of
+        (query_id, reference_id, score) rows.
         Scores are compared as given. Pairs whose ids the ground truth does not know are plain false positives.
     truth : iterable of (query_id, reference_id), or int array (m, 2)
         Matching pairs. A row whose reference is empty, None or (integers) negative is a distractor query: no match.
@@ -166,7 +167,7 @@ def rank_predictions(predictions, truth):
 
 
 def _columns(predictions):
-    if not isinstance(predictions, Predictions):
+    if not all(hasattr(predictions, name) for name in Predictions._fields):
         rows = list(predictions)
         if any(len(row) != 3 for row in rows):
             raise ValueError("predictions must be (query_id, reference_id, score) rows, or a qknb.metrics.Predictions of three "
