@@ -1,0 +1,185 @@
+"""One phase of co-learning: near backbone and head and the far head train against the whole bank (section 3.3, equations 1-4)."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from .losses import qk_loss, squared_distance
+from .mining import hardest_pairs
+from .towers import constant_head
+
+__all__ = ["CoLearner", "build_optimizer", "state_arrays", "load_state_arrays"]
+
+STEP_METRICS = ("loss", "loss_pos", "loss_neg", "d2_pos", "d2_neg", "d2_neg_min")
+
+
+class Last(keras.metrics.Metric):
+    """The value of the last step (Keras' own means would mix steps)."""
+
+    def __init__(self, name):
+        super().__init__(name=name)
+        self.value = self.add_weight(name="value", initializer="zeros")
+
+    def update_state(self, value):
+        self.value.assign(value)
+
+    def result(self):
+        return ops.convert_to_tensor(self.value)
+
+
+class CoLearner(keras.Model):
+    """Trains the near tower and the far head against a bank; use with `fit` on `qknb.batches.Batches`.
+
+    Parameters
+    ----------
+    near_backbone : keras.Model or None
+        None: the near side's features come stored, its backbone does not train.
+    near_head, far_head : keras.Model
+    n_features : int
+        Width of the pooled features.
+    far_rows : int
+        Rows of the largest bank this learner will be given.
+    settings : Experiment
+    """
+
+    def __init__(self, near_backbone, near_head, far_head, n_features, far_rows, settings):
+        super().__init__(name="colearner")
+        self.near_backbone, self.near_head, self.far_head = near_backbone, near_head, far_head
+        self.n_features, self.settings = n_features, settings
+        self.block_rows = min(settings.block_rows, far_rows)
+        self.n_blocks = -(-far_rows // self.block_rows)
+        width = n_features + settings.gist_dim
+        self.bank_rows = keras.Variable(np.zeros((self.n_blocks, self.block_rows, width), np.float16), trainable=False, dtype="float16", name="bank_rows")
+        self.bank_group = keras.Variable(np.full((self.n_blocks, self.block_rows), -1, np.int32), trainable=False, dtype="int32", name="bank_group")
+        self.trackers = [Last(name) for name in STEP_METRICS]
+        self.built = True
+
+    def set_bank(self, rows, group):
+        """Give the learner its bank: rows (T, W) float16, group (T,) int32 (the key of each row). T may be less than `far_rows`."""
+        padded = np.zeros(self.bank_rows.shape, np.float16).reshape(-1, rows.shape[1])
+        padded[: len(rows)] = rows
+        groups = np.full(len(padded), -1, np.int32)
+        groups[: len(group)] = group
+        self.bank_rows.assign(padded.reshape(self.bank_rows.shape))
+        self.bank_group.assign(groups.reshape(self.bank_group.shape))
+
+    def call(self, batch, training=False):
+        """Descriptors of the near items of a batch: (B, gist_dim) float32."""
+        near = batch["near"] if self.near_backbone is None else self.near_backbone(ops.cast(batch["near"], "float32"), training=training)
+        return ops.cast(self.near_head([near, batch["gist"]], training=training), "float32")
+
+    def _block(self, i):
+        return ops.take(self.bank_rows, i, axis=0), ops.take(self.bank_group, i, axis=0)
+
+    def _far(self, rows, training):
+        rows = ops.cast(rows, "float32")
+        return ops.cast(self.far_head([rows[:, : self.n_features], rows[:, self.n_features :]], training=training), "float32")
+
+    def hardest(self, near, group):
+        """The hardest negatives of a batch: see `qknb.mining.hardest_pairs`."""
+        n_hardest = self.settings.hardest_per_query * self.settings.batch_size
+        return hardest_pairs(near, group, self._block, self.n_blocks, constant_head(self.far_head, self.n_features), n_hardest)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Equation 4 on one batch, by the two-pass mining of `qknb.mining`."""
+        s = self.settings
+        found_d2, near_index, far_rows, _ = self.hardest(y_pred, x["group"])
+        views = x["positives"].shape[1]
+        positives = ops.reshape(x["positives"], (-1, x["positives"].shape[2]))
+        far = self._far(ops.concatenate([positives, ops.cast(far_rows, positives.dtype)]), training)
+        n_positives = positives.shape[0]
+        positive_d2 = squared_distance(ops.repeat(y_pred, views, axis=0), far[:n_positives])
+        negative_d2 = squared_distance(ops.take(y_pred, near_index, axis=0), far[n_positives:])
+        negative_d2 = ops.where(ops.isfinite(found_d2), negative_d2, found_d2)
+        loss, l_pos, l_neg = qk_loss(
+            positive_d2, negative_d2, s.hardest_per_query * s.batch_size, tau=s.tau, w_pos=s.w_pos, w_neg=s.w_neg, d2_floor=s.d2_floor
+        )
+        shown = ops.where(ops.isfinite(negative_d2), negative_d2, ops.zeros_like(negative_d2))
+        for tracker, value in zip(self.trackers, (loss, l_pos, l_neg, ops.mean(positive_d2), ops.mean(shown), ops.min(shown)), strict=True):
+            tracker.update_state(ops.stop_gradient(value))
+        return loss
+
+    @property
+    def metrics(self):
+        return self.trackers
+
+    def get_metrics_result(self):
+        return {tracker.name: tracker.result() for tracker in self.trackers}
+
+
+class _Adam(keras.optimizers.Adam):
+    """Adam with its own learning-rate factor for some variables (the backbone's)."""
+
+    slow_names = frozenset()
+    slow_factor = 1.0
+
+    def update_step(self, gradient, variable, learning_rate):
+        factor = self.slow_factor if id(variable) in self.slow_names else 1.0
+        super().update_step(gradient, variable, learning_rate * factor)
+
+
+def build_optimizer(settings, steps, near_backbone=None, first_step=0):
+    """Adam with the cosine schedule of section 4.1: from learning_rate to cosine_alpha * learning_rate over cosine_steps, flat after.
+
+    Parameters
+    ----------
+    settings : Experiment
+    steps : int
+        Length of the phase; the schedule's length when cosine_steps is 0.
+    near_backbone : keras.Model, optional
+        Its variables learn at backbone_lr_scale times the rate.
+    first_step : int
+        Where the schedule stands at the phase's first step (not 0 when restart_schedule is False).
+    """
+    length = settings.cosine_steps or first_step + steps
+    schedule = keras.optimizers.schedules.CosineDecay(settings.learning_rate, length, alpha=settings.cosine_alpha)
+    if first_step:
+        schedule = _Shifted(schedule, first_step)
+    optimizer = _Adam(schedule, weight_decay=settings.weight_decay or None)
+    if settings.weight_decay:
+        optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
+    if near_backbone is not None and settings.backbone_lr_scale != 1.0:
+        optimizer.slow_names = frozenset(id(v) for v in near_backbone.trainable_variables)
+        optimizer.slow_factor = settings.backbone_lr_scale
+    return optimizer
+
+
+class _Shifted(keras.optimizers.schedules.LearningRateSchedule):
+    def __init__(self, schedule, by):
+        self.schedule, self.by = schedule, by
+
+    def __call__(self, step):
+        return self.schedule(step + self.by)
+
+    def get_config(self):
+        return {"schedule": self.schedule, "by": self.by}
+
+
+def state_arrays(model):
+    """Everything that a learner in mid-phase needs to go on: its variables (bank left out) and its optimizer's, as {name: array}."""
+    return {name: np.asarray(ops.convert_to_numpy(variable.value)) for name, variable in _state(model).items()}
+
+
+def load_state_arrays(model, arrays):
+    """Put `state_arrays` back into a learner built and compiled in the same way.
+
+    Raises
+    ------
+    ValueError
+        Names or shapes differ.
+    """
+    state = _state(model)
+    if set(state) != set(arrays):
+        raise ValueError(f"the checkpoint belongs to another model: {sorted(set(state) ^ set(arrays))[:4]} differ")
+    for name, variable in state.items():
+        if tuple(arrays[name].shape) != tuple(variable.shape):
+            raise ValueError(f"the checkpoint's {name} has shape {arrays[name].shape}, the model's {tuple(variable.shape)}")
+        variable.assign(arrays[name])
+
+
+def _state(model):
+    bank = {id(model.bank_rows), id(model.bank_group)}
+    metric = {id(v) for tracker in model.trackers for v in tracker.variables}
+    own = [v for v in model.variables if id(v) not in bank and id(v) not in metric]
+    optimizer = model.optimizer
+    return {f"model/{i:04d}": v for i, v in enumerate(own)} | {f"optimizer/{i:04d}": v for i, v in enumerate(optimizer.variables)}

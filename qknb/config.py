@@ -1,0 +1,237 @@
+"""Every constant of an experiment, by name: the paper's values are the defaults, presets are named departures from them.
+
+Source of the defaults: Wu & Wu 2021 (arXiv 2111.07954), sections 3 and 4. What the paper leaves open is a parameter here too, and its
+comment says "open in the paper".
+"""
+
+import dataclasses
+import difflib
+import json
+
+__all__ = ["Experiment", "PRESETS", "RESUMABLE", "experiment", "departures"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """All settings of one run. Immutable; make one with `experiment(preset, **overrides)`."""
+
+    preset: str = "paper"
+    seed: int = 0
+
+    # --- images -------------------------------------------------------------------------------------------------------------
+    images: str = "scenes"  # "scenes" (embedded, made by program) or the path of a folder
+    n_scenes: int = 4000  # embedded scenes in all, held-out ones included, when images == "scenes"
+    extra_scenes: int = 0  # embedded scenes added to the training keys of a folder that is small
+    max_keys: int = 0  # at most so many training keys; 0 = all
+    image_size: int = 224  # towers see squares of this many pixels
+    views: int = 1  # edited copies per key
+    edit_strength: float = 1.0  # 1 = the documented strengths of qknb.augment
+    test_references: int = 500
+    test_queries: int = 500
+    val_references: int = 100
+    val_queries: int = 100
+    distractor_share: float = 0.5  # share of held-out queries whose original is not among the references
+    max_results: int = 500_000  # candidate cut of the official script: globally best pairs
+
+    # --- GIST ---------------------------------------------------------------------------------------------------------------
+    gist_size: int = 32
+    gist_dim: int = 256  # PCA, centred, no whitening; also the descriptor's dimension
+
+    # --- towers -------------------------------------------------------------------------------------------------------------
+    backbone: str = "EfficientNetB3"
+    weights: str = "imagenet"  # or "none": random
+    tower: str = "figure5"  # or "competition": one more residual block
+    head_input: str = "raw"  # or "whitened": L2-normalised PCA-whitened features (fitted once on the keys)
+    whiten_dim: int = 256  # components kept by "whitened"
+    head_layers: int = 1  # hidden layers (open in the paper)
+    head_units: int = 512  # their width (open in the paper)
+    head_init: str = "glorot"  # start of the head's last layer: "glorot" or "zero" (open in the paper)
+    head_dropout: float = 0.0
+    residual_scale: float = 0.01  # output = residual_scale * head + GIST
+    gist_residual: bool = True  # False: no "+ GIST" at the output
+    gist_input: bool = True  # False: GIST does not join the head's input
+
+    # --- loss (equations 1-4) -----------------------------------------------------------------------------------------------
+    tau: float = 0.07
+    hardest_per_query: int = 10  # M: the hardest B*M pairs of the whole B x T matrix are pushed apart
+    w_pos: float = 1.0
+    w_neg: float = 3.0
+    d2_floor: float = 1e-6  # under this squared distance a negative pushes no further (keeps the loss finite at d2 = 0)
+
+    # --- optimisation -------------------------------------------------------------------------------------------------------
+    batch_size: int = 32
+    phases: int = 5  # Q1, K1, Q2, K2, Q3
+    first_side: str = "Q"
+    epochs_per_phase: float = 2.0  # passes over the keys in a phase
+    steps_per_phase: int = 0  # if not 0, overrides epochs_per_phase
+    optimizer: str = "adam"
+    learning_rate: float = 1e-4
+    backbone_lr_scale: float = 1.0  # the backbone's learning rate is learning_rate times this
+    cosine_steps: int = 31_250  # CosineDecay from learning_rate to cosine_alpha * learning_rate, flat after; 0 = the whole phase
+    cosine_alpha: float = 0.5
+    restart_schedule: bool = True  # the schedule starts anew in each phase (open in the paper)
+    reset_optimizer: bool = True  # optimizer moments start at zero in each phase (open in the paper)
+    weight_decay: float = 0.0
+    train_backbone: bool = True  # False: both backbones stay pretrained, heads train from stored features
+    dtype_policy: str = "float32"  # or "mixed_float16", "mixed_bfloat16"
+
+    # --- bank ---------------------------------------------------------------------------------------------------------------
+    block_rows: int = 8192  # bank rows a block: the mining pass holds one block at a time
+    bank_chunks: int = 1  # parts of the keys trained one after another, each with its own bank
+
+    # --- running ------------------------------------------------------------------------------------------------------------
+    embed_batch: int = 128
+    n_jobs: int = -1  # processes that prepare images; -1 = all cores
+    log_every: int = 10
+    eval_every: int = 0  # steps between validation evaluations inside a phase; 0 = only after it
+    checkpoint_seconds: float = 600.0
+    checkpoint_steps: int = 0  # if not 0, also after every so many steps
+    keep_banks: bool = False
+
+    def __post_init__(self):
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(map(repr, allowed))}")
+        for name in _POSITIVE:
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}={getattr(self, name)!r}: it must be greater than 0")
+        for field in dataclasses.fields(self):
+            if field.type in (int, float) and field.name != "n_jobs" and getattr(self, field.name) < 0:
+                raise ValueError(f"{field.name}={getattr(self, field.name)!r}: it must not be negative")
+        if self.distractor_share >= 1 or self.head_dropout >= 1:
+            raise ValueError("distractor_share and head_dropout must be below 1")
+        if self.n_jobs == 0 or self.n_jobs < -1:
+            raise ValueError(f"n_jobs={self.n_jobs}: -1 for all cores, or a positive number")
+
+    def phase_names(self):
+        """Names of the phases in order, e.g. ("Q1", "K1", "Q2", "K2", "Q3")."""
+        sides = "QK" if self.first_side == "Q" else "KQ"
+        return tuple(f"{sides[i % 2]}{i // 2 + 1}" for i in range(self.phases))
+
+    def to_json(self):
+        """All fields as a JSON object (str)."""
+        return json.dumps(dataclasses.asdict(self), indent=1)
+
+
+_CHOICES = {
+    "tower": ("figure5", "competition"),
+    "head_input": ("raw", "whitened"),
+    "head_init": ("glorot", "zero"),
+    "optimizer": ("adam",),
+    "first_side": ("Q", "K"),
+    "weights": ("imagenet", "none"),
+    "dtype_policy": ("float32", "mixed_float16", "mixed_bfloat16"),
+}
+_POSITIVE = (
+    "image_size views test_references test_queries val_references val_queries max_results gist_size gist_dim whiten_dim head_units tau "
+    "hardest_per_query d2_floor batch_size phases learning_rate block_rows bank_chunks embed_batch log_every checkpoint_seconds n_scenes"
+).split()
+
+RESUMABLE = frozenset("phases n_jobs checkpoint_seconds checkpoint_steps keep_banks embed_batch preset".split())
+"""Fields that may differ when a run folder is opened again: they change how far or how fast a run goes, not its numbers."""
+
+_CPU = dict(
+    backbone="EfficientNetLite0",
+    image_size=96,
+    head_input="whitened",
+    head_init="zero",
+    head_layers=0,
+    residual_scale=1.0,
+    train_backbone=False,
+    views=2,
+    learning_rate=3e-3,
+    cosine_steps=0,
+    cosine_alpha=0.0,
+    steps_per_phase=400,
+)
+PRESETS = {
+    "paper": {},
+    # A 15 GB T4: mixed precision, the bank in halves trained one after another.
+    "t4": dict(dtype_policy="mixed_float16", bank_chunks=2),
+    # Two processor cores and minutes: see "What differs from the paper" in the README for each line.
+    "cpu": _CPU,
+    # Seconds: every part runs, nothing is learned. For tests.
+    "smoke": _CPU
+    | dict(
+        image_size=32,
+        n_scenes=96,
+        test_references=16,
+        test_queries=16,
+        val_references=8,
+        val_queries=8,
+        batch_size=8,
+        phases=3,
+        steps_per_phase=6,
+        train_backbone=True,
+        learning_rate=1e-3,
+        block_rows=64,
+        log_every=2,
+        views=1,
+        checkpoint_steps=2,
+        embed_batch=32,
+    ),
+}
+
+
+def experiment(preset="paper", **overrides):
+    """Make an `Experiment` from a preset and overrides.
+
+    Parameters
+    ----------
+    preset : str
+        One of `PRESETS`.
+    **overrides
+        Fields of `Experiment`. Values given as text (from a command line) are read as the field's type.
+
+    Raises
+    ------
+    ValueError
+        Unknown preset or field (near names are listed), wrong type, value out of range.
+    """
+    if preset not in PRESETS:
+        raise ValueError(f"unknown preset {preset!r}: choose one of {', '.join(PRESETS)}")
+    fields = {f.name: f for f in dataclasses.fields(Experiment)}
+    values = dict(PRESETS[preset], preset=preset)
+    for name, value in overrides.items():
+        if name not in fields:
+            near = difflib.get_close_matches(name, fields, n=3, cutoff=0.5)
+            hint = f"; did you mean {' or '.join(near)}?" if near else f"; known: {', '.join(fields)}"
+            raise ValueError(f"unknown setting {name!r}{hint}")
+        values[name] = _typed(name, value, fields[name].type)
+    return Experiment(**values)
+
+
+def departures(exp):
+    """Settings of `exp` that differ from the paper's: {name: (paper's value, this value)}. Names that do not touch the method are left out."""
+    paper = Experiment()
+    plain = RESUMABLE | {"seed", "images", "n_scenes", "log_every", "eval_every", "max_keys"}
+    return {
+        f.name: (getattr(paper, f.name), getattr(exp, f.name))
+        for f in dataclasses.fields(Experiment)
+        if f.name not in plain and getattr(paper, f.name) != getattr(exp, f.name)
+    }
+
+
+def _typed(name, value, kind):
+    """`value` as type `kind`, strictly: no rounding, no truthiness."""
+    problem = ValueError(f"{name}={value!r}: expected {kind.__name__}, got {type(value).__name__}")
+    if isinstance(value, str) and kind is not str:
+        if kind is bool:
+            if value.lower() not in ("true", "false"):
+                raise problem
+            return value.lower() == "true"
+        try:
+            return kind(value)
+        except ValueError:
+            raise problem from None
+    if kind is bool or isinstance(value, bool):
+        if type(value) is not kind:
+            raise problem
+        return value
+    if kind is float and isinstance(value, int):
+        return float(value)
+    if kind is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if not isinstance(value, kind):
+        raise problem
+    return value

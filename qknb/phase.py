@@ -1,0 +1,144 @@
+"""One phase, run to its end or from its last checkpoint: the bank goes in, trained weights and a log come out."""
+
+import json
+import time
+
+import keras
+import numpy as np
+
+from .batches import Batches, chunk_keys
+from .colearn import STEP_METRICS, CoLearner, build_optimizer, load_state_arrays, state_arrays
+from .files import replacing, write_text
+from .progress import progress
+from .runs import append_json_line, read_json_lines
+
+__all__ = ["PhaseInput", "chunk_plan", "train_phase"]
+
+
+class PhaseInput:
+    """What one phase works on.
+
+    Attributes
+    ----------
+    name, side, number : "Q1", "Q", 0
+    near_backbone : keras.Model or None; near_head, far_head : keras.Model
+    near_images : (n_near, s, s, 3) uint8 or None; near_features : Bank or None; near_gist : (n_near, gist_dim) float32
+    far : Bank; far_key : (n_far,) int32, the key each bank row belongs to
+    n_keys : int
+    """
+
+    def __init__(self, **fields):
+        self.__dict__.update(fields)
+
+
+def chunk_plan(n_keys, settings):
+    """[(keys of the chunk, steps)] of a phase: chunks are trained one after another, steps shared in proportion."""
+    chunks = chunk_keys(n_keys, settings.bank_chunks, settings.seed)
+    if min(map(len, chunks)) < settings.batch_size:
+        raise ValueError(f"bank_chunks={settings.bank_chunks} leaves {min(map(len, chunks))} keys to a chunk, fewer than batch_size={settings.batch_size}: use fewer chunks")
+    total = settings.steps_per_phase or max(1, round(settings.epochs_per_phase * n_keys / settings.batch_size))
+    ends = np.round(np.cumsum([len(c) for c in chunks]) / n_keys * total).astype(int)
+    return [(keys, int(end - begin)) for keys, begin, end in zip(chunks, [0, *ends[:-1]], ends, strict=True)]
+
+
+def train_phase(folder, data, settings, *, previous_optimizer=None, evaluate=None):
+    """Train one phase in `folder` and leave its log; the heads and backbone in `data` hold the result.
+
+    A checkpoint (one .npz: weights, optimizer, step) is written by the clock and replaced atomically; a phase that was cut off continues
+    from it to bit-identical weights.
+
+    Parameters
+    ----------
+    folder : path
+    data : PhaseInput
+    settings : Experiment
+    previous_optimizer : path, optional
+        optimizer.npz of this side's last phase, used when reset_optimizer is False.
+    evaluate : callable, optional
+        evaluate(step) -> dict, called every `eval_every` steps; its result goes to evaluations.jsonl.
+
+    Returns
+    -------
+    dict
+        steps, images, seconds (of this call), final step metrics.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    plan = chunk_plan(data.n_keys, settings)
+    steps = sum(count for _, count in plan)
+    rows_per_key = len(data.far) // data.n_keys
+    learner = CoLearner(data.near_backbone, data.near_head, data.far_head, data.far.n_features, max(len(k) for k, _ in plan) * rows_per_key, settings)
+    first = 0 if settings.restart_schedule else data.number * steps
+    optimizer = build_optimizer(settings, steps, data.near_backbone, first)
+    optimizer.build(learner.trainable_variables)
+    learner.compile(optimizer=optimizer, jit_compile=keras.backend.backend() == "jax", run_eagerly=False)
+    if previous_optimizer is not None:
+        _restore_moments(learner, previous_optimizer)
+    checkpoint = folder / "checkpoint.npz"
+    step = _load_checkpoint(checkpoint, learner) if checkpoint.exists() else 0
+    for name in ("steps.jsonl", "evaluations.jsonl"):
+        kept = [line for line in read_json_lines(folder / name) if line["step"] <= step]
+        write_text(folder / name, "".join(json.dumps(line) + "\n" for line in kept))
+    begin, start = time.monotonic(), step
+    with progress(total=steps, initial=step, label=f"train {data.name}") as bar:
+        at = 0
+        for keys, count in plan:
+            if step < at + count:
+                rows = keys if rows_per_key == 1 else (keys[:, None] * rows_per_key + np.arange(rows_per_key)).ravel()
+                learner.set_bank(data.far.gather(rows), data.far_key[rows])
+                batches = Batches(data.side, keys, data.near_images, data.near_gist, data.near_features, data.far, settings, data.number, step, at + count - step)
+                keeper = _Keeper(folder, checkpoint, step, steps, settings, bar, evaluate)
+                learner.fit(batches, epochs=1, shuffle=False, verbose=0, callbacks=[keeper])
+                step = at + count
+            at += count
+    state = state_arrays(learner)
+    with replacing(folder / "optimizer.npz") as temporary:
+        np.savez(temporary, **{k: v for k, v in state.items() if k.startswith("optimizer/")})
+    checkpoint.unlink(missing_ok=True)
+    lines = read_json_lines(folder / "steps.jsonl")
+    return {"steps": steps, "images": (steps - start) * settings.batch_size, "seconds": time.monotonic() - begin, "last": lines[-1] if lines else {}}
+
+
+class _Keeper(keras.callbacks.Callback):
+    """Logs steps, evaluates, and writes checkpoints by the clock."""
+
+    def __init__(self, folder, checkpoint, step, steps, settings, bar, evaluate):
+        super().__init__()
+        self.folder, self.checkpoint, self.step, self.steps, self.settings = folder, checkpoint, step, steps, settings
+        self.bar, self.evaluate, self.saved = bar, evaluate, time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        s, self.step = self.settings, self.step + 1
+        self.bar.update(1)
+        if not np.isfinite(logs["loss"]):
+            raise FloatingPointError(f"the loss is {logs['loss']} at step {self.step} of {self.folder.name}: lower learning_rate (the last checkpoint is kept)")
+        if self.step % s.log_every == 0 or self.step == self.steps:
+            line = {"step": self.step} | {name: float(logs[name]) for name in STEP_METRICS}
+            append_json_line(self.folder / "steps.jsonl", line | {"learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))})
+        if self.evaluate is not None and s.eval_every and (self.step % s.eval_every == 0 or self.step == self.steps):
+            append_json_line(self.folder / "evaluations.jsonl", {"step": self.step} | self.evaluate(self.model, self.step))
+        due = time.monotonic() - self.saved >= s.checkpoint_seconds or (s.checkpoint_steps and self.step % s.checkpoint_steps == 0)
+        if due and self.step < self.steps:
+            with replacing(self.checkpoint) as temporary:
+                np.savez(temporary, step=np.int64(self.step), **state_arrays(self.model))
+            self.saved = time.monotonic()
+
+
+def _load_checkpoint(path, learner):
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        step = int(arrays.pop("step"))
+        load_state_arrays(learner, arrays)
+    except (ValueError, KeyError, OSError) as error:
+        raise ValueError(f"the checkpoint {path} cannot be used ({error}): delete it to start this phase again") from None
+    return step
+
+
+def _restore_moments(learner, path):
+    """Optimizer moments of an earlier phase of the same side; the step count starts anew (the schedule has its own setting)."""
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    fresh = state_arrays(learner)
+    iterations = next(k for k, v in fresh.items() if k.startswith("optimizer/") and v.dtype.kind in "iu" and v.ndim == 0)
+    fresh.update({k: v for k, v in arrays.items() if k != iterations})
+    load_state_arrays(learner, fresh)

@@ -1,0 +1,118 @@
+"""The two towers: backbone features and GIST go through a head, and GIST is added to what comes out (figure 5 of the paper).
+
+A tower is two models, because training treats them apart: the backbone (image -> pooled features, see `qknb.backbones`) and the head
+(features and GIST-256 -> descriptor). Heads are made of Keras' own layers only, so that an exported tower loads in safe mode.
+"""
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+__all__ = ["build_head", "fit_whitening", "set_whitening", "join_tower", "constant_head"]
+
+
+def build_head(settings, n_features, name="head"):
+    """The trainable head of one tower.
+
+    figure5:      output = residual_scale * f([features, GIST]) + GIST, f = `head_layers` dense relu layers and a linear one
+    competition:  e as above, output = 0.01 * f1(relu(f2(e))) + e, f1 and f2 dense 256
+
+    Parameters
+    ----------
+    settings : Experiment
+    n_features : int
+        Width of the backbone's pooled features.
+
+    Returns
+    -------
+    keras.Model
+        [(B, n_features) float32, (B, gist_dim) float32] -> (B, gist_dim) float32. Not normalised. Starts are drawn from `settings.seed`, the
+        same for both towers.
+    """
+    gist_dim = settings.gist_dim
+    seeds = iter(range(settings.seed * 1000 + 1, settings.seed * 1000 + 1000))
+
+    def dense(units, zero=False, **kwargs):
+        init = "zeros" if zero else keras.initializers.GlorotUniform(seed=next(seeds))
+        return layers.Dense(units, kernel_initializer=init, **kwargs)
+
+    features = keras.Input((n_features,), name="features")
+    gist = keras.Input((gist_dim,), name="gist")
+    x = features
+    if settings.head_input == "whitened":
+        x = layers.Dense(settings.whiten_dim, trainable=False, dtype="float32", name="whitening")(x)
+        x = layers.UnitNormalization(dtype="float32", name="unit_length")(x)
+    if settings.gist_input:
+        x = layers.Concatenate(name="join_gist")([x, gist])
+    for i in range(settings.head_layers):
+        x = dense(settings.head_units, activation="relu", name=f"hidden_{i + 1}")(x)
+    if settings.head_dropout:
+        x = layers.Dropout(settings.head_dropout, seed=settings.seed + 1, name="dropout")(x)
+    x = dense(gist_dim, zero=settings.head_init == "zero", name="to_descriptor")(x)
+    x = layers.Rescaling(settings.residual_scale, dtype="float32", name="scale")(x)
+    if settings.gist_residual:
+        x = layers.Add(dtype="float32", name="add_gist")([x, gist])
+    if settings.tower == "competition":
+        y = dense(gist_dim, activation="relu", name="block_f2")(x)
+        y = dense(gist_dim, name="block_f1")(y)
+        y = layers.Rescaling(0.01, dtype="float32", name="block_scale")(y)
+        x = layers.Add(dtype="float32", name="block_add")([y, x])
+    return keras.Model([features, gist], x, name=name)
+
+
+def fit_whitening(features, dim, floor=1e-6):
+    """PCA whitening of backbone features, with principal directions beyond the data's rank left at zero.
+
+    Parameters
+    ----------
+    features : (n, F) float
+        Pretrained features of training keys.
+    dim : int
+        Directions kept.
+    floor : float
+        Directions with less than `floor` times the largest variance are dropped.
+
+    Returns
+    -------
+    kernel (F, dim), bias (dim,) : float32
+        whitened = features @ kernel + bias has mean 0 and unit variance per kept direction.
+    """
+    features = np.asarray(features, np.float64)
+    mean = features.mean(0)
+    centred = features - mean
+    covariance = centred.T @ centred / max(1, len(features) - 1)
+    variance, directions = np.linalg.eigh(covariance)
+    order = np.argsort(variance)[::-1][: min(dim, len(features) - 1)]
+    order = order[variance[order] > floor * variance.max()]
+    kept = directions[:, order]
+    kept = kept * np.sign(kept[np.abs(kept).argmax(0), np.arange(kept.shape[1])])  # eigenvectors have no sign of their own: fix it
+    kernel = np.zeros((features.shape[1], dim), np.float32)
+    kernel[:, : kept.shape[1]] = kept / np.sqrt(variance[order])
+    return kernel, (-mean @ kernel).astype(np.float32)
+
+
+def set_whitening(head, kernel, bias):
+    """Put fitted whitening into a head built with head_input="whitened" (it stays fixed)."""
+    head.get_layer("whitening").set_weights([kernel, bias])
+
+
+def join_tower(backbone, head, image_size, name="tower"):
+    """One model from image and GIST to descriptor: [(B, s, s, 3) 0..255, (B, gist_dim) float32] -> (B, gist_dim) float32."""
+    image = keras.Input((image_size, image_size, 3), name="image")
+    gist = keras.Input(head.inputs[1].shape[1:], name="gist")
+    return keras.Model([image, gist], head([backbone(image), gist]), name=name)
+
+
+def constant_head(head, n_features):
+    """`head` as a function of bank rows with its present weights held constant: (R, n_features + gist_dim) -> (R, gist_dim) float32.
+
+    For the mining pass: no gradient flows, and dropout is off.
+    """
+    trainable = [ops.stop_gradient(v.value) for v in head.trainable_variables]
+    fixed = [v.value for v in head.non_trainable_variables]
+
+    def apply(rows):
+        out, _ = head.stateless_call(trainable, fixed, [rows[:, :n_features], rows[:, n_features:]], training=False)
+        return ops.cast(out, "float32")
+
+    return apply

@@ -1,0 +1,125 @@
+"""Two-pass mining equals the dense form: pairs, values and gradients."""
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+from keras import ops
+
+from qknb.losses import qk_loss, squared_distance
+from qknb.mining import dense_hardest, hardest_pairs, pairwise_d2
+
+pytestmark = pytest.mark.both_backends
+
+
+def blocks_of(rows, group, block_rows):
+    """(block function, number of blocks) over padded constant arrays."""
+    n_blocks = -(-len(rows) // block_rows)
+    padded = np.zeros((n_blocks * block_rows, rows.shape[1]), rows.dtype)
+    padded[: len(rows)] = rows
+    groups = np.full(n_blocks * block_rows, -1, np.int32)
+    groups[: len(rows)] = group
+    all_rows = ops.convert_to_tensor(padded.reshape(n_blocks, block_rows, -1))
+    all_groups = ops.convert_to_tensor(groups.reshape(n_blocks, block_rows))
+    return (lambda i: (ops.take(all_rows, i, axis=0), ops.take(all_groups, i, axis=0))), n_blocks
+
+
+def numpy_hardest(near, near_group, far, far_group, n):
+    d2 = ((near[:, None].astype(np.float64) - far[None]) ** 2).sum(-1)
+    pairs = [(d2[b, t], b, t) for b in range(len(near)) for t in range(len(far)) if near_group[b] != far_group[t]]
+    return sorted(pairs)[:n]
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(1, 5), st.integers(1, 40), st.integers(1, 17), st.integers(1, 60), st.integers(0, 10_000))
+def test_pairs_equal_brute_force(batch, n_far, block_rows, n_hardest, seed):
+    """Any T, any block size (T not a multiple of it), fewer negatives than asked for, several positives per item."""
+    rng = np.random.default_rng(seed)
+    near, far = rng.normal(size=(batch, 6)).astype("float32"), rng.normal(size=(n_far, 6)).astype("float32")
+    near_group, far_group = np.arange(batch, dtype=np.int32), rng.integers(0, 6, n_far).astype(np.int32)
+    block, n_blocks = blocks_of(far, far_group, block_rows)
+    d2, i, rows, j = (np.asarray(ops.convert_to_numpy(x)) for x in hardest_pairs(near, near_group, block, n_blocks, lambda x: x, n_hardest))
+    expected = numpy_hardest(near, near_group, far, far_group, n_hardest)
+    found = np.isfinite(d2)
+    assert found.sum() == len(expected)
+    np.testing.assert_allclose(d2[found], [e[0] for e in expected], rtol=1e-4, atol=1e-5)
+    assert {(a, b) for a, b in zip(i[found], j[found], strict=True)} == {(b, t) for _, b, t in expected}
+    np.testing.assert_array_equal(rows[found], far[j[found]])
+
+
+def test_identical_rows_and_ties_take_the_first():
+    near = np.zeros((1, 4), "float32")
+    far = np.zeros((9, 4), "float32")
+    block, n_blocks = blocks_of(far, np.full(9, 7, np.int32), 4)
+    d2, _, _, j = hardest_pairs(near, np.int32([0]), block, n_blocks, lambda x: x, 3)
+    np.testing.assert_array_equal(np.asarray(ops.convert_to_numpy(j)), [0, 1, 2])
+    assert np.asarray(ops.convert_to_numpy(d2)).max() == 0
+
+
+def test_pairwise_d2_by_hand():
+    got = pairwise_d2(np.float32([[0, 0], [1, 0]]), np.float32([[0, 2], [1, 0]]))
+    np.testing.assert_allclose(np.asarray(ops.convert_to_numpy(got)), [[4, 1], [5, 0]])
+
+
+@pytest.mark.parametrize("block_rows", [7, 64, 200])
+def test_values_and_gradients_equal_the_dense_form(block_rows):
+    """Through both heads: loss to float32 accuracy, each weight's gradient likewise."""
+    rng = np.random.default_rng(3)
+    batch, n_far, width, n_hardest = 8, 200, 24, 40
+    near_head, far_head = head(width, 1), head(width, 2)
+    near_rows = rng.normal(size=(batch, width)).astype("float32")
+    far_rows = rng.normal(size=(n_far, width)).astype("float16")
+    far_rows[:batch] += near_rows.astype("float16")
+    near_group, far_group = np.arange(batch, dtype=np.int32), np.arange(n_far, dtype=np.int32)
+    block, n_blocks = blocks_of(far_rows, far_group, block_rows)
+    positives = far_rows[:batch].astype("float32")
+
+    def two_pass():
+        near = near_head(near_rows)
+        constant = [ops.stop_gradient(v.value) for v in far_head.trainable_variables]
+        d2, i, rows, _ = hardest_pairs(near, near_group, block, n_blocks, lambda x: far_head.stateless_call(constant, [], x)[0], n_hardest)
+        negative = squared_distance(ops.take(near, i, axis=0), far_head(ops.cast(rows, "float32")))
+        return qk_loss(squared_distance(near, far_head(positives)), negative, n_hardest)[0]
+
+    def dense():
+        near, far = near_head(near_rows), far_head(ops.cast(far_rows, "float32"))
+        negative, _, _ = dense_hardest(near, near_group, far, far_group, n_hardest)
+        return qk_loss(squared_distance(near, far_head(positives)), negative, n_hardest)[0]
+
+    variables = near_head.trainable_variables + far_head.trainable_variables
+    value_a, gradients_a = value_and_gradients(two_pass, variables)
+    value_b, gradients_b = value_and_gradients(dense, variables)
+    assert value_a == pytest.approx(value_b, rel=1e-5)
+    for a, b in zip(gradients_a, gradients_b, strict=True):
+        assert np.abs(b).max() > 0
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * np.abs(b).max())
+
+
+def head(width, seed):
+    init = [keras.initializers.GlorotUniform(seed=seed * 10 + i) for i in range(2)]
+    model = keras.Sequential([keras.Input((width,)), keras.layers.Dense(16, activation="relu", kernel_initializer=init[0]), keras.layers.Dense(8, kernel_initializer=init[1])])
+    return model
+
+
+def value_and_gradients(function, variables):
+    """Value and gradients of function() with respect to Keras variables, on either backend."""
+    if keras.backend.backend() == "jax":
+        import jax
+        from keras import StatelessScope
+
+        def pure(values):
+            with StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+                return function()
+
+        value, gradients = jax.jit(jax.value_and_grad(pure))([v.value for v in variables])
+    else:
+        import tensorflow as tf
+
+        @tf.function
+        def compiled():
+            with tf.GradientTape() as tape:
+                value = function()
+            return value, tape.gradient(value, [v.value for v in variables])
+
+        value, gradients = compiled()
+    return float(value), [np.asarray(ops.convert_to_numpy(g)) for g in gradients]
