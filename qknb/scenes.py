@@ -12,12 +12,13 @@ import functools
 import hashlib
 import importlib.util
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-__all__ = ["PHOTOGRAPHS", "photographs", "scene", "texture"]
+__all__ = ["PHOTOGRAPHS", "Scenes", "photographs", "scene", "texture"]
 
 PHOTOGRAPHS = (  # (package, file): photographs that lie inside the wheels; colour first
     ("skimage", "astronaut.png"), ("skimage", "chelsea.png"), ("skimage", "coffee.png"), ("skimage", "rocket.jpg"),
@@ -224,3 +225,34 @@ def _develop(canvas: Image.Image, rng: np.random.Generator) -> Image.Image:
         grain = rng.normal(size=(canvas.height, canvas.width, 1)) * rng.uniform(2, 8)
         canvas = Image.fromarray(np.clip(np.rint(np.asarray(canvas) + grain), 0, 255).astype(np.uint8))
     return canvas
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """`n` embedded scenes of the series `seed`, from number `start` on."""
+
+    n: int
+    seed: int = 0
+    start: int = 0
+    size: int = 192
+
+    def __post_init__(self):
+        if self.n < 1 or self.start < 0 or self.seed < 0:
+            raise ValueError(f"scenes need n of at least 1 and a seed and start of at least 0, got {self}")
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """"scene-000000", ... by number."""
+        return tuple(f"scene-{k:06d}" for k in range(self.start, self.start + self.n))
+
+    def __len__(self) -> int:
+        return self.n
+
+    def load(self, i: int, oriented: bool = True) -> Image.Image:
+        """Scene `i` of this source as RGB (there is no EXIF: `oriented` changes nothing)."""
+        return scene(self.seed, range(self.start, self.start + self.n)[i], self.size)
+
+    def fingerprint(self) -> str:
+        """Changes with the series and with how scenes are drawn."""
+        sample = hashlib.sha256(self.load(0).tobytes()).hexdigest()
+        return hashlib.sha256(f"scenes/{self.n}/{self.seed}/{self.start}/{self.size}/{sample}".encode()).hexdigest()

@@ -4,6 +4,7 @@ A source has `ids` (a tuple of str), a length, `load(i, oriented=True) -> PIL.Im
 the images do. Sources are small, and travel between processes.
 """
 
+import contextlib
 import csv
 import hashlib
 import json
@@ -14,10 +15,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from .decode import EXTENSIONS, MAX_PIXELS, BadImage, read_rgb
-from .scenes import scene
+from .files import replacing
+from .imagefiles import MAX_PIXELS, BadImage, image_files, read_rgb
+from .progress import progress
+from .scenes import Scenes
 
-__all__ = ["Folder", "Scan", "Scenes", "Subset", "image_files", "scan", "write_rows"]
+__all__ = ["Folder", "Scan", "Scenes", "Subset", "scan"]
 
 FEW = 48  # so many files are read here: starting worker processes would take longer
 
@@ -27,48 +30,6 @@ def _digest(parts: Iterable) -> str:
     for part in parts:
         state.update(json.dumps(part).encode() + b"\n")
     return state.hexdigest()
-
-
-def image_files(folder) -> tuple[str, ...]:
-    """Image files under a folder, recursively, by extension (any case), in sorted order.
-
-    Links to folders are followed, each folder is visited once (so links in a circle end); names that begin with a dot are left out.
-
-    Parameters
-    ----------
-    folder : str or Path
-
-    Returns
-    -------
-    tuple of str
-        Paths relative to the folder, with forward slashes.
-
-    Raises
-    ------
-    FileNotFoundError, NotADirectoryError
-        When there is no such folder.
-    ValueError
-        When there is no image file in it.
-    """
-    root = Path(folder)
-    if not root.exists():
-        raise FileNotFoundError(f"there is no folder {str(root)!r}: check the path, or use embedded scenes (images=\"scenes\")")
-    if not root.is_dir():
-        raise NotADirectoryError(f"{str(root)!r} is a file: pass the folder that holds the images")
-    found, visited = [], set()
-    for here, folders, files in os.walk(root, followlinks=True):
-        status = os.stat(here)
-        if (status.st_dev, status.st_ino) in visited:
-            folders.clear()
-            continue
-        visited.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        base = Path(here).relative_to(root)
-        found += [(base / name).as_posix() for name in files if not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS]
-    if not found:
-        raise ValueError(f"no image files under {str(root)!r}: put images there ({', '.join(sorted(e[1:] for e in EXTENSIONS))}; subfolders "
-                         "are searched), or use embedded scenes (images=\"scenes\")")
-    return tuple(sorted(found))
 
 
 @dataclass(frozen=True)
@@ -92,7 +53,7 @@ class Folder:
         return len(self.ids)
 
     def load(self, i: int, oriented: bool = True) -> Image.Image:
-        """Image `i` as RGB; `oriented` applies the EXIF orientation. Raises `qknb.decode.BadImage` for an unreadable file."""
+        """Image `i` as RGB; `oriented` applies the EXIF orientation. Raises `qknb.imagefiles.BadImage` for an unreadable file."""
         return read_rgb(Path(self.path) / self.ids[i], oriented=oriented, max_pixels=self.max_pixels)
 
     def fingerprint(self) -> str:
@@ -101,37 +62,6 @@ class Folder:
             return _digest([i, self.hashes[i]] for i in self.ids)
         stats = ((i, os.stat(os.path.join(self.path, i))) for i in self.ids)
         return _digest([i, s.st_size, s.st_mtime_ns] for i, s in stats)
-
-
-@dataclass(frozen=True)
-class Scenes:
-    """`n` embedded scenes of the series `seed`, from number `start` on."""
-
-    n: int
-    seed: int = 0
-    start: int = 0
-    size: int = 192
-
-    def __post_init__(self):
-        if self.n < 1 or self.start < 0 or self.seed < 0:
-            raise ValueError(f"scenes need n of at least 1 and a seed and start of at least 0, got {self}")
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """"scene-000000", ... by number."""
-        return tuple(f"scene-{k:06d}" for k in range(self.start, self.start + self.n))
-
-    def __len__(self) -> int:
-        return self.n
-
-    def load(self, i: int, oriented: bool = True) -> Image.Image:
-        """Scene `i` of this source as RGB (there is no EXIF: `oriented` changes nothing)."""
-        return scene(self.seed, range(self.start, self.start + self.n)[i], self.size)
-
-    def fingerprint(self) -> str:
-        """Changes with the series and with how scenes are drawn."""
-        sample = hashlib.sha256(self.load(0).tobytes()).hexdigest()
-        return _digest(["scenes", self.n, self.seed, self.start, self.size, sample])
 
 
 @dataclass(frozen=True)
@@ -172,9 +102,10 @@ class Scan:
     duplicates: tuple[tuple[str, str], ...]
     hashes: dict[str, str] = field(repr=False)
 
+    @property
     def source(self) -> Folder:
-        """The images to use."""
-        self.require(1, "anything")
+        """The images to use; a ValueError when there are none."""
+        self.require(1, "a run")
         return Folder(self.folder, self.kept, self.hashes)
 
     def summary(self) -> str:
@@ -189,25 +120,21 @@ class Scan:
                              f"({len(self.skipped)} files skipped, {len(self.duplicates)} duplicates): add images, or lower what is asked for "
                              "(batch_size, the sizes of the held-out sets)")
 
-    def write(self, folder) -> None:
-        """Write skipped.csv (id, reason) and duplicates.csv (id, same_as) into a folder."""
-        write_rows(Path(folder) / "skipped.csv", ("id", "reason"), self.skipped)
-        write_rows(Path(folder) / "duplicates.csv", ("id", "same_as"), self.duplicates)
+    def write_skipped(self, path) -> None:
+        """Write a CSV file of id, reason."""
+        _write_rows(path, ("id", "reason"), self.skipped)
+
+    def write_duplicates(self, path) -> None:
+        """Write a CSV file of id, same_as."""
+        _write_rows(path, ("id", "same_as"), self.duplicates)
 
 
-def write_rows(path, header: Sequence[str], rows: Iterable[Sequence]) -> None:
-    """Write a CSV file all at once: a reader sees the old file or the whole new one. Names that are no valid UTF-8 keep their bytes."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(header)
-            writer.writerows(rows)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+def _write_rows(path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Names that are not valid UTF-8 keep their bytes."""
+    with replacing(path) as part, open(part, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
 
 
 def _examine(folder: str, name: str, max_pixels: int) -> dict:
@@ -249,7 +176,7 @@ def _remembered(cache: Path, folder: str, names: Sequence[str], max_pixels: int)
     return valid
 
 
-def scan(folder, *, n_jobs: int = -1, cache=None, max_pixels: int = MAX_PIXELS, progress: bool = True) -> Scan:
+def scan(folder, *, n_jobs: int = -1, cache=None, max_pixels: int = MAX_PIXELS, show: bool = True) -> Scan:
     """Decode every image file under a folder once, and sort out what cannot be used.
 
     Parameters
@@ -262,8 +189,8 @@ def scan(folder, *, n_jobs: int = -1, cache=None, max_pixels: int = MAX_PIXELS, 
         A JSON-lines file in which results are kept as they come: a scan that was cut off continues, a repeated one is quick.
     max_pixels : int
         Files with more pixels are skipped, by their header.
-    progress : bool
-        Show a progress bar.
+    show : bool
+        Show progress.
 
     Returns
     -------
@@ -276,7 +203,6 @@ def scan(folder, *, n_jobs: int = -1, cache=None, max_pixels: int = MAX_PIXELS, 
         As `image_files`. A bad file raises nothing: it is listed in `skipped`.
     """
     import joblib
-    from tqdm.auto import tqdm
 
     names, folder = image_files(folder), os.path.abspath(folder)
     records = _remembered(Path(cache), folder, names, max_pixels) if cache else {}
@@ -286,12 +212,15 @@ def scan(folder, *, n_jobs: int = -1, cache=None, max_pixels: int = MAX_PIXELS, 
         joblib.delayed(_examine)(folder, name, max_pixels) for name in todo)
     if cache:
         Path(cache).parent.mkdir(parents=True, exist_ok=True)
-    with open(cache or os.devnull, "a", encoding="utf-8") as log:
+    bar = progress(len(todo), "reading images", unit="image") if show and todo else contextlib.nullcontext()
+    with open(cache or os.devnull, "a", encoding="utf-8") as log, bar as shown:
         log.write("\n" if cache and log.tell() else "")  # ends a line that was cut off
-        for record in tqdm(results, total=len(todo), desc="scan", unit="image", disable=not progress or not todo, mininterval=.5):
+        for record in results:
             records[record["id"]] = record
             log.write(json.dumps(record) + "\n")
             log.flush()
+            if shown is not None:
+                shown.update(1)
     kept, skipped, duplicates, hashes, first = [], [], [], {}, {}
     for name in names:
         record = records[name]
