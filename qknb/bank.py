@@ -44,7 +44,7 @@ class Bank:
 
 def bank_fingerprint(backbone, image_set, pca, dtype="float16"):
     """What a bank of these images under these weights is called (sha256 hex)."""
-    recipe = [weights_fingerprint(backbone), backbone.name, image_set.fingerprint, pca.fingerprint(), str(np.dtype(dtype))]
+    recipe = [weights_fingerprint(backbone), backbone.name, image_set.fingerprint, hashlib.sha256(pca.mean.tobytes() + pca.components.tobytes()).hexdigest(), str(np.dtype(dtype))]
     return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()
 
 

@@ -87,9 +87,9 @@ class CoLearner(keras.Model):
         views = x["positives"].shape[1]
         positives = ops.reshape(x["positives"], (-1, x["positives"].shape[2]))
         far = self._far(ops.concatenate([positives, ops.cast(far_rows, positives.dtype)]), training)
-        n_positives = positives.shape[0]
-        positive_d2 = squared_distance(ops.repeat(y_pred, views, axis=0), far[:n_positives])
-        negative_d2 = squared_distance(ops.take(y_pred, near_index, axis=0), far[n_positives:])
+        n_negative = far_rows.shape[0]  # the batch size is unknown to TensorFlow's graph, this is not
+        positive_d2 = squared_distance(ops.repeat(y_pred, views, axis=0), far[:-n_negative])
+        negative_d2 = squared_distance(ops.take(y_pred, near_index, axis=0), far[-n_negative:])
         negative_d2 = ops.where(ops.isfinite(found_d2), negative_d2, found_d2)
         loss, l_pos, l_neg = qk_loss(
             positive_d2, negative_d2, s.hardest_per_query * s.batch_size, tau=s.tau, w_pos=s.w_pos, w_neg=s.w_neg, d2_floor=s.d2_floor
@@ -135,7 +135,7 @@ def build_optimizer(settings, steps, near_backbone=None, first_step=0):
     schedule = keras.optimizers.schedules.CosineDecay(settings.learning_rate, length, alpha=settings.cosine_alpha)
     if first_step:
         schedule = _Shifted(schedule, first_step)
-    optimizer = _Adam(schedule, weight_decay=settings.weight_decay or None)
+    optimizer = _Adam(schedule, weight_decay=settings.weight_decay or None, name="adam")
     if settings.weight_decay:
         optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
     if near_backbone is not None and settings.backbone_lr_scale != 1.0:

@@ -50,7 +50,6 @@ def hardest_pairs(near, near_group, block, n_blocks, far_head, n_hardest):
     near = ops.stop_gradient(near)
     first_rows, _ = block(0)
     block_rows, width = first_rows.shape
-    batch = near.shape[0]
 
     def step(i, best):
         best_d2, best_near, best_rows, best_index = best
@@ -72,8 +71,6 @@ def hardest_pairs(near, near_group, block, n_blocks, far_head, n_hardest):
             ops.where(old, ops.take(best_index, place_old), i * block_rows + row_new),
         )
 
-    if batch is None:
-        raise ValueError("mining needs a fixed batch size")
     start = (
         ops.full((n_hardest,), _FAR, "float32"),
         ops.zeros((n_hardest,), "int32"),

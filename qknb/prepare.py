@@ -4,8 +4,7 @@ import json
 
 import numpy as np
 
-from .scenes import Scenes
-from .sources import scan
+from .sources import Scenes, scan
 from .store import build_set, open_set, plan_split, truth_pairs, write_truth
 
 __all__ = ["prepare", "prepared", "SETS"]
@@ -45,7 +44,7 @@ def prepare(run):
         found.write_skipped(run / "skipped.csv")
         found.write_duplicates(run / "duplicates.csv")
         counts = {"skipped": len(found.skipped), "duplicates": len(found.duplicates)}
-        print(f"{s.images}: {len(found.source):,} usable images, {counts['skipped']:,} skipped (skipped.csv), {counts['duplicates']:,} exact duplicates dropped (duplicates.csv)")
+        print(found.summary())
         source = found.source
     split = plan_split(len(source), s)
     extra = Scenes(s.extra_scenes, seed=s.seed, start=1_000_000) if s.extra_scenes and s.images != "scenes" else None

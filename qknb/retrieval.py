@@ -18,7 +18,7 @@ import numpy as np
 
 from qknb.running_top import HALF_ULP, Pairs, RunningTop, in_order, pair_scores
 
-QUERY_BLOCK, REFERENCE_BLOCK = 1024, 2048      # one block of scores is 8 MiB a thread
+QUERY_BLOCK, REFERENCE_BLOCK = 512, 1024       # one block of scores is 2 MiB a thread
 OFFICIAL_CUT = 500_000
 CUTS = {
     "official": "the 500,000 globally best pairs (the challenge's script)",
@@ -51,7 +51,7 @@ def top_pairs(queries, references, max_results=OFFICIAL_CUT, *, metric="l2", n_t
     Returns
     -------
     Pairs
-        Memory: a copy of `queries`, 8 MiB a thread, and about 40 bytes x 2 `max_results`.
+        Memory: a copy of `queries`, 2 MiB a thread, and about 40 bytes x 2 `max_results`.
 
     Raises
     ------
@@ -143,10 +143,13 @@ class _Blocks:
             values = self.local.values[:len(query_rows) * len(rows)]
             np.matmul(query_rows, rows.T, out=values.reshape(len(query_rows), len(rows)))
             error = _error(self.metric, rows.shape[1], query_norm, norm)
-            at = np.flatnonzero(values >= np.float32(best.floor - 2 * error))
+            near = values >= np.float32(best.floor - 2 * error)
+            if np.count_nonzero(near) > best.keep:           # no more than `keep` of one block can be in the top
+                near = values >= np.partition(values[near], -best.keep)[-best.keep] - 2 * error
+            at = np.flatnonzero(near)
             if len(at):
-                query, reference = np.divmod(at, len(rows))
-                best.add(values[at], error, query + query_start, reference + start)
+                query, reference = np.divmod(at.astype(np.int32), np.int32(len(rows)))
+                best.add(values[at], error, query + np.int32(query_start), reference + np.int32(start))
 
     def largest_reference(self):
         return max(_norms(self.references[s:s + REFERENCE_BLOCK] - self.centre).max()

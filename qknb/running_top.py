@@ -63,14 +63,11 @@ class RunningTop:
         self.floor, self._last, self._chunks, self._total, self._lock = -np.inf, None, [], 0, threading.Lock()
 
     def add(self, value, error, query, reference):
-        """Take candidates: value (n,) float32, one error bound, query and reference rows (n,) int; none of them given before."""
-        near = np.ones(len(value), bool)
-        if len(value) > self.keep:                           # no more than `keep` of one block can be in the top
-            near = value >= np.partition(value, -self.keep)[-self.keep] - 2 * error
-        if self._last is not None:                           # where no better score is possible, order alone decides
-            score, last_query, last_reference = self._last
-            near &= (score < 0) | (query < last_query) | (query == last_query) & (reference < last_reference)
-        value, query, reference = value[near], query[near], reference[near]
+        """Take candidates: value (n,) float32, one error bound, query and reference rows (n,) int32; none of them given before."""
+        if self._last is not None and self._last[0] == 0:    # no better L2 score is possible: order alone decides
+            _, last_query, last_reference = self._last
+            near = (query < last_query) | (query == last_query) & (reference < last_reference)
+            value, query, reference = value[near], query[near], reference[near]
         with self._lock:
             self._chunks.append((value, np.full(len(value), error, np.float32), query, reference))
             self._total += len(value)
@@ -99,7 +96,7 @@ class RunningTop:
         if self.metric == "l2" and len(score) >= self.keep:
             self._last = pairs.score[-1], pairs.query[-1], pairs.reference[-1]
         value = pairs.score / 2 if self.metric == "l2" else pairs.score
-        self._hold(value, np.abs(value) * np.float32(4 * HALF_ULP), pairs.query, pairs.reference)
+        self._hold(value, np.abs(value) * np.float32(4 * HALF_ULP), pairs.query.astype(np.int32), pairs.reference.astype(np.int32))
         return pairs
 
     def _hold(self, *candidates):

@@ -14,11 +14,12 @@ import importlib.util
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-__all__ = ["PHOTOGRAPHS", "Scenes", "photographs", "scene", "texture"]
+__all__ = ["PHOTOGRAPHS", "Material", "Scenes", "cut", "draw_material", "photographs", "scene"]
 
 PHOTOGRAPHS = (  # (package, file): photographs that lie inside the wheels; colour first
     ("skimage", "astronaut.png"), ("skimage", "chelsea.png"), ("skimage", "coffee.png"), ("skimage", "rocket.jpg"),
@@ -68,55 +69,65 @@ def photographs() -> tuple[tuple[Image.Image, ...], ...]:
     return tuple(pyramids)
 
 
-def _colour_matrix(rng: np.random.Generator, hue: float, spread: float) -> tuple[float, ...]:
-    """A 3 x 4 colour matrix for `Image.convert`: hue turned, saturation and gain changed, brightness shifted."""
-    angle = hue + rng.normal() * spread
-    cos, sin = math.cos(angle), math.sin(angle)
-    saturation, gain = rng.uniform(.35, 1.5), math.exp(rng.normal() * .25)
-    third, root = (1 - cos) / 3, sin / math.sqrt(3)
-    turn = np.array([[cos + third, third - root, third + root],  # rotation about the grey axis
-                     [third + root, cos + third, third - root],
-                     [third - root, third + root, cos + third]])
-    turn = saturation * turn + (1 - saturation) * _GREY  # rows sum to 1: grey stays grey
-    tint = np.exp(rng.normal(size=3) * .22) * gain
-    matrix = np.concatenate([turn * tint[:, None], np.full((3, 1), rng.normal() * 14)], axis=1)
-    return tuple(np.round(matrix, 4).ravel().tolist())
+class Material(NamedTuple):
+    """What a surface is made of: a photograph (its row), photograph pixels per scene pixel, and a 3 x 4 colour matrix."""
+    photograph: int
+    zoom: float
+    colours: tuple[float, ...]
 
 
-def texture(rng: np.random.Generator, width: int, height: int, *, hue: float = 0.0, spread: float = 0.6,
-            zoom: tuple[float, float] = (0.06, 1.6)) -> Image.Image:
-    """A piece of one of the photographs, flipped, turned in hue and brought to a size.
+def draw_material(rng: np.random.Generator, *, hue: float = 0.0, spread: float = 0.6, zoom: tuple[float, float] = (0.06, 2.0)) -> Material:
+    """Draw a material.
 
     Parameters
     ----------
     rng : numpy.random.Generator
-        Every choice comes from here.
-    width, height : int
-        Size of the piece in pixels.
     hue, spread : float
         Mean and standard deviation of the turn in hue, radians.
     zoom : (float, float)
-        Photograph pixels per pixel of the result, drawn log-uniformly: far below 1 a smooth surface, above 1 fine detail.
+        Drawn log-uniformly: far below 1 a smooth surface, above 1 fine detail.
+    """
+    angle = hue + rng.normal() * spread
+    cos, sin = math.cos(angle), math.sin(angle)
+    third, root = (1 - cos) / 3, sin / math.sqrt(3)
+    turn = np.array([[cos + third, third - root, third + root],  # rotation about the grey axis
+                     [third + root, cos + third, third - root],
+                     [third - root, third + root, cos + third]])
+    saturation = rng.uniform(.25, 1.15)
+    turn = saturation * turn + (1 - saturation) * _GREY  # rows sum to 1: grey stays grey
+    tint = np.exp(rng.normal(size=3) * .16 + rng.normal() * .25)
+    matrix = np.concatenate([turn * tint[:, None], np.full((3, 1), rng.normal() * 14)], axis=1)
+    return Material(int(np.searchsorted(_CHOICE, rng.random())), math.exp(rng.uniform(math.log(zoom[0]), math.log(zoom[1]))),
+                    tuple(np.round(matrix, 4).ravel().tolist()))
+
+
+def cut(rng: np.random.Generator, material: Material, width: int, height: int) -> Image.Image:
+    """Cut a piece of a material at a random place, perhaps mirrored.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    material : Material
+    width, height : int
+        Size of the piece in pixels.
 
     Returns
     -------
     PIL.Image
         RGB, width x height.
     """
-    pyramid = photographs()[int(np.searchsorted(_CHOICE, rng.random()))]
-    scale = math.exp(rng.uniform(math.log(zoom[0]), math.log(zoom[1])))
-    scale = min(scale, pyramid[0].width / width, pyramid[0].height / height)
-    level = min(max(0, int(math.log2(max(scale, 1e-6)))), len(pyramid) - 1) if scale >= 2 else 0
+    pyramid = photographs()[material.photograph]
+    scale = min(material.zoom, pyramid[0].width / width, pyramid[0].height / height)
+    level = min(int(math.log2(scale)), len(pyramid) - 1) if scale >= 2 else 0
     photo = pyramid[level]
-    w, h = min(photo.width, max(2.0, width * scale / 2 ** level)), min(photo.height, max(2.0, height * scale / 2 ** level))
+    w, h = (min(side, max(2.0, n * scale / 2 ** level)) for side, n in zip(photo.size, (width, height)))
     x, y = rng.random() * (photo.width - w), rng.random() * (photo.height - h)
     piece = photo.resize((width, height), Image.Resampling.BILINEAR, box=(x, y, x + w, y + h))
-    turn = int(rng.integers(4))
-    if turn & 1:
+    if rng.random() < .5:
         piece = piece.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    if turn & 2 and rng.random() < .4:  # the world has an up and a down, mostly
+    if rng.random() < .2:  # the world has an up and a down, mostly
         piece = piece.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
-    return piece.convert("RGB", _colour_matrix(rng, hue, spread))
+    return piece.convert("RGB", material.colours)
 
 
 def _outline(rng: np.random.Generator, radius: float, straight: float) -> np.ndarray:
@@ -141,29 +152,29 @@ def _outline(rng: np.random.Generator, radius: float, straight: float) -> np.nda
     return points @ np.array([[cos, sin], [-sin, cos]])
 
 
-def _leaf(canvas: Image.Image, rng: np.random.Generator, centre, radius: float, look: dict) -> None:
-    """Paint one textured shape onto the canvas."""
+def _leaf(canvas: Image.Image, rng: np.random.Generator, centre, radius: float, material: Material, look: dict) -> None:
+    """Paint one shape of a material onto the canvas."""
     points = _outline(rng, radius, look["straight"]) + centre
     low = np.maximum(np.floor(points.min(0)), 0).astype(int)
     high = np.minimum(np.ceil(points.max(0)), canvas.size).astype(int)
     width, height = (int(v) for v in high - low)
     if width < 2 or height < 2:
         return
-    fine = .5 if radius > 12 and rng.random() < look["soft"] else 2  # drawn coarse and blown up: out of focus; drawn large: crisp
-    mask = Image.new("L", (max(2, round(width * fine)), max(2, round(height * fine))))
-    ImageDraw.Draw(mask).polygon([(float(x), float(y)) for x, y in np.round((points - low) * fine, 2)], fill=255)
-    mask = mask.resize((width, height), Image.Resampling.BILINEAR)
-    piece = texture(rng, width, height, hue=look["hue"], spread=look["spread"], zoom=look["zoom"])
-    canvas.paste(piece, (int(low[0]), int(low[1])), mask)
+    mask = Image.new("L", (2 * width, 2 * height))
+    ImageDraw.Draw(mask).polygon([(float(x), float(y)) for x, y in np.round((points - low) * 2, 2)], fill=255)
+    out_of_focus = radius > 12 and rng.random() < look["soft"]
+    mask = mask.reduce(int(rng.integers(4, 12)) if out_of_focus else 2).resize((width, height), Image.Resampling.BILINEAR)
+    canvas.paste(cut(rng, material, width, height), (int(low[0]), int(low[1])), mask)
 
 
 def _look(rng: np.random.Generator) -> dict:
-    """What all shapes of one scene share: palette, detail, focus, how crowded it is."""
+    """What all shapes of one scene share: materials, straight or round shapes, focus, how crowded it is."""
     smooth = rng.random()
-    return {"hue": rng.random() * 2 * math.pi, "spread": rng.choice([.15, .5, 1.2]), "straight": rng.choice([.2, .6, .95]),
-            "soft": rng.random() * .6, "zoom": (.03 + .1 * smooth, .3 + 1.5 * smooth),
-            "count": int(math.exp(rng.uniform(math.log(6), math.log(46)))), "alpha": rng.uniform(1.6, 2.8),
-            "gathered": rng.random()}
+    colours = {"hue": rng.random() * 2 * math.pi if rng.random() < .5 else rng.normal() * .5, "spread": rng.choice([.1, .4, 1.0])}
+    zoom = (.05 + .2 * smooth, .6 + 1.8 * smooth)
+    return {"materials": [draw_material(rng, **colours, zoom=zoom) for _ in range(int(rng.integers(2, 7)))], "colours": colours, "zoom": zoom,
+            "strangers": rng.random() * .5, "straight": rng.choice([.2, .6, .95]), "soft": rng.random() * .6,
+            "count": int(math.exp(rng.uniform(math.log(8), math.log(60)))), "alpha": rng.uniform(1.3, 2.6), "gathered": rng.random() * .9}
 
 
 def scene(seed: int, index: int, size: int = 192) -> Image.Image:
@@ -193,10 +204,10 @@ def scene(seed: int, index: int, size: int = 192) -> Image.Image:
     aspect = _ASPECTS[int(rng.integers(len(_ASPECTS)))]
     width, height = (size, round(size / aspect)) if aspect >= 1 else (round(size * aspect), size)
     look = _look(rng)
-    canvas = texture(rng, width, height, hue=look["hue"], spread=look["spread"], zoom=(.05, .2 + 1.2 * rng.random()))
+    canvas = cut(rng, draw_material(rng, **look["colours"], zoom=(.08, .3 + 1.5 * rng.random())), width, height)
     if rng.random() < .45:  # ground under a horizon
         line = int(height * rng.uniform(.3, .8))
-        canvas.paste(texture(rng, width, height - line, hue=look["hue"], spread=look["spread"], zoom=look["zoom"]), (0, line))
+        canvas.paste(cut(rng, look["materials"][0], width, height - line), (0, line))
     smallest, largest = .03, rng.uniform(.25, .6)  # radii in units of the size, with density ~ radius^-alpha
     power = 1 - look["alpha"]
     radii = (smallest ** power + rng.random(look["count"]) * (largest ** power - smallest ** power)) ** (1 / power)
@@ -206,18 +217,24 @@ def scene(seed: int, index: int, size: int = 192) -> Image.Image:
         centre = rng.random(2) * (width, height)
         if rng.random() < look["gathered"]:  # things gather to an object
             centre = heart + rng.normal(size=2) * size * .14
-        _leaf(canvas, rng, centre, float(radius * size), look)
+        material = look["materials"][int(rng.integers(len(look["materials"])))]
+        if rng.random() < look["strangers"]:
+            material = draw_material(rng, **look["colours"], zoom=look["zoom"])
+        _leaf(canvas, rng, centre, float(radius * size), material, look)
     return _develop(canvas, rng)
 
 
 def _develop(canvas: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Light from one side, a colour cast with contrast and gamma, and sometimes blur or grain."""
-    light = Image.fromarray(rng.integers(110, 256, (3, 3), dtype=np.uint8)).resize(canvas.size, Image.Resampling.BICUBIC)
+    """Light from one side, exposure and contrast as a camera sets them, a colour cast, and sometimes blur or grain."""
+    light = Image.fromarray(rng.integers(130, 256, (3, 3), dtype=np.uint8)).resize(canvas.size, Image.Resampling.BICUBIC)
     canvas = ImageChops.multiply(canvas, Image.merge("RGB", (light,) * 3))
-    levels = np.arange(256) / 255
-    contrast, gamma, cast = rng.uniform(.8, 1.5), math.exp(rng.normal() * .25 - .2), 1 + rng.normal(size=3) * .05
-    curve = np.clip((levels ** gamma - .45) * contrast + .45 + rng.normal() * .06, 0, 1)
-    canvas = canvas.point(np.rint(255 * np.clip(curve * cast[:, None], 0, 1)).astype(int).ravel().tolist())
+    dark, bright = np.percentile(np.asarray(canvas.convert("L").reduce(4)), (3, 97))
+    black, white = rng.uniform(-5, 45), rng.uniform(185, 265)
+    gain = min((white - black) / max(bright - dark, 1.0), 4.0)  # a flat scene stays rather flat
+    levels = np.clip(((np.arange(256) - (dark + bright) / 2) * gain + (black + white) / 2) / 255, 0, 1)
+    cast = 1 + rng.normal(size=(3, 1)) * .05
+    curve = np.clip(levels ** math.exp(rng.normal() * .2) * cast, 0, 1)
+    canvas = canvas.point(np.rint(255 * curve).astype(int).ravel().tolist())
     kind = rng.random()
     if kind < .2:
         canvas = canvas.filter(ImageFilter.GaussianBlur(float(rng.uniform(.3, 1.0))))

@@ -1,0 +1,39 @@
+# Two commands do everything on a machine that has Python 3.11 to 3.13 and a package index: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+RUN ?= demo
+IMAGES ?= scenes
+PRESET ?= cpu
+PY = $(VENV)/bin/python
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+.PHONY: demo test lab bench clean
+
+demo: $(VENV)/.installed
+	$(PY) -m qknb notebooks --run $(RUN) --preset $(PRESET) "images=$(IMAGES)"
+
+test: $(VENV)/.installed-test
+	$(PY) -m pytest
+	KERAS_BACKEND=jax $(PY) -m pytest -m both_backends
+
+lab: $(VENV)/.installed
+	$(VENV)/bin/jupyter lab notebooks
+
+bench: $(VENV)/.installed
+	for file in tests/bench/bench_*.py; do echo "== $$file"; $(PY) $$file || exit 1; done
+
+$(VENV)/bin/python:
+	$(PYTHON) -c "import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else 'Python 3.11, 3.12 or 3.13 is needed, this is ' + sys.version.split()[0] + ': make PYTHON=python3.12 ...')"
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install -q --upgrade pip
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(PY) -m pip install -q -e .
+	touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/python
+	$(PY) -m pip install -q -e ".[test]"
+	touch $@ $(VENV)/.installed
+
+clean:
+	rm -rf $(VENV) *.egg-info build

@@ -1,0 +1,115 @@
+"""`python -m qknb`: the steps of the notebooks, for people in a shell."""
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+
+from .config import PRESETS, Experiment
+
+GUIDE = """\
+Learn image-copy-detection descriptors from a folder of images, in four steps. Every step can be cut off and given again: it goes on.
+
+  python -m qknb prepare  --run mine --preset cpu images=~/photos   read, split and edit the images
+  python -m qknb train    --run mine                                Q1, K1, Q2, ...; a score after every phase
+  python -m qknb evaluate --run mine                                the table, precision-recall curves, galleries
+  python -m qknb report   --run mine                                one self-contained report.html
+  python -m qknb notebooks --run mine --preset cpu images=~/photos  all of it as executed notebooks
+
+Without images=..., embedded scenes are used: python -m qknb notebooks --run first --preset smoke   (a minute or two, learns nothing)
+Settings are name=value behind the options; `python -m qknb settings` lists them all with the value each preset gives.
+"""
+
+
+def main(arguments=None):
+    """Entry point. Returns the exit status: 0, or 1 with one line on standard error when the input was at fault."""
+    parser = argparse.ArgumentParser(prog="python -m qknb", description=GUIDE, formatter_class=argparse.RawDescriptionHelpFormatter)
+    steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
+    for name, text in STEPS.items():
+        step = steps.add_parser(name, help=text, description=text)
+        if name == "settings":
+            continue
+        step.add_argument("--run", required=True, help="name of the run; its folder is ROOT/RUN")
+        step.add_argument("--root", default="runs", help="folder of all runs (default: runs)")
+        step.add_argument("--preset", choices=PRESETS, help="needed for a new run")
+        step.add_argument("settings", nargs="*", metavar="name=value", help="settings that differ from the preset's")
+    options = parser.parse_args(arguments)
+    try:
+        return _do(options) or 0
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"qknb: {error}", file=sys.stderr)
+        return 1
+
+
+STEPS = {
+    "prepare": "read, split and edit the images (resumable)",
+    "train": "run the phases that are not done yet (resumable in the middle of a phase)",
+    "evaluate": "write and print the table; draw all figures",
+    "report": "write report.html",
+    "notebooks": "run the numbered notebooks through papermill, then write the report",
+    "settings": "list every setting with the value each preset gives it",
+}
+
+
+def _do(options):
+    if options.step == "settings":
+        print(_settings_table())
+        return
+    overrides = {}
+    for text in options.settings:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"{text!r}: settings are given as name=value")
+        overrides[name] = str(Path(value).expanduser()) if name == "images" and value != "scenes" else value
+    if overrides and not options.preset:
+        raise ValueError("settings need --preset as well: together they say what the run is")
+    if options.step == "notebooks":
+        from .batch import run_notebooks
+
+        print(run_notebooks(options.root, options.run, options.preset or "cpu", overrides))
+        return
+    from .runs import open_run
+
+    run = open_run(options.root, options.run, options.preset, **overrides)
+    if options.step == "prepare":
+        from .prepare import prepare
+
+        for name, count in prepare(run).items():
+            print(f"{name:>16}: {count}")
+    elif options.step == "train":
+        from .iteration import train
+
+        train(run)
+        _print_table(run)
+    elif options.step == "evaluate":
+        from .evaluation import draw_all
+
+        _print_table(run)
+        for path in draw_all(run.path):
+            print(path)
+    elif options.step == "report":
+        from .report import write_report
+
+        print(write_report(run.path))
+
+
+def _print_table(run):
+    from .tables import results_table
+
+    print(results_table(run.path).text())
+
+
+def _settings_table():
+    from .config import experiment
+
+    presets = {name: experiment(name) for name in PRESETS}
+    rows = [["setting", *presets]]
+    for field in dataclasses.fields(Experiment):
+        if field.name != "preset":
+            rows.append([field.name, *(str(getattr(p, field.name)) for p in presets.values())])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
