@@ -51,7 +51,7 @@ def top_pairs(queries, references, max_results=OFFICIAL_CUT, *, metric="l2", n_t
     Returns
     -------
     Pairs
-        Memory: a copy of `queries`, 2 MiB a thread, and about 40 bytes x 2 `max_results`.
+        Memory: a copy of `queries`, 2 MiB a thread, and some 250 bytes x `max_results` at its peak.
 
     Raises
     ------
