@@ -22,8 +22,8 @@ from .scenes import scene
 
 __all__ = ["COUNTS", "FIRST", "LATER", "TRANSFORMS", "Edit", "augment", "describe", "replay"]
 
-COUNTS = {1: .15, 2: .30, 3: .35, 4: .20}  # how many edits a copy has
-FIRST = {"geometry": .45, "overlay": .25, "frame": .30}  # group of the first edit
+COUNTS = {1: .20, 2: .34, 3: .31, 4: .15}  # how many edits a copy has
+FIRST = {"geometry": .47, "overlay": .28, "frame": .25}  # group of the first edit
 LATER = {"geometry": .24, "colour": .26, "quality": .20, "compression": .12, "overlay": .12, "frame": .06}  # of the others
 LONGEST_IN, LONGEST, SHORTEST = 512, 1024, 16  # pixels: input shrunk to; result at most; result at least
 

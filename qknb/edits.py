@@ -216,7 +216,7 @@ TRANSFORMS: dict[str, Transform] = {
                                         "line_type": Pick(("solid", "dotted", "dashed")), "line_opacity": Span(.4, 1)}, _stripes, "stripes across"),
     "overlay_onto_background_image": T("frame", 2.5, {"overlay": OVERLAY, "overlay_size": Span(.85, .4), "x": PLACE, "y": PLACE}, _background,
                                        "pasted into another image; sides in units of that one's"),
-    "overlay_onto_screenshot": T("frame", 2, {"template": Pick(("web", "mobile")), "crop_src_to_fit": Pick((True, False))}, _screenshot,
+    "overlay_onto_screenshot": T("frame", 1.5, {"template": Pick(("mobile", "mobile", "web")), "crop_src_to_fit": Pick((True, False))}, _screenshot,
                                  "shown on a social network's page"),
     "meme_format": T("frame", 1, {"text": WORDS, "caption": Span(.15, .45), "color": Pick(([0, 0, 0], [255, 255, 255], [200, 30, 30])),
                                   "background": Pick(([255, 255, 255], [120, 120, 120], [250, 220, 60]))}, _meme, "a caption above"),

@@ -33,6 +33,11 @@ _FOLDERS = {"skimage": ("data",), "sklearn": ("datasets", "images")}
 _CHOICE = np.array([3, 3, 3, 2, 3, .7, 1, .7, 4, 3, 2, 1, 1, 1, 1.5, .7, .5, .4, .6, 1])  # how often each photograph is cut from
 _CHOICE = np.cumsum(_CHOICE / _CHOICE.sum())
 _ASPECTS = (1.0, 4 / 3, 3 / 4, 3 / 2, 2 / 3, 16 / 9, 5 / 4, 4 / 5)
+_ANGLE = np.arange(32) * (2 * math.pi / 32)
+_CIRCLE = np.stack([np.cos(_ANGLE), np.sin(_ANGLE)], 1)
+_SQUARE = np.array([[-.8, -.8], [.8, -.8], [.8, .8], [-.8, .8]])
+_WAVES = np.concatenate([f(np.outer(np.arange(1, 5), _ANGLE)) for f in (np.cos, np.sin)])  # harmonics of a blob's outline
+_FADE = .25 / np.tile(np.arange(1, 5), 2)
 _GREY = np.array([.299, .587, .114])  # luma weights of ITU-R BT.601, as in PIL's own conversion
 
 
@@ -93,7 +98,7 @@ def draw_material(rng: np.random.Generator, *, hue: float = 0.0, spread: float =
     turn = np.array([[cos + third, third - root, third + root],  # rotation about the grey axis
                      [third + root, cos + third, third - root],
                      [third - root, third + root, cos + third]])
-    saturation = rng.uniform(.25, 1.15)
+    saturation = rng.uniform(.2, 1.0)
     turn = saturation * turn + (1 - saturation) * _GREY  # rows sum to 1: grey stays grey
     tint = np.exp(rng.normal(size=3) * .16 + rng.normal() * .25)
     matrix = np.concatenate([turn * tint[:, None], np.full((3, 1), rng.normal() * 14)], axis=1)
@@ -135,21 +140,18 @@ def _outline(rng: np.random.Generator, radius: float, straight: float) -> np.nda
     kind, stretch = rng.random(), math.exp(rng.normal() * .45)
     upright = rng.random() < straight
     if kind < .32:  # rectangle
-        points = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * .8
+        points = _SQUARE
     elif kind < .55:  # ellipse
-        angle = np.linspace(0, 2 * math.pi, 28, endpoint=False)
-        points = np.stack([np.cos(angle), np.sin(angle)], 1)
+        points = _CIRCLE
     elif kind < .78:  # polygon
         angle = np.sort(rng.random(int(rng.integers(3, 8)))) * 2 * math.pi
         points = np.stack([np.cos(angle), np.sin(angle)], 1) * rng.uniform(.6, 1.1, (len(angle), 1))
     else:  # blob: a circle with a few harmonics
-        angle = np.linspace(0, 2 * math.pi, 40, endpoint=False)
-        wave = 1 + sum(rng.normal() * .3 / k * np.cos(k * angle + rng.random() * 6.3) for k in range(1, 5))
-        points = np.stack([np.cos(angle), np.sin(angle)], 1) * np.maximum(wave, .2)[:, None]
-    points = points * radius * np.array([stretch, 1 / stretch])
+        wave = 1 + (rng.normal(size=8) * _FADE) @ _WAVES
+        points = _CIRCLE * np.maximum(wave, .2)[:, None]
     turn = 0.0 if upright else rng.random() * math.pi
-    cos, sin = math.cos(turn), math.sin(turn)
-    return points @ np.array([[cos, sin], [-sin, cos]])
+    cos, sin = radius * math.cos(turn), radius * math.sin(turn)
+    return points @ np.array([[cos * stretch, sin * stretch], [-sin / stretch, cos / stretch]])
 
 
 def _leaf(canvas: Image.Image, rng: np.random.Generator, centre, radius: float, material: Material, look: dict) -> None:
@@ -161,7 +163,7 @@ def _leaf(canvas: Image.Image, rng: np.random.Generator, centre, radius: float, 
     if width < 2 or height < 2:
         return
     mask = Image.new("L", (2 * width, 2 * height))
-    ImageDraw.Draw(mask).polygon([(float(x), float(y)) for x, y in np.round((points - low) * 2, 2)], fill=255)
+    ImageDraw.Draw(mask).polygon(((points - low) * 2).ravel().tolist(), fill=255)
     out_of_focus = radius > 12 and rng.random() < look["soft"]
     mask = mask.reduce(int(rng.integers(4, 12)) if out_of_focus else 2).resize((width, height), Image.Resampling.BILINEAR)
     canvas.paste(cut(rng, material, width, height), (int(low[0]), int(low[1])), mask)
@@ -170,7 +172,7 @@ def _leaf(canvas: Image.Image, rng: np.random.Generator, centre, radius: float, 
 def _look(rng: np.random.Generator) -> dict:
     """What all shapes of one scene share: materials, straight or round shapes, focus, how crowded it is."""
     smooth = rng.random()
-    colours = {"hue": rng.random() * 2 * math.pi if rng.random() < .5 else rng.normal() * .5, "spread": rng.choice([.1, .4, 1.0])}
+    colours = {"hue": rng.random() * 2 * math.pi if rng.random() < .3 else rng.normal() * .4, "spread": rng.choice([.1, .3, .8])}
     zoom = (.05 + .2 * smooth, .6 + 1.8 * smooth)
     return {"materials": [draw_material(rng, **colours, zoom=zoom) for _ in range(int(rng.integers(2, 7)))], "colours": colours, "zoom": zoom,
             "strangers": rng.random() * .5, "straight": rng.choice([.2, .6, .95]), "soft": rng.random() * .6,
@@ -228,7 +230,8 @@ def _develop(canvas: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Light from one side, exposure and contrast as a camera sets them, a colour cast, and sometimes blur or grain."""
     light = Image.fromarray(rng.integers(130, 256, (3, 3), dtype=np.uint8)).resize(canvas.size, Image.Resampling.BICUBIC)
     canvas = ImageChops.multiply(canvas, Image.merge("RGB", (light,) * 3))
-    dark, bright = np.percentile(np.asarray(canvas.convert("L").reduce(4)), (3, 97))
+    grey = np.sort(np.asarray(canvas.convert("L").reduce(4)), axis=None)
+    dark, bright = float(grey[int(.03 * grey.size)]), float(grey[int(.97 * grey.size)])
     black, white = rng.uniform(-5, 45), rng.uniform(185, 265)
     gain = min((white - black) / max(bright - dark, 1.0), 4.0)  # a flat scene stays rather flat
     levels = np.clip(((np.arange(256) - (dark + bright) / 2) * gain + (black + white) / 2) / 255, 0, 1)
