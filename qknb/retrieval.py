@@ -91,13 +91,13 @@ def knn_pairs(queries, references, k=10, *, metric="l2"):
     k = min(int(k), len(references))
     if not len(queries) or not k:
         return Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
-    _require_finite(references, "references", 0)
     wide = min(k + 8, len(references))
     blocks = _Blocks(queries, references, metric)
     kind = faiss.METRIC_L2 if metric == "l2" else faiss.METRIC_INNER_PRODUCT
     found = [np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64)]
     step = 1 << 16
     for start in range(0, len(references), step):
+        _require_finite(references[start:start + step], "references", start)
         block = references[start:start + step] - blocks.centre
         value, index = faiss.knn(queries - blocks.centre, block, min(wide, len(block)), metric=kind)
         found[0] = np.concatenate([found[0], -value if metric == "l2" else value], 1)
