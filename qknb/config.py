@@ -7,6 +7,7 @@ comment says "open in the paper".
 import dataclasses
 import difflib
 import json
+import math
 
 __all__ = ["Experiment", "PRESETS", "RESUMABLE", "experiment", "departures"]
 
@@ -98,6 +99,8 @@ class Experiment:
         for field in dataclasses.fields(self):
             if field.type in (int, float) and field.name != "n_jobs" and getattr(self, field.name) < 0:
                 raise ValueError(f"{field.name}={getattr(self, field.name)!r}: it must not be negative")
+            if field.type is float and not math.isfinite(getattr(self, field.name)):
+                raise ValueError(f"{field.name}={getattr(self, field.name)!r}: it must be finite")
         if self.distractor_share >= 1 or self.head_dropout >= 1:
             raise ValueError("distractor_share and head_dropout must be below 1")
         if self.n_jobs == 0 or self.n_jobs < -1:

@@ -42,7 +42,9 @@ class Run:
             if settings is not None:
                 self.experiment = settings
                 self._check_same(stored, dataclasses.asdict(settings))
-                self._manifest["experiment"] = dataclasses.asdict(settings)
+                if stored != dataclasses.asdict(settings):
+                    self._manifest["experiment"] = dataclasses.asdict(settings)
+                    self._save()
             else:
                 try:
                     self.experiment = Experiment(**stored)

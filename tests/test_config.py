@@ -1,0 +1,53 @@
+"""Settings: the paper's constants, presets, strict overrides."""
+
+import pytest
+
+from qknb.config import PRESETS, Experiment, departures, experiment
+
+
+def test_defaults_are_the_papers():
+    e = Experiment()
+    assert (e.tau, e.hardest_per_query, e.w_pos, e.w_neg, e.batch_size) == (0.07, 10, 1.0, 3.0, 32)
+    assert (e.backbone, e.image_size, e.gist_dim, e.residual_scale) == ("EfficientNetB3", 224, 256, 0.01)
+    assert (e.learning_rate, e.cosine_steps, e.cosine_alpha, e.epochs_per_phase) == (1e-4, 31_250, 0.5, 2.0)
+    assert e.phase_names() == ("Q1", "K1", "Q2", "K2", "Q3")
+    assert departures(experiment("paper")) == {}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_is_valid(preset):
+    assert experiment(preset).preset == preset
+
+
+def test_unknown_setting_lists_near_names():
+    with pytest.raises(ValueError, match="batch_siz.*did you mean.*batch_size"):
+        experiment("cpu", batch_siz=4)
+    with pytest.raises(ValueError, match="unknown preset 'gpu'"):
+        experiment("gpu")
+
+
+@pytest.mark.parametrize(
+    "name, value, expected",
+    [("tau", "0.1", 0.1), ("views", "3", 3), ("train_backbone", "false", False), ("tau", 1, 1.0), ("steps_per_phase", 20.0, 20), ("images", "here", "here")],
+)
+def test_text_is_read_as_the_fields_type(name, value, expected):
+    got = getattr(experiment("cpu", **{name: value}), name)
+    assert got == expected and type(got) is type(expected)
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [("views", "three"), ("views", 2.5), ("train_backbone", "yes"), ("train_backbone", 1), ("views", True), ("tau", 0), ("tau", "nan"), ("views", 0), ("batch_size", -1),
+     ("tower", "fig5"), ("images", 3), ("n_jobs", 0), ("distractor_share", 1.0), ("learning_rate", "inf")],
+)
+def test_wrong_values_are_refused_by_name(name, value):
+    with pytest.raises(ValueError, match=name):
+        experiment("cpu", **{name: value})
+
+
+def test_departures_name_the_papers_value():
+    assert departures(experiment("paper", tau=0.1)) == {"tau": (0.07, 0.1)}
+
+
+def test_first_side_k():
+    assert experiment("paper", first_side="K", phases=3).phase_names() == ("K1", "Q1", "K2")

@@ -1,0 +1,104 @@
+"""Atomic replacement and block files that survive kills."""
+
+import json
+
+import numpy as np
+import pytest
+
+from qknb.files import BlockWriter, need_disk, read_arrays, replacing, write_json
+
+ARRAYS = {"a": ((3,), np.float16), "b": ((), np.int64)}
+
+
+def rows_of(start, stop):
+    return {"a": np.arange(start * 3, stop * 3).reshape(-1, 3), "b": np.arange(start, stop)}
+
+
+def fill(writer, blocks):
+    for block in blocks:
+        writer.write(block, rows_of(*writer.blocks[block]), note=block)
+
+
+def test_replacing_leaves_the_old_file_on_error(tmp_path):
+    path = tmp_path / "x.json"
+    write_json(path, {"v": 1})
+    with pytest.raises(RuntimeError):
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+    assert json.loads(path.read_text()) == {"v": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_weights_suffix_is_kept(tmp_path):
+    with replacing(tmp_path / "Q.weights.h5") as temporary:
+        assert temporary.name.endswith(".weights.h5")
+        temporary.write_bytes(b"x")
+
+
+@pytest.mark.parametrize("written", [[], [1], [2, 0], [0, 1, 2]])
+def test_a_killed_writer_goes_on(tmp_path, written):
+    fill(BlockWriter(tmp_path, ARRAYS, 10, 4, "f"), written)
+    assert read_arrays(tmp_path) is None
+    again = BlockWriter(tmp_path, ARRAYS, 10, 4, "f")
+    assert again.missing() == [b for b in range(3) if b not in written]
+    fill(again, again.missing())
+    assert again.notes() == [0, 1, 2]
+    again.finish(extra="fact")
+    arrays, facts = read_arrays(tmp_path, "f")
+    np.testing.assert_array_equal(arrays["a"], np.arange(30).reshape(10, 3))
+    np.testing.assert_array_equal(arrays["b"], np.arange(10))
+    assert facts["extra"] == "fact" and read_arrays(tmp_path, "other") is None
+
+
+def test_a_block_cut_off_in_its_journal_line_is_written_again(tmp_path):
+    writer = BlockWriter(tmp_path, ARRAYS, 10, 4, "f")
+    fill(writer, [0, 1])
+    journal = tmp_path / "journal.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-5])
+    again = BlockWriter(tmp_path, ARRAYS, 10, 4, "f")
+    assert again.missing() == [1, 2]
+    fill(again, [1, 2])
+    again.finish()
+    np.testing.assert_array_equal(read_arrays(tmp_path)[0]["b"], np.arange(10))
+
+
+def test_a_kill_inside_finish_loses_nothing(tmp_path):
+    writer = BlockWriter(tmp_path, ARRAYS, 10, 4, "f")
+    fill(writer, [0, 1, 2])
+    (tmp_path / "a.npy.part").rename(tmp_path / "a.npy")
+    again = BlockWriter(tmp_path, ARRAYS, 10, 4, "f")
+    assert again.missing() == []
+    again.finish()
+    np.testing.assert_array_equal(read_arrays(tmp_path)[0]["a"], np.arange(30).reshape(10, 3))
+
+
+def test_other_fingerprint_starts_afresh(tmp_path):
+    fill(BlockWriter(tmp_path, ARRAYS, 10, 4, "f"), [0, 1])
+    assert BlockWriter(tmp_path, ARRAYS, 10, 4, "g").missing() == [0, 1, 2]
+
+
+def test_finish_refuses_missing_blocks_and_wrong_shapes(tmp_path):
+    writer = BlockWriter(tmp_path, ARRAYS, 10, 4, "f")
+    with pytest.raises(RuntimeError, match="3 blocks"):
+        writer.finish()
+    with pytest.raises(ValueError, match="expected"):
+        writer.write(2, rows_of(0, 4))
+
+
+def test_damaged_array_is_named(tmp_path):
+    writer = BlockWriter(tmp_path, ARRAYS, 10, 4, "f")
+    fill(writer, [0, 1, 2])
+    writer.finish()
+    with open(tmp_path / "a.npy", "rb+") as file:
+        file.truncate(100)
+    with pytest.raises(ValueError, match="a.npy is damaged"):
+        read_arrays(tmp_path)
+
+
+def test_too_little_disk_is_said_before_anything_is_written(tmp_path):
+    with pytest.raises(OSError, match="free"):
+        need_disk(tmp_path / "not" / "there", 1 << 60, "the bank")
+    with pytest.raises(OSError, match="GB are free"):
+        BlockWriter(tmp_path / "x", {"a": ((1 << 30,), np.float64)}, 1 << 20, 4, "f")
+    assert not list((tmp_path / "x").iterdir())
