@@ -2,7 +2,7 @@
 
 A copy has one to four edits. The first is a strong one (geometry, an overlay or a frame around the image); the others are drawn from all
 groups; compression comes last, as when a picture is shared. The paper (section 4) says only that AugLy compositions were used; the
-table in `qknb.edits`, the numbers of edits and the group weights here are this project's choice, set so that GIST finds copies of
+table in `qknb.transforms`, the numbers of edits and the group weights here are this project's choice, set so that GIST finds copies of
 photos about as well as it did in small trials (micro-AP .30-.36 for 500 queries against 1,000 references).
 
 Nothing is drawn from global random state, and nothing is left changed in it.
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from .edits import GROUPS, TRANSFORMS, apply_edit, draw_parameters
+from .transforms import TRANSFORMS, apply_edit, draw_parameters
 from .scenes import scene
 
 __all__ = ["COUNTS", "FIRST", "LATER", "TRANSFORMS", "Edit", "augment", "describe", "replay"]
@@ -169,6 +169,3 @@ _LABELS = {
 def describe(edits) -> str:
     """A short line for a figure, such as "crop 62% + text 12% + jpeg q=24"; "original" without edits."""
     return " + ".join(_LABELS.get(name, name.replace("_", " ")).format(**params) for name, params in edits) or "original"
-
-
-assert {t.group for t in TRANSFORMS.values()} == set(GROUPS)  # a new row with a misspelt group would never be drawn

@@ -12,7 +12,7 @@ from PIL import Image
 
 from qknb.augly_repairs import assets
 from qknb.augment import COUNTS, Edit, augment, describe, replay
-from qknb.edits import FONTS, GROUPS, TRANSFORMS, Pick, Span, apply_edit, draw_parameters
+from qknb.transforms import FONTS, GROUPS, TRANSFORMS, Pick, Span, apply_edit, draw_parameters
 from qknb.scenes import scene
 
 ORIGINAL = scene(1, 7, 160)
@@ -67,12 +67,12 @@ def test_draws_stay_in_their_ranges_and_strength_narrows_them(name):
             for key, value in draw_parameters(name, rng, strength).items():
                 kind = TRANSFORMS[name].ranges[key]
                 if isinstance(kind, Pick):
-                    assert value in kind
+                    assert (tuple(value) if isinstance(value, list) else value) in kind
                 elif isinstance(kind, Span):
                     reach = 1.0 if key in "xy" else strength
                     ranges = [kind[:2]] + ([kind.either] if kind.either else [])
                     ends = [sorted((mild, mild + reach * (strong - mild))) for mild, strong in ranges]
-                    slack = .5 if isinstance(value, int) else 1e-5
+                    slack = .5 if kind.whole else 1e-5
                     assert any(low - slack <= value <= high + slack for low, high in ends), (key, value)
 
 
