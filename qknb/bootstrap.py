@@ -4,7 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qknb.metrics import P90, match_ranks, rank_predictions
+from .metrics import P90, match_ranks, rank_predictions
+
+__all__ = ["METRICS", "Interval", "bootstrap_interval"]
 
 METRICS = ("micro_ap", "recall_at_p90", "recall_at_rank1", "recall_at_rank10")
 

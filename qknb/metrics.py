@@ -15,6 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+__all__ = ["P90", "Curve", "Evaluation", "Predictions", "Ranking", "evaluate", "evaluate_arrays", "match_ranks", "precision_recall",
+           "rank_predictions", "read_truth"]
+
 P90 = 0.9
 RANKS = (1, 10)
 

@@ -23,7 +23,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qknb.retrieval import knn_pairs
+from .retrieval import knn_pairs
+
+__all__ = ["ScoreNormalization", "subtract_negatives"]
 
 CEILING_SAMPLE = 4096
 

@@ -10,13 +10,17 @@ bound on their rounding error. The N-th best lower bound seen so far is a floor;
 and the kept ones are cut back whenever they exceed 2 N. The few survivors near the floor are decided by their exact scores.
 """
 
+import contextlib
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from qknb.running_top import HALF_ULP, Pairs, RunningTop, in_order, pair_scores
+from .progress import progress as progress_bar
+from .running_top import HALF_ULP, Pairs, RunningTop, in_order, pair_scores
+
+__all__ = ["CUTS", "OFFICIAL_CUT", "Pairs", "candidates", "knn_pairs", "pair_scores", "top_pairs"]
 
 QUERY_BLOCK, REFERENCE_BLOCK = 512, 1024       # one block of scores is 2 MiB a thread
 OFFICIAL_CUT = 500_000
@@ -70,8 +74,11 @@ def top_pairs(queries, references, max_results=OFFICIAL_CUT, *, metric="l2", n_t
     starts = range(0, len(references), REFERENCE_BLOCK)
     # one BLAS thread in each of ours: comparing and collecting then run in parallel too
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(n_threads) as threads:
-        for _ in _bar(threads.map(lambda start: blocks.scan(start, best), starts), len(starts), progress):
-            pass
+        shown = progress_bar(len(starts), "searching", unit="block") if progress else contextlib.nullcontext()
+        with shown as bar:
+            for _ in threads.map(lambda start: blocks.scan(start, best), starts):
+                if bar is not None:
+                    bar.update(1)
         return best.result(threads.map)
 
 
@@ -176,13 +183,6 @@ def _error(metric, columns, query_norm, reference_norm):
 
 def _norms(rows):
     return np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
-
-
-def _bar(results, total, progress):
-    if not progress:
-        return results
-    from tqdm.auto import tqdm
-    return tqdm(results, total=total, desc="searching", unit="block", mininterval=1)
 
 
 def _checked(queries, references, metric):

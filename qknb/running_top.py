@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+__all__ = ["HALF_ULP", "Pairs", "RunningTop", "in_order", "pair_scores"]
+
 RESCORE_ROWS = 2048                            # gathered rows of 256 float64 that still fit a core's cache
 HALF_ULP = 2.0 ** -24                          # relative rounding error of float32
 
