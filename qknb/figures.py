@@ -1,0 +1,256 @@
+"""Plots of a run: precision-recall curves, micro-AP by phase, loss and distances over steps. Plain arrays in, a figure out.
+
+Side Q is blue, drawn solid; side K vermilion, dashed; reference rows are grey, each with its own dashes. Lines carry their names, so a
+print without colours can be read too. Titles say what the figure shows.
+"""
+
+import re
+
+import numpy as np
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+from .metrics import P90
+from .sheets import COLOURS, Sheet, styled
+from .tables import GIST_ROW
+
+__all__ = ["PAPER", "precision_recall_figure", "micro_ap_figure", "training_figure"]
+
+PAPER = {GIST_ROW: .1521, "SimCLR-style": .2001, "Q1": .2430, "K1": .2839, "Q2": .3191, "K2": .3295, "Q3": .3403}
+"""The paper's micro-AP: DISC21, 25,000 queries, a million references, a million training images."""
+
+
+_REFERENCE_DASHES = ((0, (1, 1.4)), (0, (5, 1.5, 1, 1.5)), (0, (3, 1.5)), (0, (1, 3)), (0, (8, 2)))
+
+
+def _is_phase(row):
+    return re.fullmatch(r"[QK]\d+", row) is not None
+
+
+def _looks(rows):
+    """Line style of each row: phases by side, early ones lighter; references grey, each with its own dashes."""
+    last = max([int(row[1:]) for row in rows if _is_phase(row)], default=1)
+    looks, references = {}, 0
+    for row in rows:
+        if _is_phase(row):
+            white = 0.42 * (last - int(row[1:])) / max(last - 1, 1)
+            rgb = np.array([int(COLOURS[row[0]][i:i + 2], 16) for i in (1, 3, 5)]) / 255
+            looks[row] = {"color": tuple(white + (1 - white) * rgb), "linestyle": "-" if row[0] == "Q" else (0, (5, 1.4))}
+        else:
+            looks[row] = {"color": ("#4a4f57", "#7d848e", "#9aa1ab")[references % 3], "linewidth": 1.4,
+                          "linestyle": _REFERENCE_DASHES[references % len(_REFERENCE_DASHES)]}
+            references += 1
+    return looks
+
+
+def _recall_at_p90(curve):
+    recall, precision = curve
+    return float(recall[precision >= P90].max(initial=0))
+
+
+def _percent(share):
+    return f"{share:.0%}".replace("%", " %") if share >= .0995 or share == 0 else f"{share:.1%}".replace("%", " %")
+
+
+@styled
+def precision_recall_figure(curves, title=None):
+    """All precision-recall curves in one plot, each labelled on its line, with the 90 % precision line.
+
+    Parameters
+    ----------
+    curves : {row: (recall, precision)}, in order; arrays of equal length, 0..1
+    title : str, optional
+        Default: what the last row finds at 90 % precision, beside GIST-256.
+    """
+    sheet = Sheet(figsize=(7.6, 5.0))
+    axes = sheet.add_axes((.085, .105, .885, .79))
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall: share of all copies found", ylabel="precision: share of the reported pairs that are copies")
+    axes.axhline(P90, color=COLOURS["soft"], linewidth=.8)
+    axes.text(.998, P90 + .008, "precision 0.9", ha="right", va="bottom", fontsize=8, color=COLOURS["soft"])
+    looks = _looks(curves)
+    for row, (recall, precision) in curves.items():
+        axes.plot(recall, precision, label=row, **looks[row])
+        if _recall_at_p90((recall, precision)):
+            axes.plot([_recall_at_p90((recall, precision))], [P90], "o", markersize=4, color=looks[row]["color"], label="_at P90")
+    for row, (x, y) in _label_places(curves, 7.6 * .885, 5.0 * .79).items():
+        axes.text(x, y, row, ha="center", va="center", fontsize=8, fontweight="bold", color=looks[row]["color"],
+                  bbox={"facecolor": "white", "edgecolor": "none", "pad": .8, "alpha": .85})
+    if title is None and curves:
+        last = list(curves)[-1]
+        title = f"At 90 % precision, {last} finds {_percent(_recall_at_p90(curves[last]))} of the copies"
+        if GIST_ROW in curves and last != GIST_ROW:
+            title += f", {GIST_ROW} {_percent(_recall_at_p90(curves[GIST_ROW]))}"
+    sheet.suptitle(title or "Nothing has been evaluated yet", x=.015, y=.975, ha="left")
+    return sheet
+
+
+def _label_places(curves, width, height):
+    """A point on each curve for its label, far from the other curves and labels. `width`, `height` of the axes in inches."""
+    scale = np.array([width, height])
+    paths = {row: np.column_stack([np.interp(np.linspace(0, 1, 60), np.linspace(0, 1, len(r)), v) for v in (r, p)]) * scale
+             for row, (r, p) in curves.items() if len(r)}
+    placed = {}
+    for row, path in sorted(paths.items(), key=lambda item: item[1][-1, 0]):
+        half = np.array([.036 * len(row) + .03, .09])
+        others = np.concatenate([p for name, p in paths.items() if name != row] or [path[:0] + 99])
+        best, best_room = path[-1], -np.inf
+        for side in (0, 1, -1):                                # on the line, or just above or below it
+            for point in path[4:58] + side * (half + .02):
+                if (point < half + .03).any() or (point > scale - half).any() or abs(point[1] - P90 * height) < .2:
+                    continue
+                room = min(np.hypot(*np.maximum(np.abs(others - point) - half, 0).T).min(initial=9), .3)
+                room -= sum(2. for other, size in placed.values() if (np.abs(other - point) < size + half + .03).all())
+                room -= .12 + (np.abs(path - point) < half).all(1).any() if side else 0
+                if room > best_room:
+                    best, best_room = point, room
+        placed[row] = best, half
+    return {row: tuple(point / scale) for row, (point, _) in placed.items()}
+
+
+def _apart(values, gap):
+    """The same values moved as little as needed to be `gap` apart, order kept. (n,) float."""
+    values = np.asarray(values, np.float64)
+    order = np.argsort(values, kind="stable")
+    moved = values[order]
+    for _ in range(200):
+        close = np.diff(moved) < gap - 1e-9
+        if not close.any():
+            break
+        push = np.where(close, (gap - np.diff(moved)) / 2, 0)
+        moved[1:] += push
+        moved[:-1] -= push
+    out = np.empty_like(moved)
+    out[order] = moved
+    return out
+
+
+@styled
+def micro_ap_figure(rows, title=None):
+    """Micro-AP by phase with the reference rows as horizontal lines; beside it, on its own panel, the paper's values on its own data.
+
+    Parameters
+    ----------
+    rows : list of dict, as `qknb.tables.metric_rows` gives them
+    """
+    ours = {row["row"]: row["micro_ap"] for row in rows}
+    sheet = Sheet(figsize=(8.2, 3.9))
+    left, right = sheet.add_axes((.08, .13, .43, .70)), sheet.add_axes((.755, .13, .235, .70))
+    top = max([*ours.values(), *PAPER.values(), .01]) * 1.14
+    for axes, values, name in ((left, ours, "this run"), (right, PAPER, "the paper, on DISC21")):
+        _by_phase(axes, values, top, light=axes is right)
+        axes.set_title(name)
+    left.set(ylabel="micro-AP", xlabel="after phase")
+    right.set(xlabel="after phase")
+    right.set_facecolor("#f7f8f9")
+    phases = [row for row in ours if _is_phase(row)]
+    if title is None and len(phases) > 1:
+        begin, end = ours[phases[0]], ours[phases[-1]]
+        verb = "rises" if end - begin > .0005 else "falls" if begin - end > .0005 else "stays"
+        title = f"Micro-AP {verb} from {begin:.3f} after {phases[0]} to {end:.3f} after {phases[-1]}"
+        if ours.get(GIST_ROW):
+            title += f", {end / ours[GIST_ROW]:.2f} × {GIST_ROW}"
+    elif title is None:
+        title = f"Micro-AP after {phases[0]}: {ours[phases[0]]:.3f}" if phases else "Reference rows only: no phase has been evaluated yet"
+    sheet.suptitle(title, x=.015, y=.97, ha="left")
+    return sheet
+
+
+def _by_phase(axes, values, top, light):
+    phases = [row for row in values if _is_phase(row)]
+    references = [row for row in values if not _is_phase(row)]
+    looks = _looks(values)
+    axes.set(ylim=(0, top), xlim=(-.45, max(len(phases), 2) - .55))
+    axes.set_xticks(range(len(phases)), phases)
+    axes.grid(axis="x", visible=False)
+    heights = _apart([values[row] for row in references], top * .052)
+    for row, height in zip(references, heights, strict=True):
+        axes.axhline(values[row], label=row, **looks[row])
+        place = {"xy": (.03, values[row] + top * .008), "va": "bottom", "fontsize": 6.5} if light else {"xy": (1.015, height), "va": "center", "fontsize": 8}
+        axes.annotate(f"{row} {values[row]:.3f}", **place, xycoords=("axes fraction", "data"), color=COLOURS["soft"], annotation_clip=False)
+    axes.plot(range(len(phases)), [values[row] for row in phases], color=COLOURS["soft" if light else "ink"], linewidth=1.1, label="_phases")
+    for i, row in enumerate(phases):
+        colour = "#8b929c" if light else COLOURS[row[0]]
+        axes.plot([i], [values[row]], "o" if row[0] == "Q" else "s", color=colour, markersize=5 if light else 7, label=row)
+        axes.annotate(f"{values[row]:.3f}", (i, values[row]), (0, 8), textcoords="offset points", ha="center", fontsize=6.5 if light else 8,
+                      color=COLOURS["soft"] if light else COLOURS["ink"], fontweight="normal" if light else "bold")
+
+
+_PANELS = (
+    ("loss", (("loss", "total", "ink", "-"), ("loss_pos", "positive part", "Q", (0, (5, 1.4))), ("loss_neg", "negative part", "K", (0, (1, 1.2))))),
+    ("squared distance d²", (("d2_pos", "positives", "Q", (0, (5, 1.4))), ("d2_neg", "hard negatives", "K", "-"),
+                             ("d2_neg_min", "hardest negative", "K", (0, (1, 1.2))))),
+)
+
+
+@styled
+def training_figure(log, title=None):
+    """Loss and its parts, and d² of positives and hard negatives, over the steps of all phases, phases shaded and named.
+
+    Parameters
+    ----------
+    log : {phase: {"step", "loss", "loss_pos", "loss_neg", "d2_pos", "d2_neg", "d2_neg_min": (n,) float}}, as `training_log` gives it
+        Many points are drawn faint, with a running mean (inside each phase) on top.
+    """
+    sheet = Sheet(figsize=(7.6, 5.6))
+    panels = [sheet.add_axes((.085, .515, .71, .36)), sheet.add_axes((.085, .09, .71, .36))]
+    starts, at = {}, 0
+    for name, fields in log.items():
+        starts[name], at = at, at + int(fields["step"][-1])
+    for axes, (unit, lines) in zip(panels, _PANELS, strict=True):
+        drawn = np.concatenate([f[key] for f in log.values() for key, *_ in lines] or [np.ones(1)])
+        positive = drawn[np.isfinite(drawn) & (drawn > 0)]
+        log_scale = len(positive) > 0 and positive.max() > 30 * np.percentile(positive, 2)
+        ends = []
+        for key, label, colour, dashes in lines:
+            for name, fields in log.items():
+                x, y = starts[name] + fields["step"], np.where(fields[key] > 0, fields[key], np.nan) if log_scale else fields[key]
+                window = max(1, len(y) // 25)
+                if window > 1:
+                    axes.plot(x, y, color=COLOURS[colour], linewidth=.6, alpha=.25, label="_raw")
+                smooth = _running_mean(y, window)
+                axes.plot(x, smooth, color=COLOURS[colour], linestyle=dashes, linewidth=1.6, label=label if name == next(iter(log)) else "_" + label)
+            if log:
+                ends.append((smooth[-1], label, COLOURS[colour]))
+        axes.set(ylabel=unit + (", log scale" if log_scale else ""), xlim=(0, max(at, 1)), yscale="log" if log_scale else "linear")
+        if log_scale:
+            axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axes.yaxis.set_minor_locator(NullLocator())
+        else:
+            axes.set_ylim(bottom=0)
+        _label_ends(axes, ends)
+        for i, name in enumerate(log):
+            stop = starts[name] + log[name]["step"][-1]
+            axes.axvspan(starts[name], stop, color="#eef1f5" if i % 2 == 0 else "white", zorder=-2)
+            if axes is panels[0]:
+                axes.annotate(name, ((starts[name] + stop) / 2, 1.02), xycoords=("data", "axes fraction"), ha="center", fontsize=9, fontweight="bold",
+                              color=COLOURS[name[0]])
+    panels[0].tick_params(labelbottom=False)
+    panels[1].set_xlabel("training step, all phases one after another")
+    panels[1].xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    panels[0].xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    if title is None and log:
+        first, last = next(iter(log)), list(log)[-1]
+        begin, end = log[first]["loss"][0], log[last]["loss"][-1]
+        title = f"The loss {'falls' if end < begin else 'rises'} from {begin:.2f} at the start of {first} to {end:.2f} at the end of {last}"
+    sheet.suptitle(title or "No training step has been logged yet", x=.015, y=.977, ha="left")
+    return sheet
+
+
+def _running_mean(values, window):
+    """Centred mean over up to `window` neighbours, NaN left out. (n,) -> (n,)"""
+    known = np.isfinite(values)
+    kernel = np.ones(window)
+    count = np.convolve(known, kernel, "same")
+    return np.where(count > 0, np.convolve(np.where(known, values, 0), kernel, "same") / np.maximum(count, 1), np.nan)
+
+
+def _label_ends(axes, ends):
+    """Names of lines at the right edge, moved apart where they would touch."""
+    ends = [end for end in ends if np.isfinite(end[0])]
+    if not ends:
+        return
+    to_display = axes.transData.transform
+    y = [to_display((0, value))[1] for value, *_ in ends]
+    bottom, top = axes.transAxes.transform([(0, 0), (0, 1)])[:, 1]
+    for (_, label, colour), place in zip(ends, _apart((np.array(y) - bottom) / (top - bottom), .075), strict=True):
+        axes.annotate(label, (1.012, place), xycoords="axes fraction", va="center", fontsize=8, fontweight="bold", color=colour, annotation_clip=False)

@@ -1,0 +1,75 @@
+"""What a run folder holds, as arrays for figures: ranked pairs of an evaluated row, precision-recall curves, the training log."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from .metrics import Predictions, precision_recall
+from .retrieval import OFFICIAL_CUT, top_pairs
+from .runs import read_json_lines
+from .store import open_set, truth_pairs
+from .tables import metric_rows
+
+__all__ = ["Ranked", "ranked_pairs", "precision_recall_curves", "training_log"]
+
+
+class Ranked(NamedTuple):
+    """An evaluated row: descriptors, candidate pairs by decreasing score (-d²), and truth as (m, 2) rows of (query, reference)."""
+
+    queries: np.ndarray
+    references: np.ndarray
+    pairs: Predictions
+    truth: np.ndarray
+
+
+def ranked_pairs(run_dir, row, split="test"):
+    """Rank the candidate pairs of an evaluated row again from its saved descriptors (`Ranked`).
+
+    Raises
+    ------
+    ValueError
+        The row was not evaluated, or the run's held-out sets are missing.
+    """
+    run_dir = Path(run_dir)
+    path = run_dir / "evaluation" / f"{row}.npz"
+    sets = [open_set(run_dir / "store" / f"{split}_{part}") for part in ("queries", "references")]
+    if not path.exists() or None in sets:
+        raise ValueError(f"{run_dir} has no {path.relative_to(run_dir) if not path.exists() else f'prepared {split} sets'}: prepare and evaluate the run first")
+    with np.load(path, allow_pickle=False) as file:
+        queries, references = file[f"{split}_queries"], file[f"{split}_references"]
+    try:
+        cut = json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))["experiment"]["max_results"]
+    except (OSError, KeyError):
+        cut = OFFICIAL_CUT
+    return Ranked(queries, references, Predictions(*top_pairs(queries, references, cut)), truth_pairs(*sets))
+
+
+def precision_recall_curves(run_dir, split="test"):
+    """(recall, precision) of every evaluated row, reference rows first: {row: two (n,) float64}, a point at each correct prediction."""
+    curves = {}
+    for row in metric_rows(run_dir, split):
+        found = ranked_pairs(run_dir, row["row"], split)
+        precision, recall, _ = precision_recall(found.pairs, found.truth)
+        steps = np.flatnonzero(np.diff(recall, prepend=0) > 0)
+        if len(steps) > 2000:                                  # more points than a figure has pixels
+            steps = steps[np.unique(np.linspace(0, len(steps) - 1, 2000).astype(int))]
+        curves[row["row"]] = recall[steps], precision[steps]
+    return curves
+
+
+def training_log(run_dir):
+    """Logged steps of every phase that has begun, in training order: {phase: {field of steps.jsonl: (n,) float64}}."""
+    run_dir = Path(run_dir)
+    names = [path.parent.name for path in run_dir.glob("phases/*/steps.jsonl")]
+    try:
+        first = json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))["experiment"]["first_side"]
+    except (OSError, KeyError):
+        first = "Q"
+    log = {}
+    for name in sorted(names, key=lambda name: (int(name[1:]), name[0] != first)):
+        lines = read_json_lines(run_dir / "phases" / name / "steps.jsonl")
+        if lines:
+            log[name] = {field: np.array([line[field] for line in lines], np.float64) for field in lines[0]}
+    return log
