@@ -82,7 +82,7 @@ TRANSFORMS: dict[str, Transform] = {
                                          "height": Span(.4, .9)}, edits.apply_spot, "brightness within an ellipse"),
     "blur": T("quality", 1.5, {"radius": Span(.003, .018)}, edits.apply_blur, "Gaussian; radius in units of the longer side"),
     "sharpen": T("quality", .7, {"factor": Span(2, 12)}, edits.plain("sharpen"), "Pillow's sharpness factor"),
-    "apply_pil_filter": T("quality", .5, {"kind": Pick(("EDGE_ENHANCE_MORE", "SMOOTH_MORE", "DETAIL", "EMBOSS"))}, edits.apply_filter, "3 x 3 and 5 x 5 filters"),
+    "apply_pil_filter": T("quality", .5, {"kind": Pick(("EDGE_ENHANCE_MORE", "EDGE_ENHANCE", "SMOOTH_MORE", "DETAIL"))}, edits.apply_filter, "3 x 3 and 5 x 5 filters"),
     "pixelization": T("quality", 1, {"ratio": Span(.45, .1)}, edits.apply_pixelization, "so many blocks per pixel along a side"),
     "random_noise": T("quality", 1, {"var": Span(.004, .06), "seed": SEED}, edits.plain("random_noise"), "Gaussian; variance for values 0..1"),
     "shuffle_pixels": T("quality", .4, {"factor": Span(.05, .3), "seed": SEED}, edits.apply_shuffle, "share of pixels that change places"),
