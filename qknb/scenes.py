@@ -247,6 +247,11 @@ def _develop(canvas: Image.Image, rng: np.random.Generator) -> Image.Image:
     return canvas
 
 
+@functools.lru_cache(maxsize=8)
+def _names(start: int, stop: int) -> tuple[str, ...]:
+    return tuple(f"scene-{k:06d}" for k in range(start, stop))
+
+
 @dataclass(frozen=True)
 class Scenes:
     """`n` embedded scenes of the series `seed`, from number `start` on."""
@@ -263,7 +268,7 @@ class Scenes:
     @property
     def ids(self) -> tuple[str, ...]:
         """"scene-000000", ... by number."""
-        return tuple(f"scene-{k:06d}" for k in range(self.start, self.start + self.n))
+        return _names(self.start, self.start + self.n)
 
     def __len__(self) -> int:
         return self.n

@@ -6,6 +6,7 @@ the images do. Sources are small, and travel between processes.
 
 import contextlib
 import csv
+import functools
 import hashlib
 import json
 import os
@@ -74,7 +75,7 @@ class Subset:
     def __post_init__(self):
         object.__setattr__(self, "rows", tuple(int(r) for r in self.rows))
 
-    @property
+    @functools.cached_property
     def ids(self) -> tuple[str, ...]:
         """The source's ids of the rows."""
         ids = self.source.ids
