@@ -129,8 +129,8 @@ def read_submission(path):
 
 
 def write_matches(path, query_ids, reference_ids, pairs):
-    """Write found pairs as CSV, best first. Scores are written so that they read back to the same float32: six decimals, as the
-    challenge's script writes, would make ties.
+    """Write found pairs as CSV, best first. Scores are written with every digit: six decimals, as the challenge's script
+    writes, would make ties.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def write_matches(path, query_ids, reference_ids, pairs):
     if np.isnan(pairs.score).any():
         raise RuleBroken(f"{path}: row {np.flatnonzero(np.isnan(pairs.score))[0]} has a score that is NaN")
     query_ids, reference_ids = np.asarray(query_ids, str), np.asarray(reference_ids, str)
-    scores = np.asarray(pairs.score, np.float32).astype(str)
+    scores = np.asarray(pairs.score, np.float64)             # every digit, so that the list evaluates to the same last digit
     with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["query_id", "reference_id", "score"])
