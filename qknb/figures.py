@@ -11,7 +11,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from .metrics import P90
 from .sheets import COLOURS, Sheet, styled
-from .tables import GIST_ROW
+from .tables import GIST_ROW, show_share
 
 __all__ = ["PAPER", "precision_recall_figure", "micro_ap_figure", "training_figure"]
 
@@ -47,10 +47,6 @@ def _recall_at_p90(curve):
     return float(recall[precision >= P90].max(initial=0))
 
 
-def _percent(share):
-    return f"{share:.0%}".replace("%", " %") if share >= .0995 or share == 0 else f"{share:.1%}".replace("%", " %")
-
-
 @styled
 def precision_recall_figure(curves, title=None):
     """All precision-recall curves in one plot, each labelled on its line, with the 90 % precision line.
@@ -71,39 +67,67 @@ def precision_recall_figure(curves, title=None):
         axes.plot(recall, precision, label=row, **looks[row])
         if _recall_at_p90((recall, precision)):
             axes.plot([_recall_at_p90((recall, precision))], [P90], "o", markersize=4, color=looks[row]["color"], label="_at P90")
-    for row, (x, y) in _label_places(curves, 7.6 * .885, 5.0 * .79).items():
-        axes.text(x, y, row, ha="center", va="center", fontsize=8, fontweight="bold", color=looks[row]["color"],
+    for row, (point, anchor) in _label_places(curves, 7.6 * .885, 5.0 * .79).items():
+        if anchor is not None:
+            axes.annotate("", anchor, point, arrowprops={"arrowstyle": "-", "color": looks[row]["color"], "linewidth": .7, "shrinkA": 0, "shrinkB": 0})
+            axes.plot(*anchor, "o", markersize=3.5, color=looks[row]["color"], label="_anchor")
+        axes.text(*point, row, ha="center", va="center", fontsize=8, fontweight="bold", color=looks[row]["color"],
                   bbox={"facecolor": "white", "edgecolor": "none", "pad": .8, "alpha": .85})
     if title is None and curves:
         last = list(curves)[-1]
-        title = f"At 90 % precision, {last} finds {_percent(_recall_at_p90(curves[last]))} of the copies"
+        title = f"At 90 % precision, {last} finds {show_share(_recall_at_p90(curves[last]))} of the copies"
         if GIST_ROW in curves and last != GIST_ROW:
-            title += f", {GIST_ROW} {_percent(_recall_at_p90(curves[GIST_ROW]))}"
+            title += f", {GIST_ROW} {show_share(_recall_at_p90(curves[GIST_ROW]))}"
     sheet.suptitle(title or "Nothing has been evaluated yet", x=.015, y=.975, ha="left")
     return sheet
 
 
 def _label_places(curves, width, height):
-    """A point on each curve for its label, far from the other curves and labels. `width`, `height` of the axes in inches."""
+    """Where each curve's label goes: (centre, None) on or beside the line, or (centre, point of the curve) at the end of a leader.
+
+    `width`, `height` of the axes in inches. Labels keep off the other curves and labels; where the curves are too close for that, the label
+    stands at the right edge, level with a point of its curve that is well apart from the others.
+    """
     scale = np.array([width, height])
     paths = {row: np.column_stack([np.interp(np.linspace(0, 1, 60), np.linspace(0, 1, len(r)), v) for v in (r, p)]) * scale
              for row, (r, p) in curves.items() if len(r)}
-    placed = {}
-    for row, path in sorted(paths.items(), key=lambda item: item[1][-1, 0]):
+    placed, places = [], {}
+
+    def free(point, half):
+        return not any((np.abs(other - point) < size + half + .03).all() for other, size in placed)
+
+    for row, path in sorted(paths.items(), key=lambda item: (len(item[0]), item[1][-1, 0])):
         half = np.array([.036 * len(row) + .03, .09])
         others = np.concatenate([p for name, p in paths.items() if name != row] or [path[:0] + 99])
-        best, best_room = path[-1], -np.inf
+        best, best_room, anchor = path[-1], .01, None
         for side in (0, 1, -1):                                # on the line, or just above or below it
             for point in path[4:58] + side * (half + .02):
-                if (point < half + .03).any() or (point > scale - half).any() or abs(point[1] - P90 * height) < .2:
+                if (point < half + .03).any() or (point > scale - half).any() or abs(point[1] - P90 * height) < .2 or not free(point, half):
                     continue
                 room = min(np.hypot(*np.maximum(np.abs(others - point) - half, 0).T).min(initial=9), .3)
-                room -= sum(2. for other, size in placed.values() if (np.abs(other - point) < size + half + .03).all())
-                room -= .12 + (np.abs(path - point) < half).all(1).any() if side else 0
+                room -= .04 + (np.abs(path - point) < half).all(1).any() if side else 0
                 if room > best_room:
                     best, best_room = point, room
-        placed[row] = best, half
-    return {row: tuple(point / scale) for row, (point, _) in placed.items()}
+        if best_room == .01:
+            best_gap = -1
+            for level in np.arange(.2, .85, .02) * height:
+                right = np.array([width - .06 - half[0], level])
+                at = {name: _last_above(p, level) for name, p in paths.items()}
+                gap = min([abs(at[row] - x) for name, x in at.items() if name != row], default=9)
+                if gap > best_gap and free(right, half) and max(at.values()) < right[0] - half[0] - .1:
+                    best, best_gap, anchor = right, gap, (at[row], level) / scale
+        placed.append((best, half))
+        places[row] = tuple(best / scale), anchor
+    return places
+
+
+def _last_above(path, level):
+    """Where a path (n, 2) comes down through a height for the last time; 0 when it is always lower."""
+    above = np.flatnonzero(path[:, 1] >= level)
+    if not len(above):
+        return 0.0
+    (x, y), (x_next, y_next) = path[above[-1]], path[min(above[-1] + 1, len(path) - 1)]
+    return x + (x_next - x) * ((y - level) / (y - y_next) if y > y_next else 0)
 
 
 def _apart(values, gap):
@@ -203,7 +227,7 @@ def training_figure(log, title=None):
         for key, label, colour, dashes in lines:
             for name, fields in log.items():
                 x, y = starts[name] + fields["step"], np.where(fields[key] > 0, fields[key], np.nan) if log_scale else fields[key]
-                window = max(1, len(y) // 25)
+                window = max(1, len(y) // 12 if len(y) > 40 else 1)
                 if window > 1:
                     axes.plot(x, y, color=COLOURS[colour], linewidth=.6, alpha=.25, label="_raw")
                 smooth = _running_mean(y, window)

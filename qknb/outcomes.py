@@ -12,7 +12,7 @@ from .runs import read_json_lines
 from .store import open_set, truth_pairs
 from .tables import metric_rows
 
-__all__ = ["Ranked", "ranked_pairs", "precision_recall_curves", "training_log"]
+__all__ = ["Ranked", "ranked_pairs", "precision_recall_curve", "precision_recall_curves", "training_log"]
 
 
 class Ranked(NamedTuple):
@@ -46,17 +46,18 @@ def ranked_pairs(run_dir, row, split="test"):
     return Ranked(queries, references, Predictions(*top_pairs(queries, references, cut)), truth_pairs(*sets))
 
 
+def precision_recall_curve(ranked):
+    """(recall, precision) of a `Ranked`: two (n,) float64, a point at each correct prediction, at most 2,000 of them."""
+    precision, recall, _ = precision_recall(ranked.pairs, ranked.truth)
+    steps = np.flatnonzero(np.diff(recall, prepend=0) > 0)
+    if len(steps) > 2000:                                      # more points than a figure has pixels
+        steps = steps[np.unique(np.linspace(0, len(steps) - 1, 2000).astype(int))]
+    return recall[steps], precision[steps]
+
+
 def precision_recall_curves(run_dir, split="test"):
-    """(recall, precision) of every evaluated row, reference rows first: {row: two (n,) float64}, a point at each correct prediction."""
-    curves = {}
-    for row in metric_rows(run_dir, split):
-        found = ranked_pairs(run_dir, row["row"], split)
-        precision, recall, _ = precision_recall(found.pairs, found.truth)
-        steps = np.flatnonzero(np.diff(recall, prepend=0) > 0)
-        if len(steps) > 2000:                                  # more points than a figure has pixels
-            steps = steps[np.unique(np.linspace(0, len(steps) - 1, 2000).astype(int))]
-        curves[row["row"]] = recall[steps], precision[steps]
-    return curves
+    """`precision_recall_curve` of every evaluated row, reference rows first: {row: (recall, precision)}."""
+    return {row["row"]: precision_recall_curve(ranked_pairs(run_dir, row["row"], split)) for row in metric_rows(run_dir, split)}
 
 
 def training_log(run_dir):

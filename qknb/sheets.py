@@ -103,4 +103,4 @@ def wrapped(text, inches, size, lines):
 def _width(text, size):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")               # a script that the font lacks: boxes, and no complaint
-        return _PATHS.get_text_width_height_descent(text, FontProperties("DejaVu Sans", size=size), ismath=False)[0] / 72
+        return _PATHS.get_text_width_height_descent(text, FontProperties(family="DejaVu Sans", size=size), ismath=False)[0] / 72

@@ -15,7 +15,7 @@ from typing import Any, Callable
 from .files import replacing
 from .runs import read_json_lines
 
-__all__ = ["Column", "Table", "metric_rows", "metric_table", "spread_table", "show_count", "show_seconds", "GIST_ROW"]
+__all__ = ["Column", "Table", "metric_rows", "results_table", "spread_table", "show_count", "show_seconds", "show_share", "GIST_ROW"]
 
 GIST_ROW = "GIST-256"
 """Name of the reference row that ratios are taken to."""
@@ -33,6 +33,11 @@ def _score(value):
 def show_count(value):
     """1234567 -> "1,234,567"; None -> a dash."""
     return MISSING if value is None else f"{value:,.0f}"
+
+
+def show_share(share):
+    """A share as percent, two digits: .5 -> "50 %", .067 -> "6.7 %"."""
+    return f"{share:.0%}".replace("%", " %") if share >= .0995 or share == 0 else f"{share:.1%}".replace("%", " %")
 
 
 def show_seconds(value):
@@ -76,7 +81,7 @@ class Table:
         """The rows as text: tuple of tuples of str."""
         return tuple(tuple(column.show(value) for column, value in zip(self.columns, row, strict=True)) for row in self.rows)
 
-    def to_text(self):
+    def text(self):
         """Aligned plain text, caption last (str)."""
         cells = [tuple(c.name for c in self.columns), *self.shown()]
         widths = [max(_width(row[i]) for row in cells) for i in range(len(self.columns))]
@@ -87,7 +92,7 @@ class Table:
             lines.insert(i + 1, line)
         return "\n".join([*lines, "", self.caption])
 
-    def to_html(self):
+    def html(self):
         """A <table> element with every text escaped (str)."""
         def cell(tag, column, text):
             return f'<{tag}{"" if column.left else " class=number"}>{html.escape(text)}</{tag}>'
@@ -100,9 +105,9 @@ class Table:
                 f"<tbody>\n{body}\n</tbody>\n</table>")
 
     def _repr_html_(self):
-        return self.to_html()
+        return self.html()
 
-    def to_csv(self, path):
+    def write_csv(self, path):
         """Write raw values to `path` atomically: a header of column names, empty fields for missing values; no caption."""
         with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
@@ -117,7 +122,7 @@ def metric_rows(run_dir, split="test"):
     return sorted(rows, key=lambda row: row["phase_index"])          # stable: the order of writing inside a phase
 
 
-def metric_table(run_dir, split="test"):
+def results_table(run_dir, split="test"):
     """The run's table: reference rows, then phases.
 
     Columns: row, phase, micro-AP, ratio to GIST-256, recall at 90 % precision, the score (-d²) reached there, recall at rank 1 and 10,
@@ -134,14 +139,14 @@ def metric_table(run_dir, split="test"):
                          "(notebook 03_evaluate, or `python -m qknb evaluate`)")
     gist = _value_of(rows, GIST_ROW)
     columns = (Column("row", left=True), Column("phase"), Column("micro-AP", _score), Column(f"× {GIST_ROW}", _ratio),
-               Column("recall at P90", _score), Column("threshold (−d²)", _signed), Column("rank 1", _score), Column("rank 10", _score),
+               Column("recall at P90", _score), Column("threshold", _signed), Column("rank 1", _score), Column("rank 10", _score),
                Column("images seen", show_count), Column("time", show_seconds))
     values = tuple((row["row"], row["phase_index"] or None, row["micro_ap"], row["micro_ap"] / gist if gist else None,
                     row["recall_at_p90"], row["threshold_at_p90"], row["recall_at_rank1"], row["recall_at_rank10"],
                     row.get("images_seen"), row.get("seconds")) for row in rows)
     first_phase = next((i for i, row in enumerate(rows) if row["phase_index"]), None)
     rules = frozenset() if not first_phase else frozenset({first_phase})
-    return Table(f"{_setting(rows[-1])} Seed {_seed(run_dir)}.", columns, values, rules)
+    return Table(f"{_setting(rows[-1])} Threshold: the score −d² there. Time: of the phase, with its evaluation. Seed {_seed(run_dir)}.", columns, values, rules)
 
 
 def spread_table(run_dirs, split="test"):
