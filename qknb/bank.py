@@ -42,20 +42,20 @@ class Bank:
         return np.asarray(self.rows[unique])[inverse.reshape(index.shape)]
 
 
-def bank_fingerprint(backbone, image_set, pca, dtype="float16"):
+def bank_fingerprint(trunk, image_set, pca, dtype="float16"):
     """What a bank of these images under these weights is called (sha256 hex)."""
-    recipe = [weights_fingerprint(backbone), backbone.name, image_set.fingerprint, hashlib.sha256(pca.mean.tobytes() + pca.components.tobytes()).hexdigest(), str(np.dtype(dtype))]
+    recipe = [weights_fingerprint(trunk), trunk.name, image_set.fingerprint, hashlib.sha256(pca.mean.tobytes() + pca.components.tobytes()).hexdigest(), str(np.dtype(dtype))]
     return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()
 
 
-def build_bank(folder, image_set, backbone, pca, *, dtype="float16", batch=128, label=None):
+def build_bank(folder, image_set, trunk, pca, *, dtype="float16", batch=128, label=None):
     """Embed all images of a set, or continue, or open what is there. One bulk pass with progress; a killed pass continues.
 
     Parameters
     ----------
     folder : path
     image_set : qknb.store.ImageSet
-    backbone : keras.Model
+    trunk : keras.Model
         (B, s, s, 3) 0..255 -> (B, F) float32.
     pca : qknb.gist.GistPCA
     dtype : str
@@ -67,8 +67,8 @@ def build_bank(folder, image_set, backbone, pca, *, dtype="float16", batch=128, 
     -------
     Bank
     """
-    fingerprint = bank_fingerprint(backbone, image_set, pca, dtype)
-    n_features = backbone.output_shape[-1]
+    fingerprint = bank_fingerprint(trunk, image_set, pca, dtype)
+    n_features = trunk.output_shape[-1]
     ready = _open(folder, fingerprint, n_features)
     if ready is not None:
         return ready
@@ -83,7 +83,7 @@ def build_bank(folder, image_set, backbone, pca, *, dtype="float16", batch=128, 
             for at in range(start, stop, batch):
                 images = np.asarray(image_set.images[at : min(at + batch, stop)])
                 filled = np.concatenate([images, np.zeros((batch - len(images), *images.shape[1:]), images.dtype)])
-                features.append(np.asarray(backbone.predict_on_batch(filled))[: len(images)])
+                features.append(np.asarray(trunk.predict_on_batch(filled))[: len(images)])
                 bar.update(len(images))
             rows = np.concatenate([np.concatenate(features), gist[start:stop]], axis=1)
             if not np.isfinite(rows.astype(dtype)).all():
@@ -93,7 +93,7 @@ def build_bank(folder, image_set, backbone, pca, *, dtype="float16", batch=128, 
     return _open(folder, fingerprint, n_features)
 
 
-def open_bank(folder, backbone, image_set, pca, dtype="float16"):
+def open_bank(folder, trunk, image_set, pca, dtype="float16"):
     """Open a finished bank that must belong to these weights and images.
 
     Raises
@@ -101,8 +101,8 @@ def open_bank(folder, backbone, image_set, pca, dtype="float16"):
     ValueError
         There is none, or it was made by other weights, images or PCA.
     """
-    fingerprint = bank_fingerprint(backbone, image_set, pca, dtype)
-    bank = _open(folder, fingerprint, backbone.output_shape[-1])
+    fingerprint = bank_fingerprint(trunk, image_set, pca, dtype)
+    bank = _open(folder, fingerprint, trunk.output_shape[-1])
     if bank is None:
         other = read_arrays(folder)
         what = f"was made by other weights or images ({other[1]['fingerprint'][:12]}, wanted {fingerprint[:12]})" if other else "is missing or unfinished"

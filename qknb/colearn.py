@@ -32,7 +32,7 @@ class CoLearner(keras.Model):
 
     Parameters
     ----------
-    near_backbone : keras.Model or None
+    near_trunk : keras.Model or None
         None: the near side's features come stored, its backbone does not train.
     near_head, far_head : keras.Model
     n_features : int
@@ -42,9 +42,9 @@ class CoLearner(keras.Model):
     settings : Experiment
     """
 
-    def __init__(self, near_backbone, near_head, far_head, n_features, far_rows, settings):
+    def __init__(self, near_trunk, near_head, far_head, n_features, far_rows, settings):
         super().__init__(name="colearner")
-        self.near_backbone, self.near_head, self.far_head = near_backbone, near_head, far_head
+        self.near_trunk, self.near_head, self.far_head = near_trunk, near_head, far_head
         self.n_features, self.settings = n_features, settings
         self.block_rows = min(settings.block_rows, far_rows)
         self.n_blocks = -(-far_rows // self.block_rows)
@@ -65,7 +65,7 @@ class CoLearner(keras.Model):
 
     def call(self, batch, training=False):
         """Descriptors of the near items of a batch: (B, gist_dim) float32."""
-        near = batch["near"] if self.near_backbone is None else self.near_backbone(ops.cast(batch["near"], "float32"), training=training)
+        near = batch["near"] if self.near_trunk is None else self.near_trunk(ops.cast(batch["near"], "float32"), training=training)
         return ops.cast(self.near_head([near, batch["gist"]], training=training), "float32")
 
     def _block(self, i):
@@ -110,15 +110,16 @@ class CoLearner(keras.Model):
 class _Adam(keras.optimizers.Adam):
     """Adam with its own learning-rate factor for some variables (the backbone's)."""
 
-    slow_names = frozenset()
+    slow_ids = frozenset()
     slow_factor = 1.0
 
     def update_step(self, gradient, variable, learning_rate):
-        factor = self.slow_factor if id(variable) in self.slow_names else 1.0
+        variable_of_keras = self._trainable_variables[self._get_variable_index(variable)]  # TensorFlow hands over its own
+        factor = self.slow_factor if id(variable_of_keras) in self.slow_ids else 1.0
         super().update_step(gradient, variable, learning_rate * factor)
 
 
-def build_optimizer(settings, steps, near_backbone=None, first_step=0):
+def build_optimizer(settings, steps, near_trunk=None, first_step=0):
     """Adam with the cosine schedule of section 4.1: from learning_rate to cosine_alpha * learning_rate over cosine_steps, flat after.
 
     Parameters
@@ -126,7 +127,7 @@ def build_optimizer(settings, steps, near_backbone=None, first_step=0):
     settings : Experiment
     steps : int
         Length of the phase; the schedule's length when cosine_steps is 0.
-    near_backbone : keras.Model, optional
+    near_trunk : keras.Model, optional
         Its variables learn at backbone_lr_scale times the rate.
     first_step : int
         Where the schedule stands at the phase's first step (not 0 when restart_schedule is False).
@@ -138,8 +139,8 @@ def build_optimizer(settings, steps, near_backbone=None, first_step=0):
     optimizer = _Adam(schedule, weight_decay=settings.weight_decay or None, name="adam")
     if settings.weight_decay:
         optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
-    if near_backbone is not None and settings.backbone_lr_scale != 1.0:
-        optimizer.slow_names = frozenset(id(v) for v in near_backbone.trainable_variables)
+    if near_trunk is not None and settings.backbone_lr_scale != 1.0:
+        optimizer.slow_ids = frozenset(id(v) for v in near_trunk.trainable_variables)
         optimizer.slow_factor = settings.backbone_lr_scale
     return optimizer
 

@@ -9,19 +9,16 @@ import numpy as np
 from .backbones import build_backbone
 from .bank import build_bank
 from .files import replacing
-from .gist import GistPCA, normalize_gist
-from .metrics import evaluate_arrays
+from .gist import GistPCA
 from .mining import hardest_pairs
 from .phase import PhaseInput, train_phase
 from .prepare import prepared
-from .retrieval import top_pairs
-from .towers import build_head, fit_whitening, set_whitening
+from .scoring import Scorer, apply_head, fit_sample
+from .towers import build_head, build_trunk, fit_whitening
 
 __all__ = ["Trainer", "train"]
 
 SIDES = "QK"
-_QUERY_SIDE = {"Q": "queries", "K": "references"}
-BASELINES = ("GIST-256", "untrained cosine", "untrained whitened")
 
 
 def train(run, phases=None):
@@ -39,7 +36,7 @@ def train(run, phases=None):
         All evaluation rows.
     """
     trainer = Trainer(run)
-    trainer.baselines()
+    trainer.scorer.baselines(trainer.pretrained())
     for name in phases or run.experiment.phase_names():
         trainer.phase(name)
     if not run.experiment.keep_banks:
@@ -60,6 +57,7 @@ class Trainer:
         keras.utils.set_random_seed(self.settings.seed)  # op determinism asks for it; every draw of ours has its own seed
         self.sets = prepared(run)
         self.pca = self._fit_pca()
+        self.scorer = Scorer(run, self.sets, self.bank)
 
     # --- fitted once ---------------------------------------------------------------------------------------------------------
 
@@ -69,7 +67,8 @@ class Trainer:
             GistPCA.fit(np.asarray(self.sets["keys"].gist), dim=self.settings.gist_dim).save(path)
         return GistPCA.load(path)
 
-    def _pretrained(self):
+    def pretrained(self):
+        """The backbone as it starts: ImageNet weights, or random ones by seed."""
         s = self.settings
         backbone = build_backbone(s.backbone, s.image_size, weights=None if s.weights == "none" else s.weights)
         if s.weights == "none":
@@ -77,12 +76,11 @@ class Trainer:
         return backbone
 
     def _whitening(self):
-        """Kernel and bias of the heads' whitened input, fitted on pretrained features of the keys, once."""
+        """(kernel, bias) of PCA whitening fitted on pretrained features of the keys, once."""
         path = self.run / "whitening.npz"
         if not path.exists():
-            bank = self._bank("keys", self._pretrained())
-            sample = np.sort(np.random.default_rng([self.settings.seed, 21]).permutation(len(bank))[:20_000])
-            kernel, bias = fit_whitening(bank.gather(sample)[:, : bank.n_features], self.settings.whiten_dim)
+            bank = self.bank("keys", self.pretrained(), name="pretrained")
+            kernel, bias = fit_whitening(fit_sample(bank, self.settings.seed), self.settings.whiten_dim)
             with replacing(path) as temporary:
                 np.savez(temporary, kernel=kernel, bias=bias)
         with np.load(path, allow_pickle=False) as file:
@@ -99,10 +97,10 @@ class Trainer:
                 return path
         return None
 
-    def backbone(self, side, before=None):
-        """The backbone of a side as it stands before phase `before` (None: after the last one)."""
-        model = self._pretrained()
-        path = self._latest(f"{side}_backbone", before)
+    def trunk(self, side, before=None):
+        """The trunk (backbone, and whitening if any) of a side as it stands before phase `before` (None: after the last one)."""
+        model = build_trunk(self.pretrained(), self._whitening() if self.settings.head_input == "whitened" else None)
+        path = self._latest(f"{side}_trunk", before)
         if path:
             model.load_weights(path)
         return model
@@ -110,17 +108,15 @@ class Trainer:
     def head(self, side, before=None, n_features=None):
         """The head of a side as it stands before phase `before` (None: after the last one)."""
         head = build_head(self.settings, n_features, name=f"{side}_head")
-        if self.settings.head_input == "whitened":
-            set_whitening(head, *self._whitening())
         path = self._latest(f"{side}_head", before)
         if path:
             head.load_weights(path)
         return head
 
-    def _bank(self, set_name, backbone, dtype="float16"):
-        """The bank of a set under the weights of `backbone`; one folder a set (it belongs to one side), made anew when the weights have changed."""
-        folder = self.run / "banks" / f"{set_name}-{dtype}"
-        return build_bank(folder, self.sets[set_name], backbone, self.pca, dtype=dtype, batch=self.settings.embed_batch)
+    def bank(self, set_name, trunk, dtype="float16", name="trunk"):
+        """The bank of a set under the weights of `trunk`; one folder a set (it belongs to one side), made anew when the weights have changed."""
+        folder = self.run / "banks" / f"{set_name}-{name}-{dtype}"
+        return build_bank(folder, self.sets[set_name], trunk, self.pca, dtype=dtype, batch=self.settings.embed_batch)
 
     # --- phases --------------------------------------------------------------------------------------------------------------
 
@@ -136,17 +132,17 @@ class Trainer:
         folder = run / "phases" / name
         names = s.phase_names()
         near_set, far_set = ("copies", "keys") if near_side == "Q" else ("keys", "copies")
-        far_backbone = self.backbone(far_side, before=name)
-        far = self._bank(far_set, far_backbone)
-        near_backbone = self.backbone(near_side, before=name) if s.train_backbone else far_backbone
-        near_features = None if s.train_backbone else self._bank(near_set, near_backbone)
+        far_trunk = self.trunk(far_side, before=name)
+        far = self.bank(far_set, far_trunk)
+        near_trunk = self.trunk(near_side, before=name) if s.train_backbone else far_trunk
+        near_features = None if s.train_backbone else self.bank(near_set, near_trunk)
         heads = {side: self.head(side, before=name, n_features=far.n_features) for side in SIDES}
         n_keys, views = len(self.sets["keys"]), s.views
         data = PhaseInput(
             name=name,
             side=near_side,
             number=names.index(name),
-            near_backbone=near_backbone if s.train_backbone else None,
+            near_trunk=near_trunk if s.train_backbone else None,
             near_head=heads[near_side],
             far_head=heads[far_side],
             near_images=self.sets[near_set].images if s.train_backbone else None,
@@ -158,21 +154,16 @@ class Trainer:
         )
         earlier = run / "phases" / names[max(0, data.number - 2)] / "optimizer.npz"
         moments = earlier if not s.reset_optimizer and data.number >= 2 else None
-        backbones = {near_side: near_backbone, far_side: far_backbone}
+        trunks = {near_side: near_trunk, far_side: far_trunk}
 
-        def validate(model, step):
-            return self._score(backbones, heads, "val")[0]
-
-        outcome = train_phase(folder, data, s, previous_optimizer=moments, evaluate=validate)
+        outcome = train_phase(folder, data, s, previous_optimizer=moments, evaluate=lambda model, step: self.scorer.validate(trunks, heads))
         if s.train_backbone:
-            _save_weights(near_backbone, folder / f"{near_side}_backbone.weights.h5")
+            _save_weights(near_trunk, folder / f"{near_side}_trunk.weights.h5")
         for side, head in heads.items():
             _save_weights(head, folder / f"{side}_head.weights.h5")
         self._hard_negatives(folder, data)
         images_seen = sum((run.done(f"phase {n}") or {}).get("images_total", 0) for n in names) + outcome["steps"] * s.batch_size
-        for split in ("val", "test"):
-            scores, descriptors = self._score(backbones, heads, split)
-            self._record(name, data.number + 1, split, scores, descriptors, images_seen, time.monotonic() - begin)
+        self.scorer.score_phase(name, data.number, trunks, heads, images_seen, time.monotonic() - begin)
         run.mark(f"phase {name}", steps=outcome["steps"], images_total=outcome["steps"] * s.batch_size, seconds=round(time.monotonic() - begin, 1))
 
     def _hard_negatives(self, folder, data):
@@ -186,7 +177,7 @@ class Trainer:
         best = []
         for at in range(0, len(data.far), block_rows):
             rows = np.asarray(data.far.rows[at : at + block_rows])
-            far = _apply_head(data.far_head, rows, data.far.n_features)
+            far = apply_head(data.far_head, rows, data.far.n_features)
             d2, i, _, j = hardest_pairs(
                 near, key.astype(np.int32), lambda _, r=far, a=at: (r, data.far_key[a : a + block_rows]), 1, lambda x: x, 64
             )
@@ -202,91 +193,12 @@ class Trainer:
             )
 
     def _descriptors(self, side, index, data):
-        if data.near_backbone is None:
+        if data.near_trunk is None:
             rows = data.near_features.gather(index)
         else:
-            features = np.asarray(data.near_backbone.predict_on_batch(np.asarray(data.near_images[index])))
+            features = np.asarray(data.near_trunk.predict_on_batch(np.asarray(data.near_images[index])))
             rows = np.concatenate([features, data.near_gist[index]], axis=1)
-        return _apply_head(data.near_head, rows, data.far.n_features)
-
-    # --- evaluation ----------------------------------------------------------------------------------------------------------
-
-    def _score(self, backbones, heads, split):
-        """Descriptors of a held-out split under both towers, and their scores."""
-        found = {}
-        for side, part in _QUERY_SIDE.items():
-            bank = self._bank(f"{split}_{part}", backbones[side], dtype="float32")
-            found[f"{split}_{part}"] = _apply_head(heads[side], np.asarray(bank.rows), bank.n_features)
-        return self._evaluate(found[f"{split}_queries"], found[f"{split}_references"], split), found
-
-    def _evaluate(self, queries, references, split):
-        q, r, score = top_pairs(queries, references, self.settings.max_results)
-        result = evaluate_arrays(q, r, score, self.sets[f"truth_{split}"])
-        names = ("micro_ap", "recall_at_p90", "threshold_at_p90", "recall_at_rank1", "recall_at_rank10")
-        return {name: getattr(result, name) for name in names}
-
-    def _record(self, row, phase_index, split, scores, descriptors, images_seen, seconds):
-        path = self.run / "evaluation" / f"{row}.npz"
-        if path.exists():
-            with np.load(path, allow_pickle=False) as file:
-                descriptors = {name: file[name] for name in file.files} | descriptors
-        with replacing(path) as temporary:
-            np.savez(temporary, **descriptors)
-        queries, references, truth = (self.sets[n] for n in (f"{split}_queries", f"{split}_references", f"truth_{split}"))
-        self.run.log_row(
-            {
-                "row": row,
-                "phase_index": phase_index,
-                "split": split,
-                **scores,
-                "queries": len(queries),
-                "distractors": len(queries) - len(np.unique(truth[:, 0])),
-                "references": len(references),
-                "images_seen": images_seen,
-                "seconds": round(seconds, 1),
-                "cut": f"{self.settings.max_results:,} globally best pairs",
-                "seed": self.settings.seed,
-            }
-        )
-
-    def baselines(self):
-        """The reference rows: GIST-256, and the pretrained backbone's features, cosine and PCA-whitened to 256 (then unit length)."""
-        if self.run.done("baselines"):
-            return
-        backbone = self._pretrained()
-        keys = self._bank("keys", backbone)
-        sample = np.sort(np.random.default_rng([self.settings.seed, 21]).permutation(len(keys))[:20_000])
-        kernel, bias = fit_whitening(keys.gather(sample)[:, : keys.n_features], 256)
-        for split in ("val", "test"):
-            features, gist = {}, {}
-            for part in ("queries", "references"):
-                bank = self._bank(f"{split}_{part}", backbone, dtype="float32")
-                features[part] = np.asarray(bank.rows[:, : bank.n_features])
-                gist[part] = np.asarray(bank.rows[:, bank.n_features :])
-            ways = {
-                "GIST-256": lambda part: gist[part],
-                "untrained cosine": lambda part: _unit(features[part]),
-                "untrained whitened": lambda part: _unit(features[part] @ kernel + bias),
-            }
-            for row in BASELINES:
-                begin = time.monotonic()
-                queries, references = (np.ascontiguousarray(ways[row](part), np.float32) for part in ("queries", "references"))
-                scores = self._evaluate(queries, references, split)
-                self._record(row, 0, split, scores, {f"{split}_queries": queries, f"{split}_references": references}, 0, time.monotonic() - begin)
-        self.run.mark("baselines")
-
-
-def _apply_head(head, rows, n_features, batch=4096):
-    """Descriptors of bank rows: (n, W) -> (n, gist_dim) float32."""
-    out = [np.zeros((0, head.output_shape[-1]), np.float32)]
-    for at in range(0, len(rows), batch):
-        part = np.asarray(rows[at : at + batch], np.float32)
-        out.append(np.asarray(keras.ops.convert_to_numpy(head([part[:, :n_features], part[:, n_features:]], training=False)), np.float32))
-    return np.concatenate(out)
-
-
-def _unit(x):
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+        return apply_head(data.near_head, rows, data.far.n_features)
 
 
 def _save_weights(model, path):

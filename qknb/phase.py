@@ -2,6 +2,7 @@
 
 import json
 import time
+import zipfile
 
 import keras
 import numpy as np
@@ -21,7 +22,7 @@ class PhaseInput:
     Attributes
     ----------
     name, side, number : "Q1", "Q", 0
-    near_backbone : keras.Model or None; near_head, far_head : keras.Model
+    near_trunk : keras.Model or None; near_head, far_head : keras.Model
     near_images : (n_near, s, s, 3) uint8 or None; near_features : Bank or None; near_gist : (n_near, gist_dim) float32
     far : Bank; far_key : (n_far,) int32, the key each bank row belongs to
     n_keys : int
@@ -66,9 +67,9 @@ def train_phase(folder, data, settings, *, previous_optimizer=None, evaluate=Non
     plan = chunk_plan(data.n_keys, settings)
     steps = sum(count for _, count in plan)
     rows_per_key = len(data.far) // data.n_keys
-    learner = CoLearner(data.near_backbone, data.near_head, data.far_head, data.far.n_features, max(len(k) for k, _ in plan) * rows_per_key, settings)
+    learner = CoLearner(data.near_trunk, data.near_head, data.far_head, data.far.n_features, max(len(k) for k, _ in plan) * rows_per_key, settings)
     first = 0 if settings.restart_schedule else data.number * steps
-    optimizer = build_optimizer(settings, steps, data.near_backbone, first)
+    optimizer = build_optimizer(settings, steps, data.near_trunk, first)
     optimizer.build(learner.trainable_variables)
     learner.compile(optimizer=optimizer, jit_compile=keras.backend.backend() == "jax", run_eagerly=False)
     if previous_optimizer is not None:
@@ -129,7 +130,7 @@ def _load_checkpoint(path, learner):
             arrays = {name: file[name] for name in file.files}
         step = int(arrays.pop("step"))
         load_state_arrays(learner, arrays)
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(f"the checkpoint {path} cannot be used ({error}): delete it to start this phase again") from None
     return step
 

@@ -63,12 +63,14 @@ def prepare(run):
 
 
 def prepared(run):
-    """The sets of a prepared run: {name of `SETS`: ImageSet, "truth_val" and "truth_test": (m, 2) int64 rows of (query, reference)}."""
+    """The sets of a prepared run: {name of `SETS`: ImageSet, "splits": names of the
+    held-out splits, "truth_<split>": (m, 2) int64 rows of (query, reference)}."""
     sets = {name: open_set(run / "store" / name) for name in SETS}
     missing = [name for name, found in sets.items() if found is None]
     if missing:
         raise ValueError(f"the run at {run.path} is not prepared ({', '.join(missing)} missing): run notebook 01_prepare_images, or `python -m qknb prepare`")
-    for part in ("val", "test"):
+    sets["splits"] = ("val", "test")
+    for part in sets["splits"]:
         sets[f"truth_{part}"] = truth_pairs(sets[f"{part}_queries"], sets[f"{part}_references"])
     return sets
 

@@ -1,14 +1,40 @@
 """The two towers: backbone features and GIST go through a head, and GIST is added to what comes out (figure 5 of the paper).
 
-A tower is two models, because training treats them apart: the backbone (image -> pooled features, see `qknb.backbones`) and the head
-(features and GIST-256 -> descriptor). Heads are made of Keras' own layers only, so that an exported tower loads in safe mode.
+A tower is two models, because training treats them apart: the trunk (image -> features: a backbone of `qknb.backbones`, with fixed PCA
+whitening behind it when head_input="whitened") and the head (features and GIST-256 -> descriptor). Banks hold what trunks give. Both are
+made of Keras' own layers, so that an exported tower loads in safe mode.
 """
 
 import keras
 import numpy as np
 from keras import layers, ops
 
-__all__ = ["build_head", "fit_whitening", "set_whitening", "join_tower", "constant_head"]
+__all__ = ["build_trunk", "build_head", "fit_whitening", "join_tower", "constant_head"]
+
+
+def build_trunk(backbone, whitening=None):
+    """The part of a tower that a bank freezes.
+
+    Parameters
+    ----------
+    backbone : keras.Model
+        (B, s, s, 3) 0..255 -> (B, F) float32 pooled features.
+    whitening : (kernel (F, dim), bias (dim,)) float32, optional
+        From `fit_whitening`. Fixed layers: whiten, then scale each row to unit length. Without it (the paper) the backbone is returned as it is.
+
+    Returns
+    -------
+    keras.Model
+        (B, s, s, 3) -> (B, F) or (B, dim) float32.
+    """
+    if whitening is None:
+        return backbone
+    kernel, bias = whitening
+    image = keras.Input(backbone.input_shape[1:], name="image")
+    layer = layers.Dense(kernel.shape[1], trainable=False, dtype="float32", name="whitening")
+    out = layers.UnitNormalization(dtype="float32", name="unit_length")(layer(backbone(image)))
+    layer.set_weights([kernel, bias])
+    return keras.Model(image, out, name=f"{backbone.name}_whitened")
 
 
 def build_head(settings, n_features, name="head"):
@@ -21,7 +47,7 @@ def build_head(settings, n_features, name="head"):
     ----------
     settings : Experiment
     n_features : int
-        Width of the backbone's pooled features.
+        Width of the trunk's features.
 
     Returns
     -------
@@ -39,9 +65,6 @@ def build_head(settings, n_features, name="head"):
     features = keras.Input((n_features,), name="features")
     gist = keras.Input((gist_dim,), name="gist")
     x = features
-    if settings.head_input == "whitened":
-        x = layers.Dense(settings.whiten_dim, trainable=False, dtype="float32", name="whitening")(x)
-        x = layers.UnitNormalization(dtype="float32", name="unit_length")(x)
     if settings.gist_input:
         x = layers.Concatenate(name="join_gist")([x, gist])
     for i in range(settings.head_layers):
@@ -91,16 +114,11 @@ def fit_whitening(features, dim, floor=1e-6):
     return kernel, (-mean @ kernel).astype(np.float32)
 
 
-def set_whitening(head, kernel, bias):
-    """Put fitted whitening into a head built with head_input="whitened" (it stays fixed)."""
-    head.get_layer("whitening").set_weights([kernel, bias])
-
-
-def join_tower(backbone, head, image_size, name="tower"):
+def join_tower(trunk, head, image_size, name="tower"):
     """One model from image and GIST to descriptor: [(B, s, s, 3) 0..255, (B, gist_dim) float32] -> (B, gist_dim) float32."""
     image = keras.Input((image_size, image_size, 3), name="image")
     gist = keras.Input(head.inputs[1].shape[1:], name="gist")
-    return keras.Model([image, gist], head([backbone(image), gist]), name=name)
+    return keras.Model([image, gist], head([trunk(image), gist]), name=name)
 
 
 def constant_head(head, n_features):

@@ -1,0 +1,129 @@
+"""Scores of a run: held-out descriptors of every row of the table, evaluated as the challenge does, and written down."""
+
+import time
+
+import keras
+import numpy as np
+
+from .files import replacing
+from .metrics import evaluate
+from .normalization import ScoreNormalization
+from .retrieval import top_pairs
+from .towers import fit_whitening
+
+__all__ = ["Scorer", "apply_head", "fit_sample", "BASELINES"]
+
+BASELINES = ("GIST-256", "untrained cosine", "untrained whitened")
+SIDE_OF = {"queries": "Q", "references": "K"}
+_MEASURES = ("micro_ap", "recall_at_p90", "threshold_at_p90", "recall_at_rank1", "recall_at_rank10")
+_NORMALIZING = 100_000  # training descriptors that score normalization looks at, at most
+_FITTED = 20_000  # keys that PCA whitening is fitted on, at most
+
+
+def apply_head(head, rows, n_features, batch=4096):
+    """Descriptors of bank rows: (n, W) float -> (n, gist_dim) float32."""
+    out = [np.zeros((0, head.output_shape[-1]), np.float32)]
+    for at in range(0, len(rows), batch):
+        part = np.asarray(rows[at : at + batch], np.float32)
+        out.append(np.asarray(keras.ops.convert_to_numpy(head([part[:, :n_features], part[:, n_features:]], training=False)), np.float32))
+    return np.concatenate(out)
+
+
+def fit_sample(bank, seed):
+    """Features of at most 20,000 rows of a bank, drawn by `seed`: what whitening is fitted on. (n, n_features)."""
+    rows = np.sort(np.random.default_rng([seed, 21]).permutation(len(bank))[:_FITTED])
+    return bank.gather(rows)[:, : bank.n_features]
+
+
+class Scorer:
+    """Evaluates one run.
+
+    Parameters
+    ----------
+    run : qknb.runs.Run
+    sets : dict
+        From `qknb.prepare.prepared`.
+    bank_of : callable
+        bank_of(set name, trunk, dtype, name) -> Bank.
+    """
+
+    def __init__(self, run, sets, bank_of):
+        self.run, self.sets, self.bank_of = run, sets, bank_of
+        self.settings, self.splits = run.experiment, sets["splits"]
+
+    def descriptors(self, trunks, heads, split):
+        """Held-out descriptors under both towers: {"queries": (q, d), "references": (r, d)} float32."""
+        found = {}
+        for part, side in SIDE_OF.items():
+            bank = self.bank_of(f"{split}_{part}", trunks[side], "float32", "trunk")
+            found[part] = apply_head(heads[side], bank.rows, bank.n_features)
+        return found
+
+    def measure(self, found, split):
+        """The challenge's measures of held-out descriptors: dict."""
+        result = evaluate(top_pairs(found["queries"], found["references"], self.settings.max_results), self.sets[f"truth_{split}"])
+        return {name: getattr(result, name) for name in _MEASURES}
+
+    def validate(self, trunks, heads):
+        """Measures of the validation split."""
+        return self.measure(self.descriptors(trunks, heads, "val"), "val")
+
+    def score_phase(self, name, number, trunks, heads, images_seen, seconds):
+        """Evaluate a finished phase on every split, with and without score normalization, and record its rows."""
+        keys = self.bank_of("keys", trunks["K"], "float16", "trunk")
+        for split in self.splits:
+            train = apply_head(heads["K"], keys.rows[:_NORMALIZING], keys.n_features)
+            self._record(name, number + 1, split, self.descriptors(trunks, heads, split), train, images_seen, seconds)
+
+    def baselines(self, backbone):
+        """The reference rows: GIST-256, and the pretrained backbone's features, cosine and PCA-whitened to 256 (then unit length)."""
+        if self.run.done("baselines"):
+            return
+        keys = self.bank_of("keys", backbone, "float16", "pretrained")
+        kernel, bias = fit_whitening(fit_sample(keys, self.settings.seed), 256)
+        n = keys.n_features
+        ways = {
+            "GIST-256": lambda rows: rows[:, n:],
+            "untrained cosine": lambda rows: _unit(rows[:, :n]),
+            "untrained whitened": lambda rows: _unit(rows[:, :n] @ kernel + bias),
+        }
+        train = np.asarray(keys.rows[:_NORMALIZING], np.float32)
+        for split in self.splits:
+            rows = {part: np.asarray(self.bank_of(f"{split}_{part}", backbone, "float32", "pretrained").rows) for part in SIDE_OF}
+            for row in BASELINES:
+                begin = time.monotonic()
+                found = {part: np.ascontiguousarray(ways[row](rows[part]), np.float32) for part in SIDE_OF}
+                self._record(row, 0, split, found, ways[row](train), 0, time.monotonic() - begin)
+        self.run.mark("baselines")
+
+    def _record(self, row, phase_index, split, found, train, images_seen, seconds):
+        path = self.run / "evaluation" / f"{row}.npz"
+        arrays = {f"{split}_{part}": values for part, values in found.items()}
+        if path.exists():
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files} | arrays
+        with replacing(path) as temporary:
+            np.savez(temporary, **arrays)
+        queries, references, truth = (self.sets[n] for n in (f"{split}_queries", f"{split}_references", f"truth_{split}"))
+        normalization = ScoreNormalization.fit(np.asarray(train, np.float32), n=min(10, len(train)))
+        normalized = {"queries": normalization.queries(found["queries"]), "references": normalization.references(found["references"])}
+        self.run.log_row(
+            {
+                "row": row,
+                "phase_index": phase_index,
+                "split": split,
+                **self.measure(found, split),
+                "micro_ap_normalized": self.measure(normalized, split)["micro_ap"],
+                "queries": len(queries),
+                "distractors": len(queries) - len(np.unique(truth[:, 0])),
+                "references": len(references),
+                "images_seen": images_seen,
+                "seconds": round(seconds, 1),
+                "cut": f"{self.settings.max_results:,} globally best pairs",
+                "seed": self.settings.seed,
+            }
+        )
+
+
+def _unit(x):
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)

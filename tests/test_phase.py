@@ -1,0 +1,190 @@
+"""One phase: what trains and what does not, the order of images, going on after a cut."""
+
+import keras
+import numpy as np
+import pytest
+
+from qknb.bank import Bank
+from qknb.batches import Batches, chunk_keys, key_order
+from qknb.colearn import CoLearner, build_optimizer
+from qknb.config import experiment
+from qknb.phase import PhaseInput, chunk_plan, train_phase
+from qknb.towers import build_head
+
+pytestmark = pytest.mark.both_backends
+KEYS, FEATURES, GIST = 40, 12, 8
+
+
+def settings(**changes):
+    base = dict(head_input="raw", head_layers=1, head_units=16, head_init="glorot", gist_dim=GIST, block_rows=16, batch_size=4, learning_rate=1e-3, steps_per_phase=6)
+    return experiment("smoke", **(base | changes))
+
+
+def trunk(seed=0):
+    """A small convolutional trunk with (frozen) batch normalisation."""
+    init = keras.initializers.GlorotUniform(seed=seed)
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(FEATURES, 3, kernel_initializer=init)(image)
+    x = keras.layers.BatchNormalization(trainable=False)(x)
+    return keras.Model(image, keras.layers.GlobalAveragePooling2D()(x))
+
+
+def phase_input(s, side="Q", number=0, near_trunk=None):
+    rng = np.random.default_rng(1)
+    n_near, n_far = (KEYS * s.views, KEYS) if side == "Q" else (KEYS, KEYS * s.views)
+    rows = rng.normal(0, 0.3, (n_far, FEATURES + GIST)).astype(np.float16)
+    return PhaseInput(
+        name=f"{side}1", side=side, number=number, near_trunk=near_trunk, near_head=build_head(s, FEATURES, "near"), far_head=build_head(s, FEATURES, "far"),
+        near_images=rng.integers(0, 3, (n_near, 8, 8, 3)).astype(np.uint8) if near_trunk else None,
+        near_features=None if near_trunk else Bank(rng.normal(0, 0.3, (n_near, FEATURES + GIST)).astype(np.float16), FEATURES, "near"),
+        near_gist=rng.normal(0, 0.3, (n_near, GIST)).astype(np.float32), far=Bank(rows, FEATURES, "far"),
+        far_key=np.arange(n_far, dtype=np.int32) // (1 if side == "Q" else s.views), n_keys=KEYS,
+    )  # fmt: skip
+
+
+def weights(model):
+    return [np.array(w) for w in model.get_weights()]
+
+
+def same(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_near_trunk_and_both_heads_train_batch_norm_and_bank_do_not(tmp_path):
+    s = settings()
+    near = trunk()
+    data = phase_input(s, near_trunk=near)
+    far_trunk, rows = weights(trunk(5)), np.array(data.far.rows)
+    before = {"trunk": weights(near), "near": weights(data.near_head), "far": weights(data.far_head)}
+    train_phase(tmp_path, data, s)
+    kernel_moved = [not np.array_equal(a, b) for a, b in zip(before["trunk"], weights(near), strict=True)]
+    assert kernel_moved == [True, True] + [False] * 4, "convolution trains; gamma, beta, mean and variance of BatchNorm do not"
+    assert not any(np.array_equal(a, b) for a, b in zip(before["near"], weights(data.near_head), strict=True))
+    assert not any(np.array_equal(a, b) for a, b in zip(before["far"], weights(data.far_head), strict=True))
+    np.testing.assert_array_equal(rows, data.far.rows)
+    assert same(far_trunk, weights(trunk(5)))
+
+
+def test_stored_features_train_heads_only(tmp_path):
+    s = settings(train_backbone=False)
+    data = phase_input(s)
+    before = weights(data.near_head)
+    out = train_phase(tmp_path, data, s)
+    assert out["steps"] == 6 and not same(before, weights(data.near_head))
+    assert not (tmp_path / "checkpoint.npz").exists()
+
+
+class Cut(Exception):
+    pass
+
+
+@pytest.mark.parametrize("chunks, views, side, dropout", [(1, 1, "Q", 0.0), (2, 2, "K", 0.0), (1, 2, "Q", 0.3)])
+def test_a_phase_cut_off_ends_in_the_same_bits(tmp_path, chunks, views, side, dropout):
+    s = settings(bank_chunks=chunks, views=views, train_backbone=False, checkpoint_steps=2, log_every=1, head_dropout=dropout, eval_every=1)
+    whole = phase_input(s, side)
+    train_phase(tmp_path / "whole", whole, s)
+
+    def stop_at_5(model, step):
+        if step == 5:
+            raise Cut
+        return {}
+
+    first = phase_input(s, side)
+    with pytest.raises(Cut):
+        train_phase(tmp_path / "cut", first, s, evaluate=stop_at_5)
+    again = phase_input(s, side)
+    out = train_phase(tmp_path / "cut", again, s, evaluate=lambda model, step: {})
+    assert out["images"] == 2 * s.batch_size, "it went on from step 4"
+    assert same(weights(whole.near_head), weights(again.near_head)) and same(weights(whole.far_head), weights(again.far_head))
+    assert (tmp_path / "whole/steps.jsonl").read_text() == (tmp_path / "cut/steps.jsonl").read_text()
+
+
+def test_a_damaged_or_foreign_checkpoint_is_refused(tmp_path):
+    s = settings(train_backbone=False)
+    (tmp_path / "checkpoint.npz").write_bytes(b"PK\x03\x04 not whole")
+    with pytest.raises(ValueError, match="checkpoint.npz"):
+        train_phase(tmp_path, phase_input(s), s)
+    np.savez(tmp_path / "checkpoint.npz", step=np.int64(3), other=np.zeros(3))
+    with pytest.raises(ValueError, match="another model"):
+        train_phase(tmp_path, phase_input(s), s)
+
+
+def test_the_loss_of_a_step_is_equation_4_of_the_whole_matrix(tmp_path):
+    """One step on known heads, against float64 NumPy."""
+    s = settings(train_backbone=False, steps_per_phase=1, log_every=1, views=1)
+    data = phase_input(s)
+    key, _ = key_order(np.arange(KEYS), s.seed, 0, 0, s.batch_size)
+    near = head_in_float64(data.near_head, np.concatenate([np.asarray(data.near_features.rows, np.float64)[:, :FEATURES], data.near_gist], 1)[key])
+    far = head_in_float64(data.far_head, np.asarray(data.far.rows, np.float64))
+    d2 = ((near[:, None] - far[None]) ** 2).sum(-1)
+    positive = np.zeros(d2.shape, bool)
+    positive[np.arange(len(key)), key] = True
+    hardest = np.sort(d2[~positive])[: s.batch_size * s.hardest_per_query]
+    l_pos = (d2[positive] / s.tau).mean()
+    l_neg = -np.log(-np.expm1(-hardest / s.tau)).sum() / (s.batch_size * s.hardest_per_query)
+    last = train_phase(tmp_path, data, s)["last"]
+    np.testing.assert_allclose([last["loss_pos"], last["loss_neg"], last["loss"]], [l_pos, l_neg, s.w_pos * l_pos + s.w_neg * l_neg], rtol=1e-4)
+
+
+def head_in_float64(head, rows):
+    w = {v.path.split("/")[-2] + "/" + v.name: np.asarray(keras.ops.convert_to_numpy(v.value), np.float64) for v in head.weights}
+    hidden = np.maximum(rows @ w["hidden_1/kernel"] + w["hidden_1/bias"], 0)
+    return hidden @ w["to_descriptor/kernel"] + w["to_descriptor/bias"] + rows[:, FEATURES:]
+
+
+def test_every_key_is_seen_once_a_pass_in_a_new_order():
+    keys = np.array([3, 5, 8, 9, 11])
+    drawn, epoch = key_order(keys, 0, 0, 0, 15)
+    for e in range(3):
+        assert sorted(drawn[epoch == e]) == list(keys)
+    assert list(drawn[:5]) != list(drawn[5:10])
+    np.testing.assert_array_equal(key_order(keys, 0, 0, 7, 4)[0], drawn[7:11])
+    assert list(key_order(keys, 0, 1, 0, 5)[0]) != list(drawn[:5])
+
+
+@pytest.mark.parametrize("side", "QK")
+def test_positives_are_the_rows_of_the_same_key(side):
+    s = settings(views=3, train_backbone=False)
+    data = phase_input(s, side)
+    data.far = Bank(np.repeat(data.far_key[:, None], FEATURES + GIST, 1).astype(np.float16), FEATURES, "far")
+    near_key = np.arange(KEYS * 3) // 3 if side == "Q" else np.arange(KEYS)
+    near = Bank(np.repeat(near_key[:, None], FEATURES + GIST, 1).astype(np.float16), FEATURES, "near")
+    batches = Batches(side, np.arange(KEYS), None, data.near_gist, near, data.far, s, 0, 0, 30)
+    views_seen = set()
+    for i in range(30):
+        (batch,) = batches[i]
+        assert batch["positives"].shape[1] == (1 if side == "Q" else 3)
+        assert (batch["positives"][..., 0] == batch["group"][:, None]).all()
+        assert (batch["near"][:, 0] == batch["group"]).all()
+        views_seen |= {tuple(g) for g in batch["gist"]}
+    assert len(views_seen) == (KEYS * 3 if side == "Q" else KEYS), "three passes show all three views"
+
+
+def test_chunks_cover_all_keys_once_and_share_the_steps():
+    s = settings(bank_chunks=3, steps_per_phase=100)
+    plan = chunk_plan(KEYS, s)
+    assert sorted(np.concatenate([k for k, _ in plan])) == list(range(KEYS)) and sum(n for _, n in plan) == 100
+    with pytest.raises(ValueError, match="fewer chunks"):
+        chunk_plan(KEYS, settings(bank_chunks=20))
+    assert [len(c) for c in chunk_keys(10, 3, 0)] == [4, 3, 3]
+
+
+def test_cosine_schedule_of_the_paper():
+    optimizer = build_optimizer(experiment("paper"), 1000)
+    rate = lambda step: float(optimizer._learning_rate(step))  # noqa: E731
+    assert [rate(0), rate(31_250), rate(90_000)] == pytest.approx([1e-4, 5e-5, 5e-5], rel=1e-5)
+    assert rate(15_625) == pytest.approx(7.5e-5, rel=1e-3)
+    shifted = build_optimizer(experiment("paper", restart_schedule=False), 1000, first_step=31_250)
+    assert float(shifted._learning_rate(0)) == pytest.approx(5e-5)
+
+
+def test_backbone_has_its_own_rate():
+    s = settings(backbone_lr_scale=0.0)
+    near = trunk()
+    before = weights(near)
+    learner = CoLearner(near, build_head(s, FEATURES, "n"), build_head(s, FEATURES, "f"), FEATURES, KEYS, s)
+    optimizer = build_optimizer(s, 10, near)
+    optimizer.build(learner.trainable_variables)
+    optimizer.apply([keras.ops.ones(v.shape) for v in learner.trainable_variables], learner.trainable_variables)
+    assert same(before, weights(near))
+    assert not np.array_equal(weights(learner.near_head)[0], build_head(s, FEATURES, "x").get_weights()[0])
