@@ -73,7 +73,7 @@ class BlockWriter:
         self.folder, self.arrays, self.n, self.block_rows = Path(folder), arrays, n, block_rows
         self.fingerprint = fingerprint
         self.blocks = [(start, min(start + block_rows, n)) for start in range(0, n, block_rows)]
-        self._done = {}
+        self._done = {}  # block -> byte of its line in the journal: notes of a million rows would fill the memory
         self.folder.mkdir(parents=True, exist_ok=True)
         self._journal = self.folder / "journal.jsonl"
         head = {"fingerprint": fingerprint, "n": n, "block_rows": block_rows}
@@ -104,25 +104,31 @@ class BlockWriter:
                 os.replace(final, self._part(name))
             if not self._part(name).exists():
                 return False
-        raw = self._journal.read_bytes()
-        whole = raw[: raw.rfind(b"\n") + 1]  # a line cut off by a kill does not count
-        try:
-            lines = [json.loads(line) for line in whole.splitlines()]
-        except ValueError:
-            return False
-        if not lines or lines[0] != head:
-            return False
-        if whole != raw:
-            with open(self._journal, "rb+") as file:
-                file.truncate(len(whole))
-        self._done = {line["block"]: line.get("note") for line in lines[1:]}
-        return True
+        done, at = {}, 0
+        with open(self._journal, "rb+") as file:
+            for line in file:
+                if not line.endswith(b"\n"):  # a line cut off by a kill does not count
+                    break
+                try:
+                    value = json.loads(line)
+                    if at:
+                        done[value["block"]] = at
+                except (ValueError, KeyError, TypeError):
+                    return False
+                if not at and value != head:
+                    return False
+                at += len(line)
+            file.truncate(at)
+        self._done = done
+        return at > 0
 
     def _append(self, value):
-        with open(self._journal, "a", encoding="utf-8") as file:
-            file.write(json.dumps(value, ensure_ascii=False) + "\n")
+        with open(self._journal, "ab") as file:
+            start = file.seek(0, os.SEEK_END)
+            file.write((json.dumps(value, ensure_ascii=False) + "\n").encode())
             file.flush()
             os.fsync(file.fileno())
+        return start
 
     def missing(self):
         """Indices of the blocks that are not written yet."""
@@ -142,12 +148,14 @@ class BlockWriter:
                 values.tofile(file)
                 file.flush()
                 os.fsync(file.fileno())
-        self._append({"block": block, "note": note})
-        self._done[block] = note
+        self._done[block] = self._append({"block": block, "note": note})
 
     def notes(self):
-        """The notes of all blocks, in block order."""
-        return [self._done[i] for i in range(len(self.blocks))]
+        """The notes of all blocks, in block order: read from the journal one by one, so only before `finish`."""
+        with open(self._journal, "rb") as file:
+            for block in range(len(self.blocks)):
+                file.seek(self._done[block])
+                yield json.loads(file.readline())["note"]
 
     def finish(self, **facts):
         """Make the arrays final. `facts` join the fingerprint and the row count in `complete.json`."""

@@ -43,7 +43,7 @@ def test_a_killed_writer_goes_on(tmp_path, written):
     again = BlockWriter(tmp_path, ARRAYS, 10, 4, "f")
     assert again.missing() == [b for b in range(3) if b not in written]
     fill(again, again.missing())
-    assert again.notes() == [0, 1, 2]
+    assert list(again.notes()) == [0, 1, 2]
     again.finish(extra="fact")
     arrays, facts = read_arrays(tmp_path, "f")
     np.testing.assert_array_equal(arrays["a"], np.arange(30).reshape(10, 3))
