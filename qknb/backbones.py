@@ -116,8 +116,10 @@ def _policy(dtype):
 
 
 def _lite0(image_size, weights, drop_connect):
-    trunk = lite0.build_trunk(image_size, drop_connect)
-    if weights:
+    if weights is None:
+        trunk = lite0.build_trunk(image_size, drop_connect)
+    else:
+        trunk = lite0.build_trunk(image_size, drop_connect, "zeros")
         lite0.load_trunk(trunk, lite0.read_weights())
     return trunk, [1 / 128] * 3, [-127 / 128] * 3  # the scaling that this checkpoint was trained with
 
@@ -156,6 +158,7 @@ def _scaling(model, name, weights):
 
 def _clone(layer, drop_connect):
     config = layer.get_config()
+    config |= {key: "zeros" for key in config if key.endswith("_initializer")}  # overwritten: a random start would cost seconds
     if isinstance(layer, keras.layers.BatchNormalization):
         return FrozenBatchNormalization.from_config(config)
     if isinstance(layer, keras.layers.Dropout):

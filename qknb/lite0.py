@@ -45,8 +45,8 @@ def read_weights(path=None):
     return read_pth(path or weights_path(), SHA256)
 
 
-def build_trunk(image_size, drop_connect=0.0):
-    """Convolutional part, randomly initialised.
+def build_trunk(image_size, drop_connect=0.0, initializer=INITIALIZER):
+    """Convolutional part, without the checkpoint's weights.
 
     Parameters
     ----------
@@ -54,6 +54,8 @@ def build_trunk(image_size, drop_connect=0.0):
         Side of the input in pixels, at least 32.
     drop_connect : float
         Largest rate of stochastic depth; grows linearly over the 16 blocks from 0.
+    initializer : str, dict or keras.Initializer
+        Of the kernels; "zeros" is quickest where weights are loaded afterwards.
 
     Returns
     -------
@@ -61,20 +63,20 @@ def build_trunk(image_size, drop_connect=0.0):
         Scaled pixels (B, s, s, 3) -> (B, ceil(s/32), ceil(s/32), 1280), activations of 0..6.
     """
     inputs = keras.Input((image_size, image_size, 3))
-    x = _conv(inputs, 32, "stem", kernel=3, strides=2)
+    x = _conv(inputs, 32, "stem", initializer, kernel=3, strides=2)
     blocks = _blocks()
     for index, (repeat, kernel, strides, expansion, channels) in enumerate(blocks):
         name, skip = f"block{index}", x
         if expansion > 1:
-            x = _conv(x, x.shape[-1] * expansion, f"{name}_expand")
-        x = _depthwise(x, kernel, strides, f"{name}_depthwise")
-        x = _conv(x, channels, f"{name}_project", activation=False)
+            x = _conv(x, x.shape[-1] * expansion, f"{name}_expand", initializer)
+        x = _depthwise(x, kernel, strides, f"{name}_depthwise", initializer)
+        x = _conv(x, channels, f"{name}_project", initializer, activation=False)
         if repeat > 0:
             if drop_connect:
                 rate = drop_connect * index / len(blocks)
                 x = layers.Dropout(rate, noise_shape=(None, 1, 1, 1), seed=index, name=f"{name}_drop")(x)
             x = layers.Add(name=f"{name}_add")([x, skip])
-    return keras.Model(inputs, _conv(x, FEATURES, "head"), name="trunk")
+    return keras.Model(inputs, _conv(x, FEATURES, "head", initializer), name="trunk")
 
 
 def load_trunk(trunk, state):
@@ -103,13 +105,13 @@ def _blocks():
     ]
 
 
-def _conv(x, channels, name, kernel=1, strides=1, activation=True):
-    x = layers.Conv2D(channels, kernel, strides, "same", use_bias=False, kernel_initializer=INITIALIZER, name=name + "_conv")(x)
+def _conv(x, channels, name, initializer, kernel=1, strides=1, activation=True):
+    x = layers.Conv2D(channels, kernel, strides, "same", use_bias=False, kernel_initializer=initializer, name=name + "_conv")(x)
     return _norm(x, name, activation)
 
 
-def _depthwise(x, kernel, strides, name):
-    x = layers.DepthwiseConv2D(kernel, strides, "same", use_bias=False, depthwise_initializer=INITIALIZER, name=name + "_conv")(x)
+def _depthwise(x, kernel, strides, name, initializer):
+    x = layers.DepthwiseConv2D(kernel, strides, "same", use_bias=False, depthwise_initializer=initializer, name=name + "_conv")(x)
     return _norm(x, name, activation=True)
 
 
