@@ -66,10 +66,9 @@ class Run:
             self._save()
 
     def _check_same(self, stored, wanted):
+        stored = {f.name: f.default for f in dataclasses.fields(Experiment)} | stored  # settings newer than the run stand at their defaults
         different = [
-            f"{name}: run has {stored.get(name)!r}, asked for {wanted[name]!r}"
-            for name in wanted
-            if name not in RESUMABLE and stored.get(name) != wanted[name]
+            f"{name}: run has {stored[name]!r}, asked for {wanted[name]!r}" for name in wanted if name not in RESUMABLE and stored[name] != wanted[name]
         ]
         if different:
             raise ValueError(

@@ -1,0 +1,69 @@
+"""Splits and prepared sets."""
+
+import numpy as np
+import pytest
+
+from qknb.config import experiment
+from qknb.gist import gist
+from qknb.imagesets import open_set, truth_pairs
+from qknb.sources import Scenes
+from qknb.store import build_set, plan_split
+
+
+@pytest.mark.parametrize("n", [60, 96, 500, 2726, 5000])
+def test_nothing_held_out_is_trained_on(n):
+    s = experiment("cpu", batch_size=8)
+    split = plan_split(n, s)
+    references = {part: set(getattr(split, f"{part}_references")) for part in ("val", "test")}
+    queries = {part: set(getattr(split, f"{part}_queries")) for part in ("val", "test")}
+    held = [references["val"] | queries["val"], references["test"] | queries["test"]]
+    assert not held[0] & held[1] and not (held[0] | held[1]) & set(split.keys)
+    assert len(set(split.keys)) == len(split.keys) and len(held[0] | held[1]) + len(split.keys) == n
+    for part in ("val", "test"):
+        distractors = queries[part] - references[part]
+        assert abs(len(distractors) / len(queries[part]) - 0.5) < 0.2 and distractors and queries[part] & references[part]
+    if n >= 2726:
+        assert len(split.test_references) == 500 and len(split.test_queries) == 500 and len(queries["test"] - references["test"]) == 250
+    assert len(held[0] | held[1]) <= n // 2
+
+
+def test_too_few_images_says_how_many_are_needed():
+    with pytest.raises(ValueError, match="too few.*at least"):
+        plan_split(40, experiment("cpu"))
+
+
+def test_split_depends_on_the_seed_alone():
+    a, b, c = (plan_split(300, experiment("cpu", seed=s)).keys for s in (1, 1, 2))
+    assert np.array_equal(a, b) and not np.array_equal(a, c)
+
+
+def test_rows_of_copies_and_truth(tmp_path):
+    s = experiment("smoke", n_jobs=1)
+    source = Scenes(12, seed=5)
+    copies = build_set(tmp_path / "copies", source, [2, 4, 6], s, views=2)
+    assert copies.images.shape == (6, 32, 32, 3) and copies.gist.shape == (6, 960)
+    assert [(i["source"], i["view"]) for i in copies.items] == [(source.ids[r], v) for r in (2, 4, 6) for v in (0, 1)]
+    assert all(i["edits"] for i in copies.items)
+    references = build_set(tmp_path / "r", source, [2, 4, 6], s, id_format="R{:06d}")
+    queries = build_set(tmp_path / "q", source, [9, 4], s, views=1, purpose="test", id_format="Q{:05d}")
+    np.testing.assert_array_equal(truth_pairs(queries, references), [[1, 1]])
+    again = build_set(tmp_path / "q2", source, [4], s, views=1, purpose="train")
+    assert not np.array_equal(again.images[0], queries.images[1]), "test copies are never the training copies"
+    np.testing.assert_array_equal(open_set(tmp_path / "copies").images, copies.images)
+
+
+def test_gist_of_references_is_of_the_original(tmp_path):
+    from qknb.gist import gist_input
+
+    s = experiment("smoke", n_jobs=1)
+    source = Scenes(3, seed=5)
+    references = build_set(tmp_path / "r", source, [0, 1, 2], s)
+    expected = gist(np.stack([gist_input(source.load(i)) for i in range(3)]))
+    np.testing.assert_allclose(references.gist, expected, atol=1e-6)
+
+
+def test_another_recipe_makes_the_set_anew(tmp_path):
+    source = Scenes(3, seed=5)
+    one = build_set(tmp_path / "r", source, [0, 1], experiment("smoke", n_jobs=1))
+    two = build_set(tmp_path / "r", source, [0, 2], experiment("smoke", n_jobs=1))
+    assert one.fingerprint != two.fingerprint and two.ids[1] == source.ids[2]
