@@ -1,6 +1,7 @@
 """Files that are never half-written: atomic replacement, and arrays written block by block that survive a kill."""
 
 import contextlib
+import csv
 import json
 import os
 import shutil
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["replacing", "write_json", "write_text", "BlockWriter", "read_arrays", "need_disk"]
+__all__ = ["replacing", "write_json", "write_rows", "write_text", "BlockWriter", "read_arrays", "need_disk"]
 
 
 @contextlib.contextmanager
@@ -39,6 +40,14 @@ def write_text(path, text):
 def write_json(path, value):
     """Write `value` as JSON to `path` atomically."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_rows(path, header, rows):
+    """Write a CSV file atomically. File names that are not valid UTF-8 keep their bytes."""
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
 
 
 def need_disk(folder, n_bytes, what):
@@ -125,7 +134,7 @@ class BlockWriter:
     def _append(self, value):
         with open(self._journal, "ab") as file:
             start = file.seek(0, os.SEEK_END)
-            file.write((json.dumps(value, ensure_ascii=False) + "\n").encode())
+            file.write(json.dumps(value).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
         return start

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 
-__all__ = ["EXTENSIONS", "MAX_PIXELS", "BadImage", "image_files", "read_rgb", "to_rgb"]
+__all__ = ["EXTENSIONS", "MAX_PIXELS", "BadImage", "image_files", "is_turned", "read_rgb", "to_rgb"]
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 MAX_PIXELS = 100_000_000  # 300 MB once decoded
@@ -145,6 +145,14 @@ def read_rgb(path, *, oriented: bool = True, max_pixels: int = MAX_PIXELS) -> Im
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ValueError, ... for broken data
         text = " ".join(str(error).replace(str(path), "the file").split()) or type(error).__name__
         raise BadImage(path, f"truncated: {text}" if "truncated" in text.lower() else f"broken: {text[:200]}") from None
+
+
+def is_turned(path) -> bool:
+    """Whether a readable image file has an EXIF orientation that `read_rgb` applies. Only its header is read."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(path) as image:
+            return bool(_orientation(image))
 
 
 def _orientation(image: Image.Image) -> tuple:

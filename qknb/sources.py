@@ -5,7 +5,6 @@ the images do. Sources are small, and travel between processes.
 """
 
 import contextlib
-import csv
 import functools
 import hashlib
 import json
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from .files import replacing
+from .files import write_rows
 from .imagefiles import MAX_PIXELS, BadImage, image_files, read_rgb
 from .progress import progress
 from .scenes import Scenes
@@ -123,19 +122,11 @@ class Scan:
 
     def write_skipped(self, path) -> None:
         """Write a CSV file of id, reason."""
-        _write_rows(path, ("id", "reason"), self.skipped)
+        write_rows(path, ("id", "reason"), self.skipped)
 
     def write_duplicates(self, path) -> None:
         """Write a CSV file of id, same_as."""
-        _write_rows(path, ("id", "same_as"), self.duplicates)
-
-
-def _write_rows(path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Names that are not valid UTF-8 keep their bytes."""
-    with replacing(path) as part, open(part, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+        write_rows(path, ("id", "same_as"), self.duplicates)
 
 
 def _examine(folder: str, name: str, max_pixels: int) -> dict:

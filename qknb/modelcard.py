@@ -1,0 +1,150 @@
+"""The model card of an exported descriptor, in Markdown: what it was made of, what it reaches, and what it is not good for."""
+
+import importlib.metadata
+import platform
+
+import numpy as np
+
+from .bootstrap import bootstrap_interval
+from .config import departures
+from .outcomes import ranked_pairs
+from .tables import GIST_ROW, MISSING, show_count
+
+__all__ = ["model_card"]
+
+RESAMPLES = 1000
+_PACKAGES = ("qknb", "keras", "tensorflow", "numpy", "pillow")
+
+_USE = """\
+```python
+from qknb.descriptor import Descriptor
+
+descriptor = Descriptor.load("{run}")
+queries = descriptor(["a.jpg", "b.jpg"], side="query")      # float32 ({dim} wide), images that may be edited copies
+originals = descriptor(["c.jpg"], side="key")               # the collection they are looked up in
+squared_distance = ((queries[:, None] - originals) ** 2).sum(-1)
+```
+
+Without `qknb`: `keras.saving.load_model("query.keras")` takes [images (B, {size}, {size}, 3) of 0..255, squashed to a square with antialiasing;
+GIST-PCA (B, {dim})]; GIST is the 960-d colour GIST of the image's centre at {gist} pixels, divided by its norm, minus `mean`, times `components`
+of `gist_pca.npz`. Descriptors are not normalised; compare a query's with originals' by squared L2 distance."""
+
+_LIMITS = """\
+- Objects, scenes or people that are alike but come from different pictures: this finds copies of one picture, not similar content.
+- Small pieces of a picture inside another one, mirrored pieces, and strong crops: one descriptor describes the whole image.
+- Other kinds of images than those it was trained on (drawings, documents, medical images): measure first.
+- Deciding alone. Near the threshold one pair in ten or more is wrong, and more in a large collection: a person should look.
+- Identifying people. It is no face recognition and must not be used as one."""
+
+
+def model_card(run, phase, facts):
+    """The text of MODEL_CARD.md.
+
+    Parameters
+    ----------
+    run : qknb.runs.Run
+        With its store and evaluation.
+    phase : str
+        The phase whose weights were exported.
+    facts : dict
+        Of descriptor.json (`qknb.export`).
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    settings = run.experiment
+    rows = {(row["row"], row["split"]): row for row in run.rows()}
+    return "\n\n".join(
+        [
+            f"# Image copy descriptor: run {_plain(run.path.resolve().name)}, after phase {phase}",
+            f"Two towers, for queries (perhaps edited copies) and for keys (originals), {settings.backbone} at {settings.image_size} pixels with GIST, "
+            f"trained in turns by QK Iteration (Wu & Wu 2021, arXiv 2111.07954). Fingerprint `{facts['fingerprint'][:16]}`.",
+            "## Use",
+            _USE.format(run=_plain(str(run.path)), dim=facts["dim"], size=facts["image_size"], gist=facts["gist_size"]),
+            "## Data",
+            _data(run),
+            "## Results on images it never saw",
+            _results(run, phase, rows),
+            "## Threshold",
+            _threshold(facts),
+            "## What differs from the paper",
+            "\n".join(f"- `{name}`: {_plain(str(ours))} (paper: {_plain(str(paper))})" for name, (paper, ours) in departures(settings).items()) or "Nothing.",
+            "## What it is not good for",
+            _LIMITS,
+            "## Versions",
+            _versions(run),
+        ]
+    ) + "\n"
+
+
+def _data(run):
+    settings, counts = run.experiment, run.done("prepare") or {}
+    origin = "Embedded scenes: pictures composed by program" if settings.images == "scenes" else f"Images of the folder `{_plain(str(settings.images))}`"
+    lines = [
+        f"- {origin}.",
+        f"- Training: {show_count(counts.get('keys'))} originals and {show_count(counts.get('copies'))} edited copies of them; "
+        f"{show_count(counts.get('extra_scenes', 0))} of the originals are embedded scenes added to a small folder.",
+        f"- Left out: {show_count(counts.get('skipped', 0))} unreadable files, {show_count(counts.get('duplicates', 0))} exact duplicates.",
+        f"- Held out by a random split (seed {settings.seed}): no test or validation image was trained on, none is in both.",
+        f"- Edits of queries: random compositions of AugLy transforms at strength {settings.edit_strength:g}.",
+    ]
+    return "\n".join(lines)
+
+
+def _results(run, phase, rows):
+    table = ["| descriptor | split | micro-AP | 95 % interval | recall at 90 % precision | queries, without a match | references |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    for name in (GIST_ROW, phase):
+        for split in ("test", "val"):
+            row = rows.get((name, split))
+            if row:
+                recall = MISSING if row["recall_at_p90"] is None else f"{row['recall_at_p90']:.3f}"
+                table.append(
+                    f"| {name} | {split} | {row['micro_ap']:.3f} | {_interval(run, name, split)} | {recall} | {row['queries']:,}, {row['distractors']:,} | {row['references']:,} |"
+                )
+    return "\n".join(table) + (
+        f"\n\nIntervals: bootstrap over queries, {RESAMPLES:,} resamples. They tell how much the draw of these queries matters, not another seed or "
+        "other images. Micro-AP is taken over one list of all pairs by distance, as in the Image Similarity Challenge 2021."
+    )
+
+
+def _interval(run, name, split):
+    try:
+        ranked = ranked_pairs(run.path, name, split)
+    except ValueError:  # the held-out images or descriptors were deleted
+        return MISSING
+    lonely = np.setdiff1d(np.arange(len(ranked.queries)), ranked.truth[:, 0])
+    truth = np.concatenate([ranked.truth, np.stack([lonely, np.full_like(lonely, -1)], 1)])
+    return "{:.3f} to {:.3f}".format(*bootstrap_interval(ranked.pairs, truth, n=RESAMPLES))
+
+
+def _threshold(facts):
+    limits, mix = facts["thresholds"], facts["calibrated_on"]
+    where = f"on the validation split ({mix['queries']:,} queries, {mix['distractors']:,} of them without a match, {mix['references']:,} references)"
+    if limits["copy"] is None:
+        return f"None: 90 % precision was not reached {where}. Choose one by looking at pairs."
+    unsure = "" if limits["unsure"] in (None, limits["copy"]) else f" Up to {limits['unsure']:.4f}, half of the pairs were copies: worth a look."
+    return (
+        f"Squared distance {limits['copy']:.4f}: up to it, at least 90 % of the pairs were true copies {where}.{unsure} It holds for that share of "
+        "distractors and that number of references: where copies are rarer or the collection is larger, precision is lower at the same distance."
+    )
+
+
+def _versions(run):
+    trained = run.manifest.get("versions", {})
+    exported = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            exported[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            pass
+    lines = ["| | run begun with | exported with |", "| --- | --- | --- |"]
+    lines += [f"| {name} | {trained.get(name, MISSING)} | {version} |" for name, version in exported.items()]
+    return "\n".join(lines)
+
+
+def _plain(text):
+    """Text from outside on one line, without what Markdown or HTML would take as its own, and as valid UTF-8."""
+    text = " ".join(text.split()).replace("`", "'").replace("<", "(").replace(">", ")").replace("|", "/")
+    return text.encode("utf-8", "replace").decode("utf-8")
