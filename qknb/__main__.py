@@ -3,9 +3,9 @@
 import argparse
 import dataclasses
 import sys
-from pathlib import Path
 
-from .config import PRESETS, Experiment
+from .config import PRESETS, Experiment, located
+from .copycommands import COMMANDS, add_commands, run_command
 
 GUIDE = """\
 Learn image-copy-detection descriptors from a folder of images, in four steps. Every step can be cut off and given again: it goes on.
@@ -15,6 +15,11 @@ Learn image-copy-detection descriptors from a folder of images, in four steps. E
   python -m qknb evaluate --run mine                                the table, precision-recall curves, galleries
   python -m qknb report   --run mine                                one self-contained report.html
   python -m qknb notebooks --run mine --preset cpu images=~/photos  all of it as executed notebooks
+
+With what a run has learned:
+
+  python -m qknb index ~/collection --run mine                      describe the images to search in
+  python -m qknb find ~/incoming --index runs/mine/index/collection which of these are copies of those? a list and a page of pairs
 
 Without images=..., embedded scenes are used: python -m qknb notebooks --run first --preset smoke   (a minute or two, learns nothing)
 Settings are name=value behind the options; `python -m qknb settings` lists them all with the value each preset gives.
@@ -33,6 +38,7 @@ def main(arguments=None):
         step.add_argument("--root", default="runs", help="folder of all runs (default: runs)")
         step.add_argument("--preset", choices=PRESETS, help="needed for a new run")
         step.add_argument("settings", nargs="*", metavar="name=value", help="settings that differ from the preset's")
+    add_commands(steps)
     options = parser.parse_args(arguments)
     try:
         return _do(options) or 0
@@ -52,6 +58,8 @@ STEPS = {
 
 
 def _do(options):
+    if options.step in COMMANDS:
+        return run_command(options)
     if options.step == "settings":
         print(_settings_table())
         return
@@ -60,7 +68,7 @@ def _do(options):
         name, equals, value = text.partition("=")
         if not equals:
             raise ValueError(f"{text!r}: settings are given as name=value")
-        overrides[name] = str(Path(value).expanduser()) if name == "images" and value != "scenes" else value
+        overrides[name] = located(value) if name == "images" else value
     if overrides and not options.preset:
         raise ValueError("settings need --preset as well: together they say what the run is")
     if options.step == "notebooks":

@@ -59,6 +59,7 @@ class ArchivedImages:
     first: str = ""
     last: str = ""
     listed: str = ""
+    advice = "download or unpack that file again, then go on with the same command"
 
     @property
     def ids(self):

@@ -1,19 +1,88 @@
-"""The notebooks as a batch: executed one after another by papermill, outputs kept in the run folder."""
+"""The notebooks as a batch: how a notebook opens its run, and how papermill executes the notebooks into the run's folder.
 
+Papermill hands over bare values, so settings that differ from the preset's travel as one string, "name=value name=value".
+"""
+
+import contextlib
 import os
 import shutil
+import sys
+import time
 from pathlib import Path
 
-from .config import experiment
-from .runs import Run
+from .config import located
+from .runs import open_run
 
-__all__ = ["run_notebooks", "NOTEBOOKS"]
+__all__ = ["NOTEBOOKS", "open_from_notebook", "read_settings", "run_notebooks"]
 
 NOTEBOOKS = ("00_quickstart", "01_prepare_images", "02_train_qk", "03_evaluate")
+_QUIET = {"QKNB_PLAIN": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}  # plain progress lines; no start-up messages
+
+
+def read_settings(words):
+    """Settings given as text.
+
+    Parameters
+    ----------
+    words : sequence of str
+        "name=value" each.
+
+    Returns
+    -------
+    {name: value}, both str
+
+    Raises
+    ------
+    ValueError
+        A word without "=", or a name given twice.
+    """
+    found = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise ValueError(f"{word!r}: settings are given as name=value, with a space between one and the next and none inside")
+        if name in found:
+            raise ValueError(f"the setting {name} is given twice: {found[name]!r} and {value!r}")
+        found[name] = value
+    return found
+
+
+def open_from_notebook(run_root, run_name, preset="", images="scenes", settings=""):
+    """Open a run with the parameters that all notebooks share.
+
+    Parameters
+    ----------
+    run_root, run_name : str
+        The run is the folder run_root/run_name.
+    preset : str
+        One of `config.PRESETS`; "" opens a run that is there, with the settings it was made with.
+    images : str
+        See `config.Experiment.images`; a relative path counts from where the notebook is.
+    settings : str
+        "name=value name=value": what differs from the preset.
+
+    Returns
+    -------
+    qknb.runs.Run
+
+    Raises
+    ------
+    ValueError
+        See `config.experiment` and `runs.Run`; settings or images without a preset.
+    """
+    overrides = read_settings(settings.split())
+    if "images" in overrides:
+        raise ValueError("images has a parameter of its own: give it there, not among the settings")
+    root = Path(run_root).expanduser()
+    if preset:
+        return open_run(root, run_name, preset, images=located(images), **overrides)
+    if overrides or images != "scenes":
+        raise ValueError('settings and images need a preset as well: together they say what the run is; preset="" opens a run as it is')
+    return open_run(root, run_name)
 
 
 def run_notebooks(root, name, preset, overrides=None, *, notebooks=NOTEBOOKS, folder="notebooks"):
-    """Execute notebooks on one run, then write its report.
+    """Execute notebooks on one run, then write its report. What they print is shown as it comes.
 
     Parameters
     ----------
@@ -30,37 +99,66 @@ def run_notebooks(root, name, preset, overrides=None, *, notebooks=NOTEBOOKS, fo
     Returns
     -------
     str
-        Where the report is, and the table.
-    """
-    import papermill
+        The table, and where the report and the executed notebooks are.
 
+    Raises
+    ------
+    FileNotFoundError
+        A notebook is not in `folder`.
+    ValueError
+        Settings at fault, or a notebook stopped at an error; it is kept as far as it came.
+    """
     from .report import write_report
     from .tables import results_table
 
     overrides = dict(overrides or {})
-    experiment(preset, **overrides)
     folder = Path(folder)
     missing = [n for n in notebooks if not (folder / f"{n}.ipynb").exists()]
     if missing:
         raise FileNotFoundError(f"{folder}/{missing[0]}.ipynb is not there: start from the project's own folder, or say where the notebooks are")
-    run_path = Path(root).absolute() / name
-    images = overrides.pop("images", "scenes")
-    if images != "scenes":
-        images = str(Path(images).expanduser().absolute())
-    parameters = {
-        "run_root": str(run_path.parent),
-        "run_name": name,
-        "preset": preset,
-        "images": images,
-        "settings": " ".join(f"{key}={value}" for key, value in overrides.items()),
-    }
-    executed = run_path / "notebooks"
-    executed.mkdir(parents=True, exist_ok=True)
-    os.environ["QKNB_PLAIN"] = "1"
-    for notebook in notebooks:
-        print(f"running {notebook} ...", flush=True)
-        temporary = executed / f".{notebook}.tmp.ipynb"
-        papermill.execute_notebook(folder / f"{notebook}.ipynb", temporary, parameters=parameters, kernel_name="python3", cwd=folder, progress_bar=False, log_output=True, stdout_file=None)
-        os.replace(temporary, executed / f"{notebook}.ipynb")
-    report = write_report(run_path)
-    return f"{results_table(run_path).text()}\n\nreport: {report}\nexecuted notebooks: {executed}"
+    root = Path(root).expanduser().absolute()
+    images = located(str(overrides.pop("images", "scenes")))
+    settings = " ".join(f"{key}={value}" for key, value in overrides.items())
+    run = open_from_notebook(root, name, preset, images, settings)  # at fault here and not in the middle of a notebook
+    parameters = {"run_root": str(root), "run_name": name, "preset": preset, "images": images, "settings": settings}
+    for number, notebook in enumerate(notebooks, 1):
+        print(f"\n[{number}/{len(notebooks)}] {notebook}", flush=True)
+        begin = time.monotonic()
+        _execute(folder / f"{notebook}.ipynb", run / "notebooks", parameters)
+        print(f"[{number}/{len(notebooks)}] {notebook}: {time.monotonic() - begin:.0f} s", flush=True)
+    report = write_report(run.path)
+    return f"\n{results_table(run.path).text()}\n\nreport: {report}\nexecuted notebooks: {run / 'notebooks'}"
+
+
+def _execute(notebook, executed, parameters):
+    """Execute one notebook; its copy with outputs replaces an earlier one when it is complete."""
+    import papermill
+
+    part = executed / ".running"  # beside the others, but no report takes it for a finished one
+    part.mkdir(parents=True, exist_ok=True)
+    try:
+        with _environment(_QUIET):
+            papermill.execute_notebook(
+                notebook, part / notebook.name, parameters=parameters, kernel_name="python3", cwd=notebook.parent, progress_bar=False, stdout_file=sys.stdout
+            )
+    except papermill.PapermillExecutionError as error:
+        os.replace(part / notebook.name, executed / notebook.name)
+        raise ValueError(
+            f"{notebook.name} stopped at cell [{error.exec_count}]: {error.ename}: {error.evalue} (the notebook as far as it came: {executed / notebook.name})"
+        ) from None
+    else:
+        os.replace(part / notebook.name, executed / notebook.name)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _environment(values):
+    """Environment variables for processes started inside; those that are set already stay, and all are as before afterwards."""
+    added = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]

@@ -8,8 +8,9 @@ import dataclasses
 import difflib
 import json
 import math
+from pathlib import Path
 
-__all__ = ["Experiment", "PRESETS", "RESUMABLE", "experiment", "departures"]
+__all__ = ["Experiment", "PRESETS", "RESUMABLE", "experiment", "departures", "located"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +21,8 @@ class Experiment:
     seed: int = 0
 
     # --- images -------------------------------------------------------------------------------------------------------------
-    images: str = "scenes"  # "scenes" (embedded, made by program) or the path of a folder
+    images: str = "scenes"  # "scenes" (embedded, made by program), the path of a folder, or "disc21:" and the path of a DISC21 tree
+    disc21_splits: str = "all"  # official splits to test on: all that are there, or a list such as "25k,phase2"
     n_scenes: int = 4000  # embedded scenes in all, held-out ones included, when images == "scenes"
     extra_scenes: int = 0  # embedded scenes added to the training keys of a folder that is small
     max_keys: int = 0  # at most so many training keys; 0 = all
@@ -130,6 +132,7 @@ _POSITIVE = (
     "hardest_per_query d2_floor batch_size phases learning_rate block_rows bank_chunks embed_batch log_every checkpoint_seconds n_scenes"
 ).split()
 
+DISC21 = "disc21:"  # prefix of `images`
 RESUMABLE = frozenset("phases n_jobs checkpoint_seconds checkpoint_steps keep_banks embed_batch preset".split())
 """Fields that may differ when a run folder is opened again: they change how far or how fast a run goes, not its numbers."""
 
@@ -207,12 +210,20 @@ def experiment(preset="paper", **overrides):
 def departures(exp):
     """Settings of `exp` that differ from the paper's: {name: (paper's value, this value)}. Names that do not touch the method are left out."""
     paper = Experiment()
-    plain = RESUMABLE | {"seed", "images", "n_scenes", "log_every", "eval_every", "max_keys"}
+    plain = RESUMABLE | {"seed", "images", "disc21_splits", "n_scenes", "log_every", "eval_every", "max_keys"}
     return {
         f.name: (getattr(paper, f.name), getattr(exp, f.name))
         for f in dataclasses.fields(Experiment)
         if f.name not in plain and getattr(paper, f.name) != getattr(exp, f.name)
     }
+
+
+def located(images):
+    """The setting `images` with its path made absolute and ~ expanded."""
+    if images == "scenes":
+        return images
+    kind = DISC21 if images.startswith(DISC21) else ""
+    return kind + str(Path(images.removeprefix(kind)).expanduser().absolute())
 
 
 def _typed(name, value, kind):

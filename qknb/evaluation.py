@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 from .figures import micro_ap_figure, precision_recall_figure, training_figure
 from .galleries import edit_grid, false_positives, gallery_figure, hardest_negatives, missed_copies
+from .imagesets import open_set
 from .outcomes import precision_recall_curve, ranked_pairs, training_log
 from .sheets import save
-from .store import open_set
 from .tables import metric_rows, results_table
 
 __all__ = ["Drawing", "draw_all", "drawings", "write_tables"]

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from .augment import describe
+from .imagesets import open_set
 from .outcomes import ranked_pairs
 from .retrieval import pair_scores
 from .sheets import COLOURS, Sheet, fitted, styled, wrapped
-from .store import open_set
 
 __all__ = ["Gallery", "Pair", "edit_grid", "edit_grid_figure", "false_positives", "gallery_figure", "hardest_negatives", "missed_copies",
            "pick_false", "pick_hardest", "pick_missed"]
@@ -161,8 +161,9 @@ def missed_copies(run_dir, row, limit=12, split="test", ranked=None):
     """Gallery of the true pairs of an evaluated row with the largest distances: the query beside its original."""
     found = ranked or ranked_pairs(run_dir, row, split)
     queries, references = _set(run_dir, f"{split}_queries"), _set(run_dir, f"{split}_references")
-    pairs = [_query_pair(queries, references, *found.truth[i], f"d² {d2:.4f}, rank {rank:,} of {len(references):,}", "a copy")
-             for i, d2, rank in zip(*pick_missed(found.queries, found.references, found.truth, limit), strict=True)]
+    truth = found.truth[found.truth[:, 1] < len(references)]        # a match without an image cannot be shown
+    pairs = [_query_pair(queries, references, *truth[i], f"d² {d2:.4f}, rank {rank:,} of {len(references):,}", "a copy")
+             for i, d2, rank in zip(*pick_missed(found.queries, found.references, truth, limit), strict=True)]
     return Gallery(f"{row}: copies that are farthest from their original", "Left: query; right: its original. Rank: place of the original among all "
                    "references of that query, 1 = found first.", pairs)
 

@@ -115,8 +115,9 @@ class Trainer:
 
     def bank(self, set_name, trunk, dtype="float16", name="trunk"):
         """The bank of a set under the weights of `trunk`; one folder a set (it belongs to one side), made anew when the weights have changed."""
-        folder = self.run / "banks" / f"{set_name}-{name}-{dtype}"
-        return build_bank(folder, self.sets[set_name], trunk, self.pca, dtype=dtype, batch=self.settings.embed_batch)
+        images = self.sets[set_name]
+        folder = self.run / "banks" / f"{images.name}-{name}-{dtype}"  # splits that share a set share its bank
+        return build_bank(folder, images, trunk, self.pca, dtype=dtype, batch=self.settings.embed_batch)
 
     # --- phases --------------------------------------------------------------------------------------------------------------
 

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .imagesets import open_split
 from .metrics import Predictions, precision_recall
 from .retrieval import OFFICIAL_CUT, top_pairs
 from .runs import read_json_lines
-from .store import open_set, truth_pairs
 from .tables import metric_rows
 
 __all__ = ["Ranked", "ranked_pairs", "precision_recall_curve", "precision_recall_curves", "training_log"]
@@ -34,16 +34,16 @@ def ranked_pairs(run_dir, row, split="test"):
     """
     run_dir = Path(run_dir)
     path = run_dir / "evaluation" / f"{row}.npz"
-    sets = [open_set(run_dir / "store" / f"{split}_{part}") for part in ("queries", "references")]
-    if not path.exists() or None in sets:
+    found = open_split(run_dir / "store", split)
+    if not path.exists() or found is None:
         raise ValueError(f"{run_dir} has no {path.relative_to(run_dir) if not path.exists() else f'prepared {split} sets'}: prepare and evaluate the run first")
     with np.load(path, allow_pickle=False) as file:
-        queries, references = file[f"{split}_queries"], file[f"{split}_references"]
+        queries, references = (file[images.name] for images in found[:2])
     try:
         cut = json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))["experiment"]["max_results"]
     except (OSError, KeyError):
         cut = OFFICIAL_CUT
-    return Ranked(queries, references, Predictions(*top_pairs(queries, references, cut)), truth_pairs(*sets))
+    return Ranked(queries, references, Predictions(*top_pairs(queries, references, cut)), found[2])
 
 
 def precision_recall_curve(ranked):

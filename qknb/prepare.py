@@ -4,18 +4,18 @@ import json
 
 import numpy as np
 
-from .sources import Scenes, scan
-from .store import build_set, open_set, plan_split, truth_pairs, write_truth
+from .config import DISC21
+from .imagesets import open_set, open_split, split_names, write_truth
+from .sources import Scenes, Subset, scan
+from .store import build_set, plan_split
 
-__all__ = ["prepare", "prepared", "SETS"]
-
-SETS = ("keys", "copies", "val_references", "val_queries", "test_references", "test_queries")
+__all__ = ["build_held_out", "prepare", "prepared"]
 
 
 def prepare(run):
     """Prepare all image sets of a run, or continue. Safe to call again.
 
-    Leaves store/<set>/ for every set of `SETS`, store/truth_val.csv, store/truth_test.csv, skipped.csv and duplicates.csv.
+    Leaves store/<set>/, store/truth_<split>.csv, and for a folder skipped.csv and duplicates.csv.
 
     Parameters
     ----------
@@ -35,6 +35,18 @@ def prepare(run):
     """
     if run.done("prepare"):
         return run.done("prepare")
+    if run.experiment.images.startswith(DISC21):
+        from .prepare_disc21 import prepare_disc21
+
+        counts = prepare_disc21(run)
+    else:
+        counts = _prepare_images(run)
+    run.mark("prepare", **counts)
+    return run.done("prepare")
+
+
+def _prepare_images(run):
+    """A folder or embedded scenes: everything that is held out comes from the same images. Returns counts."""
     s = run.experiment
     counts = {"skipped": 0, "duplicates": 0}
     if s.images == "scenes":
@@ -50,28 +62,56 @@ def prepare(run):
     extra = Scenes(s.extra_scenes, seed=s.seed, start=1_000_000) if s.extra_scenes and s.images != "scenes" else None
     store = run / "store"
     train_source, train_rows = _with_extra(source, split.keys, extra)
-    build_set(store / "keys", train_source, train_rows, s)
-    build_set(store / "copies", train_source, train_rows, s, views=s.views, purpose="train")
+    keys = build_set(store / "keys", train_source, train_rows, s)
+    overlays = Subset(source, split.keys) if s.images != "scenes" else None  # held-out images must never show up in a copy of another
+    copies = build_set(store / "copies", train_source, train_rows, s, views=s.views, purpose="train", overlays=overlays)
+    counts |= {"keys": len(keys), "copies": len(copies), "extra_scenes": len(extra) if extra else 0}
     for part in ("val", "test"):
-        references = build_set(store / f"{part}_references", source, getattr(split, f"{part}_references"), s, id_format="R{:06d}")
-        queries = build_set(store / f"{part}_queries", source, getattr(split, f"{part}_queries"), s, views=1, purpose=part, id_format="Q{:05d}")
-        write_truth(store / f"truth_{part}.csv", queries, references)
-    counts |= {name: len(open_set(store / name)) for name in SETS}
-    counts["extra_scenes"] = len(extra) if extra else 0
-    run.mark("prepare", **counts)
-    return run.done("prepare")
+        rows = {name: getattr(split, f"{part}_{name}") for name in ("references", "queries")}
+        counts |= build_held_out(store, part, source, rows, s, overlays)
+    return counts
+
+
+def build_held_out(store, part, source, rows, settings, overlays):
+    """Prepare one held-out split from a source: originals as references, edited copies as queries, and its ground truth.
+
+    Parameters
+    ----------
+    part : "val" or "test"
+    rows : {"references", "queries": (n,) int}
+
+    Returns
+    -------
+    {set: count}
+    """
+    references = build_set(store / f"{part}_references", source, rows["references"], settings, id_format="R{:06d}")
+    queries = build_set(store / f"{part}_queries", source, rows["queries"], settings, views=1, purpose=part, overlays=overlays, id_format="Q{:05d}")
+    match = {item["source"]: item["id"] for item in references.items}
+    write_truth(store / f"truth_{part}.csv", [(item["id"], match.get(item["source"], "")) for item in queries.items])
+    return {f"{part}_references": len(references), f"{part}_queries": len(queries)}
 
 
 def prepared(run):
-    """The sets of a prepared run: {name of `SETS`: ImageSet, "splits": names of the
-    held-out splits, "truth_<split>": (m, 2) int64 rows of (query, reference)}."""
-    sets = {name: open_set(run / "store" / name) for name in SETS}
-    missing = [name for name, found in sets.items() if found is None]
+    """The sets of a prepared run.
+
+    Returns
+    -------
+    dict
+        "keys", "copies" and for every split "<split>_queries", "<split>_references": ImageSet; "truth_<split>": (m, 2) int64 rows of (query,
+        reference), see `qknb.imagesets.open_split`; "splits": names of the held-out splits; "aliases": {other name: split}.
+    """
+    store = run / "store"
+    splits, aliases = split_names(store)
+    sets = {"splits": splits, "aliases": aliases} | {name: open_set(store / name) for name in ("keys", "copies")}
+    missing = [name for name in ("keys", "copies") if sets[name] is None]
+    for part in splits:
+        found = open_split(store, part)
+        if found is None:
+            missing.append(part)
+        else:
+            sets |= dict(zip((f"{part}_queries", f"{part}_references", f"truth_{part}"), found, strict=True))
     if missing:
         raise ValueError(f"the run at {run.path} is not prepared ({', '.join(missing)} missing): run notebook 01_prepare_images, or `python -m qknb prepare`")
-    sets["splits"] = ("val", "test")
-    for part in sets["splits"]:
-        sets[f"truth_{part}"] = truth_pairs(sets[f"{part}_queries"], sets[f"{part}_references"])
     return sets
 
 

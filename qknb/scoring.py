@@ -5,6 +5,7 @@ import time
 import keras
 import numpy as np
 
+from .bootstrap import bootstrap_interval
 from .files import replacing
 from .metrics import evaluate
 from .normalization import ScoreNormalization
@@ -17,6 +18,8 @@ BASELINES = ("GIST-256", "untrained cosine", "untrained whitened")
 SIDE_OF = {"queries": "Q", "references": "K"}
 _MEASURES = ("micro_ap", "recall_at_p90", "threshold_at_p90", "recall_at_rank1", "recall_at_rank10")
 _NORMALIZING = 100_000  # training descriptors that score normalization looks at, at most
+_RESAMPLES = 300  # of the queries, for the 95 % interval of micro-AP
+_LONG = 1e9  # a search over so many pairs shows its progress
 _FITTED = 20_000  # keys that PCA whitening is fitted on, at most
 
 
@@ -59,14 +62,19 @@ class Scorer:
             found[part] = apply_head(heads[side], bank.rows, bank.n_features)
         return found
 
-    def measure(self, found, split):
-        """The challenge's measures of held-out descriptors: dict."""
-        result = evaluate(top_pairs(found["queries"], found["references"], self.settings.max_results), self.sets[f"truth_{split}"])
+    def candidates(self, found):
+        """The pairs that go into an evaluation: the globally best `max_results`. `qknb.retrieval.Pairs`."""
+        queries, references = found["queries"], found["references"]
+        return top_pairs(queries, references, self.settings.max_results, progress=len(queries) * len(references) > _LONG)
+
+    def measure(self, pairs, split):
+        """The challenge's measures of candidate pairs: dict."""
+        result = evaluate(pairs, self.sets[f"truth_{split}"])
         return {name: getattr(result, name) for name in _MEASURES}
 
     def validate(self, trunks, heads):
         """Measures of the validation split."""
-        return self.measure(self.descriptors(trunks, heads, "val"), "val")
+        return self.measure(self.candidates(self.descriptors(trunks, heads, "val")), "val")
 
     def score_phase(self, name, number, trunks, heads, images_seen, seconds):
         """Evaluate a finished phase on every split, with and without score normalization, and record its rows."""
@@ -98,7 +106,7 @@ class Scorer:
 
     def _record(self, row, phase_index, split, found, train, images_seen, seconds):
         path = self.run / "evaluation" / f"{row}.npz"
-        arrays = {f"{split}_{part}": values for part, values in found.items()}
+        arrays = {self.sets[f"{split}_{part}"].name: values for part, values in found.items()}
         if path.exists():
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files} | arrays
@@ -107,22 +115,27 @@ class Scorer:
         queries, references, truth = (self.sets[n] for n in (f"{split}_queries", f"{split}_references", f"truth_{split}"))
         normalization = ScoreNormalization.fit(np.asarray(train, np.float32), n=min(10, len(train)))
         normalized = {"queries": normalization.queries(found["queries"]), "references": normalization.references(found["references"])}
-        self.run.log_row(
-            {
-                "row": row,
-                "phase_index": phase_index,
-                "split": split,
-                **self.measure(found, split),
-                "micro_ap_normalized": self.measure(normalized, split)["micro_ap"],
-                "queries": len(queries),
-                "distractors": len(queries) - len(np.unique(truth[:, 0])),
-                "references": len(references),
-                "images_seen": images_seen,
-                "seconds": round(seconds, 1),
-                "cut": f"{self.settings.max_results:,} globally best pairs",
-                "seed": self.settings.seed,
-            }
-        )
+        pairs = self.candidates(found)
+        distractors = np.setdiff1d(np.arange(len(queries)), truth[:, 0])
+        drawn_from = np.concatenate([truth, np.stack([distractors, np.full(len(distractors), -1)], axis=1)])
+        facts = {
+            "row": row,
+            "phase_index": phase_index,
+            "split": split,
+            **self.measure(pairs, split),
+            "micro_ap_interval": list(bootstrap_interval(pairs, drawn_from, n=_RESAMPLES, seed=self.settings.seed)),
+            "micro_ap_normalized": self.measure(self.candidates(normalized), split)["micro_ap"],
+            "queries": len(queries),
+            "distractors": len(distractors),
+            "references": len(references),
+            "images_seen": images_seen,
+            "seconds": round(seconds, 1),
+            "cut": f"{self.settings.max_results:,} globally best pairs",
+            "seed": self.settings.seed,
+        }
+        self.run.log_row(facts)
+        for alias in (name for name, of in self.sets["aliases"].items() if of == split):
+            self.run.log_row(facts | {"split": alias, "alias_of": split})
 
 
 def _unit(x):

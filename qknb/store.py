@@ -1,15 +1,13 @@
-"""The prepared images of a run on disk: originals and edited copies at training size, with their GIST.
+"""The prepared images of a run, written: originals and edited copies at training size, with their GIST. `qknb.imagesets` opens them.
 
 Each set is a folder with `images.npy` uint8 (n, s, s, 3), `gist.npy` float32 (n, 960) raw, and `items.jsonl` (one object a row: id,
 source, view, edits). Files are few and large, written block by block; a killed preparation continues where it was.
 """
 
-import csv
 import dataclasses
+import functools
 import hashlib
-import io
 import json
-import math
 
 import joblib
 import numpy as np
@@ -17,30 +15,13 @@ from PIL import Image
 
 from . import gist as gist_module
 from .augment import augment
-from .files import BlockWriter, read_arrays, write_text
+from .files import BlockWriter, replacing
+from .imagesets import open_set
 from .progress import progress
 
-__all__ = ["ImageSet", "Split", "plan_split", "build_set", "open_set", "to_square", "write_truth", "truth_pairs"]
+__all__ = ["Split", "plan_split", "build_set", "to_square"]
 
 BLOCK = 64  # images a task: small enough to lose little in a kill, large enough to keep workers busy
-
-
-@dataclasses.dataclass(frozen=True)
-class ImageSet:
-    """One prepared set, memory-mapped. `images` (n, s, s, 3) uint8, `gist` (n, 960) float32, `items` list of dict, `fingerprint` str."""
-
-    name: str
-    images: np.ndarray
-    gist: np.ndarray
-    items: list
-    fingerprint: str
-
-    def __len__(self):
-        return len(self.images)
-
-    @property
-    def ids(self):
-        return [item["id"] for item in self.items]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,12 +31,12 @@ class Split:
     keys: np.ndarray
     val_references: np.ndarray
     val_queries: np.ndarray
-    test_references: np.ndarray
-    test_queries: np.ndarray
+    test_references: np.ndarray | None = None
+    test_queries: np.ndarray | None = None
 
 
-def plan_split(n, settings):
-    """Divide `n` images at random (by `settings.seed`) into training keys, validation and test.
+def plan_split(n, settings, held_out=("val", "test")):
+    """Divide `n` images at random (by `settings.seed`) into training keys, validation and test (or only the sets named in `held_out`).
 
     Queries with a match are copies of references; distractor queries are copies of further held-out images. When the held-out sets asked
     for would take more than half of the images, they shrink in proportion.
@@ -66,7 +47,7 @@ def plan_split(n, settings):
         Fewer images than a batch of keys and the smallest held-out sets need.
     """
     sizes = {}
-    for part in ("val", "test"):
+    for part in held_out:
         queries = getattr(settings, f"{part}_queries")
         references = getattr(settings, f"{part}_references")
         sizes[part] = (references, queries)
@@ -85,7 +66,7 @@ def plan_split(n, settings):
     if total > n // 2:
         total, counts = held(max(0.0, n / 2 / total))
         while total > n // 2 and total > held(0.0)[0]:
-            scale = counts["test"][0] / sizes["test"][0] * 0.95
+            scale = counts[held_out[-1]][0] / sizes[held_out[-1]][0] * 0.95
             total, counts = held(scale)
     needed = held(0.0)[0] + settings.batch_size
     if n < needed or n - total < settings.batch_size:
@@ -113,7 +94,7 @@ def to_square(image, size):
     return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=3.0))
 
 
-def build_set(folder, source, rows, settings, *, views=0, purpose="train", id_format=None, label=None):
+def build_set(folder, source, rows, settings, *, views=0, purpose="train", overlays=None, id_format=None, edits=(), label=None):
     """Prepare one set, or continue it, or open it when it is complete.
 
     Parameters
@@ -127,8 +108,13 @@ def build_set(folder, source, rows, settings, *, views=0, purpose="train", id_fo
         0: the originals. v > 0: v edited copies of each; row = position in `rows` * v + view.
     purpose : str
         Enters the edits' random seed, so that test copies are never the training copies.
+    overlays : source, optional
+        What edits lay over or behind an image (`qknb.augment`); default: embedded scenes. Training images only: a query that shows a held-out
+        image would count as wrong when it finds it.
     id_format : str, optional
         E.g. "Q{:05d}"; default: the source's own id (with "#view" behind it for copies).
+    edits : sequence of (name, parameters)
+        What is recorded for images taken as they are (views=0).
 
     Returns
     -------
@@ -144,7 +130,9 @@ def build_set(folder, source, rows, settings, *, views=0, purpose="train", id_fo
         "purpose": purpose if views else "",
         "seed": settings.seed if views else 0,
         "strength": settings.edit_strength if views else 0,
+        "overlays": overlays.fingerprint() if views and overlays is not None else "",
         "id_format": id_format,
+        "edits": list(edits),
     }
     fingerprint = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
     ready = open_set(folder, fingerprint)
@@ -154,66 +142,42 @@ def build_set(folder, source, rows, settings, *, views=0, purpose="train", id_fo
     size = settings.image_size
     writer = BlockWriter(folder, {"images": ((size, size, 3), np.uint8), "gist": ((960,), np.float32)}, n, BLOCK, fingerprint)
     missing = writer.missing()
-    tasks = (joblib.delayed(_prepare)(block, writer.blocks[block], source, rows, settings, views, purpose, id_format) for block in missing)
+    each = max(1, views)
+    work = functools.partial(_prepare, source=source, settings=settings, views=views, purpose=purpose, overlays=overlays, id_format=id_format, given=list(edits))
+    spans = ((block, *writer.blocks[block]) for block in missing)
+    tasks = (joblib.delayed(work)(block, start, stop, rows[start // each : (stop - 1) // each + 1]) for block, start, stop in spans)
     with progress(total=n, initial=n - sum(b - a for a, b in (writer.blocks[i] for i in missing)), label=label or f"prepare {folder.name}", unit="image") as bar:
         for block, images, gist, items in joblib.Parallel(n_jobs=settings.n_jobs, return_as="generator_unordered")(tasks):
             writer.write(block, {"images": images, "gist": gist}, note=items)
             bar.update(len(images))
-    items = [item for note in writer.notes() for item in note]
-    write_text(folder / "items.jsonl", "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items))
+    with replacing(folder / "items.jsonl") as temporary, open(temporary, "w", encoding="utf-8") as file:
+        for note in writer.notes():
+            file.writelines(json.dumps(item) + "\n" for item in note)
     writer.finish(recipe=recipe)
     return open_set(folder, fingerprint)
 
 
-def _prepare(block, span, source, rows, settings, views, purpose, id_format):
-    """One block of rows: (block, images, gist, items). Runs in a worker process."""
+def _prepare(block, start, stop, rows, *, source, settings, views, purpose, overlays, id_format, given):
+    """Rows start..stop, whose images are `rows` of the source: (block, images, gist, items). Runs in a worker process."""
     images, small, items = [], [], []
-    for row in range(*span):
-        position, view = divmod(row, max(1, views))
-        index = rows[position]
-        name = source.ids[index]
+    each, ids = max(1, views), source.ids
+    for row in range(start, stop):
+        view = row % each
+        index = rows[row // each - start // each]
+        name = ids[index]
         try:
             image = source.load(index)
-            edits = []
+            edits = given
             if views:
-                image, edits = augment(image, seed=settings.seed, key=name, view=view, purpose=purpose, strength=settings.edit_strength)
+                image, edits = augment(image, seed=settings.seed, key=name, view=view, purpose=purpose, strength=settings.edit_strength, overlays=overlays)
                 for_gist = image
             else:
                 for_gist = source.load(index, oriented=False)
         except (OSError, ValueError) as error:
-            raise OSError(f"image {name!r} could be read before but not now ({error}): prepare the run again so that it is skipped") from error
+            advice = getattr(source, "advice", "it could be read before: prepare the run again so that it is skipped")
+            raise OSError(f"image {name!r} cannot be read now ({error}): {advice}") from error
         images.append(to_square(image, settings.image_size))
         small.append(gist_module.gist_input(for_gist, settings.gist_size))
         own = name if not views else f"{name}#{view}"
         items.append({"id": id_format.format(row) if id_format else own, "source": name, "view": view, "edits": edits})
     return block, np.stack(images), gist_module.gist(np.stack(small)), items
-
-
-def open_set(folder, fingerprint=None):
-    """Open a complete set (`ImageSet`), or None when it is missing, unfinished, or made of something else than `fingerprint`."""
-    found = read_arrays(folder, fingerprint)
-    if found is None:
-        return None
-    arrays, facts = found
-    items = [json.loads(line) for line in (folder / "items.jsonl").read_text(encoding="utf-8").splitlines()]
-    if len(items) != facts["n"]:
-        raise ValueError(f"{folder}/items.jsonl has {len(items)} rows for {facts['n']} images: delete the folder and prepare the run again")
-    return ImageSet(folder.name, arrays["images"], arrays["gist"], items, facts["fingerprint"])
-
-
-def write_truth(path, queries, references):
-    """Ground truth of two sets as CSV query_id,reference_id; a distractor query has an empty reference."""
-    by_source = {item["source"]: item["id"] for item in references.items}
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["query_id", "reference_id"])
-    for item in queries.items:
-        writer.writerow([item["id"], by_source.get(item["source"], "")])
-    write_text(path, text.getvalue())
-
-
-def truth_pairs(queries, references):
-    """Matching rows of two sets: (m, 2) int64 of (query row, reference row)."""
-    by_source = {item["source"]: row for row, item in enumerate(references.items)}
-    pairs = [(row, by_source[item["source"]]) for row, item in enumerate(queries.items) if item["source"] in by_source]
-    return np.asarray(pairs, np.int64).reshape(-1, 2)

@@ -17,6 +17,7 @@ from .runs import read_json_lines
 
 __all__ = ["Column", "Table", "metric_rows", "results_table", "spread_table", "show_count", "show_seconds", "show_share", "GIST_ROW"]
 
+NORMALIZED = "normalized"  # column: micro-AP with score normalization
 GIST_ROW = "GIST-256"
 """Name of the reference row that ratios are taken to."""
 MISSING = "–"
@@ -125,8 +126,8 @@ def metric_rows(run_dir, split="test"):
 def results_table(run_dir, split="test"):
     """The run's table: reference rows, then phases.
 
-    Columns: row, phase, micro-AP, ratio to GIST-256, recall at 90 % precision, the score (-d²) reached there, recall at rank 1 and 10,
-    images seen, time. The caption states split, sizes, candidate cut and seed.
+    Columns: row, phase, micro-AP, its bootstrap interval, ratio to GIST-256, micro-AP with score normalization, recall at 90 % precision, the
+    score (-d²) reached there, recall at rank 1 and 10, images seen, time. The caption states split, sizes, candidate cut and seed.
 
     Raises
     ------
@@ -138,15 +139,15 @@ def results_table(run_dir, split="test"):
         raise ValueError(f"{run_dir}: metrics.jsonl has no row of split {split!r}: evaluate the run first "
                          "(notebook 03_evaluate, or `python -m qknb evaluate`)")
     gist = _value_of(rows, GIST_ROW)
-    columns = (Column("row", left=True), Column("phase"), Column("micro-AP", _score), Column(f"× {GIST_ROW}", _ratio),
-               Column("recall at P90", _score), Column("threshold", _signed), Column("rank 1", _score), Column("rank 10", _score),
+    columns = (Column("row", left=True), Column("phase"), Column("micro-AP", _score), Column("95 % interval", _interval, parts=("low", "high")),
+               Column(f"× {GIST_ROW}", _ratio), Column(NORMALIZED, _score), Column("recall at P90", _score), Column("threshold", _signed), Column("rank 1", _score), Column("rank 10", _score),
                Column("images seen", show_count), Column("time", show_seconds))
-    values = tuple((row["row"], row["phase_index"] or None, row["micro_ap"], row["micro_ap"] / gist if gist else None,
-                    row["recall_at_p90"], row["threshold_at_p90"], row["recall_at_rank1"], row["recall_at_rank10"],
+    values = tuple((row["row"], row["phase_index"] or None, row["micro_ap"], tuple(row.get("micro_ap_interval") or (None, None)),
+                    row["micro_ap"] / gist if gist else None, row.get("micro_ap_normalized"), row["recall_at_p90"], row["threshold_at_p90"], row["recall_at_rank1"], row["recall_at_rank10"],
                     row.get("images_seen"), row.get("seconds")) for row in rows)
     first_phase = next((i for i, row in enumerate(rows) if row["phase_index"]), None)
     rules = frozenset() if not first_phase else frozenset({first_phase})
-    return Table(f"{_setting(rows[-1])} Threshold: the score −d² there. Time: of the phase, with its evaluation. Seed {_seed(run_dir)}.", columns, values, rules)
+    return Table(f"{_setting(rows[-1])} Normalized: micro-AP with score normalization. Threshold: the score −d² there. Time: of the phase, with its evaluation. Seed {_seed(run_dir)}.", columns, values, rules)
 
 
 def spread_table(run_dirs, split="test"):
@@ -179,15 +180,16 @@ def spread_table(run_dirs, split="test"):
     for name in order:
         gathered = [(row, _value_of(rows, GIST_ROW)) for rows in runs for row in rows if row["row"] == name]
         measured = ([row["micro_ap"] for row, _ in gathered], [row["micro_ap"] / gist for row, gist in gathered if gist],
+                    [row["micro_ap_normalized"] for row, _ in gathered if "micro_ap_normalized" in row],
                     [row["recall_at_p90"] or 0.0 for row, _ in gathered], [row["recall_at_rank1"] for row, _ in gathered],
                     [row["recall_at_rank10"] for row, _ in gathered])
         values.append((name, names[name] or None, len(gathered), *map(_mean_spread, measured)))
     parts = ("mean", "std")
     columns = (Column("row", left=True), Column("phase"), Column("runs"), Column("micro-AP", _spread, parts=parts),
-               Column(f"× {GIST_ROW}", _spread, parts=parts), Column("recall at P90", _spread, parts=parts),
+               Column(f"× {GIST_ROW}", _spread, parts=parts), Column(NORMALIZED, _spread, parts=parts), Column("recall at P90", _spread, parts=parts),
                Column("rank 1", _spread, parts=parts), Column("rank 10", _spread, parts=parts))
     first_phase = next((i for i, name in enumerate(order) if names[name]), None)
-    caption = (f"{_setting(runs[0][-1])} Mean and sample standard deviation over {len(runs)} runs, seeds "
+    caption = (f"{_setting(runs[0][-1])} Normalized: micro-AP with score normalization. Mean and sample standard deviation over {len(runs)} runs, seeds "
                f"{', '.join(str(_seed(run_dir)) for run_dir in run_dirs)}.")
     return Table(caption, columns, tuple(values), frozenset({first_phase}) if first_phase else frozenset())
 
@@ -206,7 +208,8 @@ def _setting(row):
     """What was measured on what, in one sentence."""
     cut = row.get("cut")
     cut = f"the {cut:,} globally best pairs" if isinstance(cut, int) else cut or "not recorded"
-    return (f"Split {row['split']}: {row['queries']:,} queries, {row['distractors']:,} of them distractors, against {row['references']:,} "
+    split = f"{row['split']} (DISC21 {row['alias_of']})" if row.get("alias_of") else row["split"]
+    return (f"Split {split}: {row['queries']:,} queries, {row['distractors']:,} of them distractors, against {row['references']:,} "
             f"references; candidates: {cut}.")
 
 
@@ -220,6 +223,11 @@ def _seed(run_dir):
 def _spread(value):
     mean, std = value
     return MISSING if mean is None else f"{mean:.3f}" if std is None else f"{mean:.3f} ± {std:.3f}"
+
+
+def _interval(value):
+    low, high = value
+    return MISSING if low is None else f"{low:.3f}–{high:.3f}"
 
 
 def _ratio(value):

@@ -46,7 +46,8 @@ def make_run(path, rows=("GIST-256", "Q1", "K1"), seed=0, names="photo-{}.jpg", 
         descriptors = {f"{split}_{part}": v for split in ("test", "val") for part, v in (("queries", QUERIES), ("references", REFERENCES[row]))}
         np.savez(path / "evaluation" / f"{row}.npz", **descriptors)
         for split in ("val", "test"):
-            lines.append({"row": row, "phase_index": phase, "split": split, "micro_ap": MICRO_AP[row] * scale, "recall_at_p90": {"GIST-256": 1 / 3, "Q1": None, "K1": 2 / 3}[row],
+            lines.append({"row": row, "phase_index": phase, "split": split, "micro_ap": MICRO_AP[row] * scale, "micro_ap_interval": [.25, 1.0], "micro_ap_normalized": MICRO_AP[row] * scale + .05,
+                          "recall_at_p90": {"GIST-256": 1 / 3, "Q1": None, "K1": 2 / 3}[row],
                           "threshold_at_p90": None if row == "Q1" else -0.01, "recall_at_rank1": 1.0, "recall_at_rank10": 1.0, "queries": 4,
                           "distractors": 1, "references": 4, "images_seen": 1920 * phase, "seconds": 65.2 * phase, "cut": "500,000 globally best pairs"})
         if phase:

@@ -60,17 +60,18 @@ def page(run):
 
 def test_results_table_has_the_values_of_the_run(run, tmp_path):
     table = results_table(run)
-    assert [c.name for c in table.columns] == ["row", "phase", "micro-AP", "× GIST-256", "recall at P90", "threshold", "rank 1", "rank 10", "images seen", "time"]
+    names = ["row", "phase", "micro-AP", "95 % interval", "× GIST-256", "normalized", "recall at P90", "threshold", "rank 1", "rank 10", "images seen", "time"]
+    assert [c.name for c in table.columns] == names
     assert [row[0] for row in table.rows] == ["GIST-256", "Q1", "K1"]  # reference rows first, then phases, whatever the file's order
-    assert table.rows[2][2:4] == (MICRO_AP["K1"], MICRO_AP["K1"] / MICRO_AP["GIST-256"])
-    assert table.shown()[1] == ("Q1", "1", "0.806", "1.07", "–", "–", "1.000", "1.000", "1,920", "1 min 05 s")
-    assert table.shown()[2][4:6] == ("0.667", "−0.0100")
+    assert table.rows[2][2:6] == (MICRO_AP["K1"], (.25, 1.0), MICRO_AP["K1"] / MICRO_AP["GIST-256"], MICRO_AP["K1"] + .05)
+    assert table.shown()[1] == ("Q1", "1", "0.806", "0.250–1.000", "1.07", "0.856", "–", "–", "1.000", "1.000", "1,920", "1 min 05 s")
+    assert table.shown()[2][6:8] == ("0.667", "−0.0100")
     assert table.caption.startswith("Split test: 4 queries, 1 of them distractors, against 4 references; candidates: 500,000 globally best pairs.")
     assert table.caption.endswith("Seed 0.") and table.rules == {1}
     table.write_csv(tmp_path / "t.csv")
     with open(tmp_path / "t.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert float(rows[2]["micro-AP"]) == MICRO_AP["K1"] and rows[1]["recall at P90"] == ""
+    assert float(rows[2]["micro-AP"]) == MICRO_AP["K1"] and float(rows[2]["95 % interval low"]) == .25 and rows[1]["recall at P90"] == ""
     assert metric_rows(run, "val")[0]["split"] == "val"
 
 
@@ -92,7 +93,8 @@ def test_spread_table_is_mean_and_sample_deviation(tmp_path):
     assert k1[0] == "K1" and k1[2] == 3
     assert k1[3] == pytest.approx((MICRO_AP["K1"] * .9, statistics.stdev(MICRO_AP["K1"] * s for s in scales)))
     assert k1[4] == pytest.approx((MICRO_AP["K1"] / MICRO_AP["GIST-256"], 0))
-    assert table.rows[1][5] == (0, 0)  # never reached: counts as nothing found
+    assert k1[5] == pytest.approx((MICRO_AP["K1"] * .9 + .05, k1[3][1]))
+    assert table.rows[1][6] == (0, 0)  # never reached: counts as nothing found
     assert table.shown()[2][3] == "0.825 ± 0.092" and "seeds 0, 1, 2" in table.caption
     table.write_csv(tmp_path / "t.csv")
     assert (tmp_path / "t.csv").read_text(encoding="utf-8").startswith("row,phase,runs,micro-AP mean,micro-AP std,")
