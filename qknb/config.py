@@ -144,11 +144,12 @@ _CPU = dict(
     head_layers=0,
     residual_scale=1.0,
     train_backbone=False,
-    views=2,
-    learning_rate=3e-3,
+    views=4,
+    extra_scenes=4000,
+    learning_rate=1e-3,
     cosine_steps=0,
     cosine_alpha=0.0,
-    steps_per_phase=400,
+    steps_per_phase=800,
 )
 PRESETS = {
     "paper": {},
@@ -173,6 +174,7 @@ PRESETS = {
         block_rows=64,
         log_every=2,
         views=1,
+        extra_scenes=0,
         checkpoint_steps=2,
         embed_batch=32,
     ),
