@@ -87,6 +87,7 @@ class Scorer:
         """The reference rows: GIST-256, and the pretrained backbone's features, cosine and PCA-whitened to 256 (then unit length)."""
         if self.run.done("baselines"):
             return
+        started = time.monotonic()
         keys = self.bank_of("keys", backbone, "float16", "pretrained")
         kernel, bias = fit_whitening(fit_sample(keys, self.settings.seed), 256)
         n = keys.n_features
@@ -102,7 +103,7 @@ class Scorer:
                 begin = time.monotonic()
                 found = {part: np.ascontiguousarray(ways[row](rows[part]), np.float32) for part in SIDE_OF}
                 self._record(row, 0, split, found, ways[row](train), 0, time.monotonic() - begin)
-        self.run.mark("baselines")
+        self.run.mark("baselines", seconds=round(time.monotonic() - started, 1))
 
     def _record(self, row, phase_index, split, found, train, images_seen, seconds):
         path = self.run / "evaluation" / f"{row}.npz"
