@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from .blocks import BlockReader, ResidentBlocks, StreamedBlocks
 from .losses import qk_loss, squared_distance
 from .mining import hardest_pairs
 from .towers import constant_head
@@ -40,36 +41,33 @@ class CoLearner(keras.Model):
     far_rows : int
         Rows of the largest bank this learner will be given.
     settings : Experiment
+    stream : bool
+        True: the bank stays in its file and is read block by block in every step; False: it lies on the device.
     """
 
-    def __init__(self, near_trunk, near_head, far_head, n_features, far_rows, settings):
+    def __init__(self, near_trunk, near_head, far_head, n_features, far_rows, settings, stream=False):
         super().__init__(name="colearner")
         self.near_trunk, self.near_head, self.far_head = near_trunk, near_head, far_head
         self.n_features, self.settings = n_features, settings
-        self.block_rows = min(settings.block_rows, far_rows)
-        self.n_blocks = -(-far_rows // self.block_rows)
-        width = n_features + settings.gist_dim
-        self.bank_rows = keras.Variable(np.zeros((self.n_blocks, self.block_rows, width), np.float16), trainable=False, dtype="float16", name="bank_rows")
-        self.bank_group = keras.Variable(np.full((self.n_blocks, self.block_rows), -1, np.int32), trainable=False, dtype="int32", name="bank_group")
+        block_rows = min(settings.block_rows, far_rows)
+        kind = StreamedBlocks if stream else ResidentBlocks
+        self.blocks = kind(far_rows, n_features + settings.gist_dim, block_rows)
+        self.bank_variables = list(self.blocks.variables)
         self.trackers = [Last(name) for name in STEP_METRICS]
         self.built = True
 
-    def set_bank(self, rows, group):
-        """Give the learner its bank: rows (T, W) float16, group (T,) int32 (the key of each row). T may be less than `far_rows`."""
-        padded = np.zeros(self.bank_rows.shape, np.float16).reshape(-1, rows.shape[1])
-        padded[: len(rows)] = rows
-        groups = np.full(len(padded), -1, np.int32)
-        groups[: len(group)] = group
-        self.bank_rows.assign(padded.reshape(self.bank_rows.shape))
-        self.bank_group.assign(groups.reshape(self.bank_group.shape))
+    def set_bank(self, rows, group, index=None):
+        """Give the learner its bank, without a copy beside the learner's own.
+
+        rows (n, W) float16, array or memory map; index (T,) int64 ascending, the rows that count (None: all); group (T,) int32, the key of
+        each of them. T may be less than `far_rows`.
+        """
+        self.blocks.fill(BlockReader(rows, group, self.blocks.block_rows, index))
 
     def call(self, batch, training=False):
         """Descriptors of the near items of a batch: (B, gist_dim) float32."""
         near = batch["near"] if self.near_trunk is None else self.near_trunk(ops.cast(batch["near"], "float32"), training=training)
         return ops.cast(self.near_head([near, batch["gist"]], training=training), "float32")
-
-    def _block(self, i):
-        return ops.take(self.bank_rows, i, axis=0), ops.take(self.bank_group, i, axis=0)
 
     def _far(self, rows, training):
         rows = ops.cast(rows, "float32")
@@ -78,7 +76,8 @@ class CoLearner(keras.Model):
     def hardest(self, near, group):
         """The hardest negatives of a batch: see `qknb.mining.hardest_pairs`."""
         n_hardest = self.settings.hardest_per_query * self.settings.batch_size
-        return hardest_pairs(near, group, self._block, self.n_blocks, constant_head(self.far_head, self.n_features), n_hardest)
+        parts, counts = zip(*self.blocks.sources(), strict=True)
+        return hardest_pairs(near, group, parts, counts, constant_head(self.far_head, self.n_features), n_hardest)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Equation 4 on one batch, by the two-pass mining of `qknb.mining`."""
@@ -179,7 +178,7 @@ def load_state_arrays(model, arrays):
 
 
 def _state(model):
-    bank = {id(model.bank_rows), id(model.bank_group)}
+    bank = {id(v) for v in model.bank_variables}
     metric = {id(v) for tracker in model.trackers for v in tracker.variables}
     own = [v for v in model.variables if id(v) not in bank and id(v) not in metric]
     optimizer = model.optimizer

@@ -19,8 +19,10 @@ def pairwise_d2(near, far):
     return ops.maximum(d2, 0.0)
 
 
-def hardest_pairs(near, near_group, block, n_blocks, far_head, n_hardest):
+def hardest_pairs(near, near_group, block, n_blocks, far_head, n_hardest, ignore=None):
     """First pass: the hardest negatives over all blocks, without gradients.
+
+    Of pairs at the same distance, those of the lower bank row come first, then those of the lower row of `near`, whatever the block size.
 
     Parameters
     ----------
@@ -28,13 +30,16 @@ def hardest_pairs(near, near_group, block, n_blocks, far_head, n_hardest):
         Descriptors of the batch.
     near_group : (B,) int32
         Key each batch item belongs to. Bank rows of the same key are its positives and never negatives.
-    block : callable
-        block(i) -> (rows (R, W) float16 or float32, group (R,) int32) of the i-th block; group -1 marks padding.
-    n_blocks : int
+    block : callable, or sequence of callables
+        block(i) -> (rows (R, W) float16 or float32, group (R,) int32) of the i-th block; group -1 marks padding. Several are the parts of
+        one bank, in order (`qknb.blocks`), all with blocks of the same shape.
+    n_blocks : int, or sequence of int
     far_head : callable
-        rows (R, W) float32 -> descriptors (R, d) float32, with its weights held constant.
+        rows (R, W), the blocks' dtype -> descriptors (R, d) float32, with its weights held constant.
     n_hardest : int
         B * M.
+    ignore : callable, optional
+        ignore(group (R,), near_group (B,)) -> (R, B) bool: pairs that are left out although their keys differ.
 
     Returns
     -------
@@ -48,38 +53,56 @@ def hardest_pairs(near, near_group, block, n_blocks, far_head, n_hardest):
         Row of the bank, counted through the blocks (undefined where d2 is infinite).
     """
     near = ops.stop_gradient(near)
-    first_rows, _ = block(0)
-    block_rows, width = first_rows.shape
+    parts = [(block, n_blocks)] if callable(block) else list(zip(block, n_blocks, strict=True))
+    best, before = None, 0
+    for part, count in parts:
+        merge = _merger(near, near_group, part, before, far_head, n_hardest, ignore)
+        done = 0
+        if best is None:  # the first block says what the rows look like
+            rows, group = part(0)
+            best, done = merge(0, _nothing(n_hardest, rows), rows, group), 1
+        if done < count:
+            best = ops.fori_loop(done, count, merge, best)
+        before += count
+    d2, near_index, far_rows, far_index = (ops.stop_gradient(x) for x in best)
+    return ops.where(d2 < _FAR, d2, float("inf")), near_index, far_rows, far_index
 
-    def step(i, best):
-        best_d2, best_near, best_rows, best_index = best
-        rows, group = block(i)
-        far = far_head(ops.cast(rows, "float32"))
-        d2 = pairwise_d2(near, far)
-        negative = ops.logical_and(near_group[:, None] != group[None, :], group[None, :] >= 0)
-        d2 = ops.reshape(ops.where(negative, d2, _FAR), (-1,))
-        merged = ops.concatenate([best_d2, d2])
-        value, place = ops.top_k(-merged, n_hardest)
-        old = place < n_hardest
-        place_old = ops.where(old, place, 0)
-        place_new = ops.where(old, 0, place - n_hardest)
-        row_new = place_new % block_rows
-        return (
-            -value,
-            ops.where(old, ops.take(best_near, place_old), place_new // block_rows),
-            ops.where(old[:, None], ops.take(best_rows, place_old, axis=0), ops.take(rows, row_new, axis=0)),
-            ops.where(old, ops.take(best_index, place_old), i * block_rows + row_new),
-        )
 
-    start = (
+def _nothing(n_hardest, rows):
+    return (
         ops.full((n_hardest,), _FAR, "float32"),
         ops.zeros((n_hardest,), "int32"),
-        ops.zeros((n_hardest, width), keras.backend.standardize_dtype(first_rows.dtype)),
+        ops.zeros((n_hardest, rows.shape[1]), keras.backend.standardize_dtype(rows.dtype)),
         ops.zeros((n_hardest,), "int32"),
     )
-    d2, near_index, far_rows, far_index = ops.fori_loop(0, n_blocks, step, start)
-    d2 = ops.where(d2 < _FAR, d2, float("inf"))
-    return d2, near_index, far_rows, far_index
+
+
+def _merger(near, near_group, block, before, far_head, n_hardest, ignore):
+    """The loop's body: the best pairs so far and those of one block -> the best of both. `before`: blocks of the parts before this one."""
+
+    def merge(i, best, rows=None, group=None):
+        best_d2, best_near, best_rows, best_index = best
+        if rows is None:
+            rows, group = block(i)
+        n_rows, n_near = rows.shape[0], ops.shape(near)[0]
+        d2 = pairwise_d2(far_head(rows), near)
+        negative = ops.logical_and(group[:, None] != near_group[None, :], group[:, None] >= 0)
+        if ignore is not None:
+            negative = ops.logical_and(negative, ops.logical_not(ignore(group, near_group)))
+        d2 = ops.reshape(ops.where(negative, d2, _FAR), (-1,))
+        value, place = ops.top_k(-ops.concatenate([best_d2, d2]), n_hardest)
+        old = place < n_hardest  # at equal distance the earlier one stays: top_k takes the lower place
+        place_old = ops.where(old, place, 0)
+        place_new = ops.where(old, 0, place - n_hardest)
+        row_new = place_new // n_near
+        return (
+            -value,
+            ops.where(old, ops.take(best_near, place_old), place_new % n_near),
+            ops.where(old[:, None], ops.take(best_rows, place_old, axis=0), ops.take(rows, row_new, axis=0)),
+            ops.where(old, ops.take(best_index, place_old), (before + i) * n_rows + row_new),
+        )
+
+    return merge
 
 
 def dense_hardest(near, near_group, far, far_group, n_hardest):
@@ -87,10 +110,10 @@ def dense_hardest(near, near_group, far, far_group, n_hardest):
 
     near (B, d), near_group (B,), far (T, d), far_group (T,) -> d2 (n_hardest,), near_index, far_index (n_hardest,) int32.
     """
-    d2 = pairwise_d2(near, far)
-    masked = ops.reshape(ops.where(near_group[:, None] != far_group[None, :], d2, _FAR), (-1,))
+    d2 = pairwise_d2(far, near)
+    masked = ops.reshape(ops.where(far_group[:, None] != near_group[None, :], d2, _FAR), (-1,))
     value, place = ops.top_k(-masked, n_hardest)
-    n_far = far.shape[0]
-    near_index, far_index = place // n_far, place % n_far
+    n_near = ops.shape(near)[0]
+    far_index, near_index = place // n_near, place % n_near
     exact = ops.sum(ops.square(ops.take(near, near_index, axis=0) - ops.take(far, far_index, axis=0)), axis=1)
     return ops.where(-value < _FAR, exact, float("inf")), near_index, far_index

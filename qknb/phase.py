@@ -85,7 +85,7 @@ def train_phase(folder, data, settings, *, previous_optimizer=None, evaluate=Non
         for keys, count in plan:
             if step < at + count:
                 rows = keys if rows_per_key == 1 else (keys[:, None] * rows_per_key + np.arange(rows_per_key)).ravel()
-                learner.set_bank(data.far.gather(rows), data.far_key[rows])
+                learner.set_bank(data.far.rows, data.far_key[rows], rows)
                 batches = Batches(data.side, keys, data.near_images, data.near_gist, data.near_features, data.far, settings, data.number, step, at + count - step)
                 keeper = _Keeper(folder, checkpoint, step, steps, settings, bar, evaluate)
                 learner.fit(batches, epochs=1, shuffle=False, verbose=0, callbacks=[keeper])

@@ -122,15 +122,29 @@ def join_tower(trunk, head, image_size, name="tower"):
 
 
 def constant_head(head, n_features):
-    """`head` as a function of bank rows with its present weights held constant: (R, n_features + gist_dim) -> (R, gist_dim) float32.
+    """A head of `build_head` as a function of bank rows, with its present weights held constant: (R, n_features + gist_dim) -> (R, gist_dim) float32.
 
-    For the mining pass: no gradient flows, and dropout is off.
+    For the mining pass: no gradient flows, dropout is off, and rows that hold features and GIST side by side, as the head wants them, are
+    not cut apart and joined again (a third of the pass otherwise).
     """
-    trainable = [ops.stop_gradient(v.value) for v in head.trainable_variables]
-    fixed = [v.value for v in head.non_trainable_variables]
+    names = [layer.name for layer in head.layers]
+
+    def dense(name, x):
+        layer = head.get_layer(name)
+        kernel, bias = (ops.cast(ops.stop_gradient(v.value), layer.compute_dtype) for v in (layer.kernel, layer.bias))
+        return layer.activation(ops.matmul(ops.cast(x, layer.compute_dtype), kernel) + bias)
 
     def apply(rows):
-        out, _ = head.stateless_call(trainable, fixed, [rows[:, :n_features], rows[:, n_features:]], training=False)
-        return ops.cast(out, "float32")
+        gist = ops.cast(rows[:, n_features:], "float32")
+        x = rows if "join_gist" in names else rows[:, :n_features]
+        for name in names:
+            if name.startswith("hidden_"):
+                x = dense(name, x)
+        x = ops.cast(dense("to_descriptor", x), "float32") * head.get_layer("scale").scale
+        if "add_gist" in names:
+            x = x + gist
+        if "block_f2" in names:
+            x = ops.cast(dense("block_f1", dense("block_f2", x)), "float32") * head.get_layer("block_scale").scale + x
+        return x
 
     return apply

@@ -90,3 +90,20 @@ def test_constant_head_equals_the_head():
     head = build_head(experiment("paper", head_dropout=0.5), 20)
     rows = np.concatenate([features, gist], 1)
     np.testing.assert_allclose(numpy(constant_head(head, 20)(rows)), numpy(head([features, gist], training=False)), atol=1e-6)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("changes", [{}, {"gist_input": False}, {"gist_residual": False}, {"tower": "competition"}, {"head_layers": 2, "head_dropout": 0.5}, {"head_layers": 0}])
+def test_the_mining_pass_computes_the_head_itself(changes, policy):
+    """`constant_head` on rows equals the Keras head on features and GIST, for every kind of head."""
+    keras.mixed_precision.set_dtype_policy(policy)
+    try:
+        head = build_head(experiment("paper", gist_dim=8, head_units=16, residual_scale=0.5, **changes), 12)
+    finally:
+        keras.mixed_precision.set_dtype_policy("float32")
+    rng = np.random.default_rng(0)
+    head.set_weights([w + rng.normal(0, 0.3, w.shape) if w.dtype.kind == "f" else w for w in head.get_weights()])
+    rows = rng.normal(size=(9, 20)).astype("float16")
+    expected = np.asarray(keras.ops.convert_to_numpy(head([rows[:, :12].astype("float32"), rows[:, 12:].astype("float32")], training=False)))
+    got = np.asarray(keras.ops.convert_to_numpy(constant_head(head, 12)(keras.ops.convert_to_tensor(rows))))
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5 if policy == "float32" else 0.03)

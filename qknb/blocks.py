@@ -1,0 +1,203 @@
+"""Where the blocks of a bank come from while a step is computed: the device's own memory, or a file that is read one block ahead.
+
+Both kinds are used in the same way, on both backends: `sources()` gives functions that are called inside the compiled step, and `fill`
+gives them a bank. They hand out the same numbers, so a phase ends in the same bits with either.
+"""
+
+import functools
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import keras
+import numpy as np
+from keras import ops
+
+__all__ = ["BlockReader", "ResidentBlocks", "StreamedBlocks", "SEGMENT_VALUES"]
+
+SEGMENT_VALUES = 2**29
+"""Values in one resident tensor, at most. Beyond 2^31 some kernels count in 32 bits; and a device that copies a tensor copies only so much."""
+
+_DENSE = 4  # a chunk's rows are read with the gaps between them when the gaps are at most so many times as long
+
+
+class BlockReader:
+    """Blocks of `block_rows` rows of a bank, or of some rows of it, in ascending order. The last block is filled up with group -1.
+
+    Files are read by plain reads and not through the memory map: pages of a map count as memory of this process.
+
+    Parameters
+    ----------
+    rows : (n, W) float16 array or memory map
+    group : (m,) int32
+        Key of each row that is used.
+    block_rows : int
+    index : (m,) int64, optional
+        The rows used, ascending; None: all.
+    """
+
+    def __init__(self, rows, group, block_rows, index=None):
+        self.rows, self.group, self.block_rows = rows, np.asarray(group, np.int32), block_rows
+        if index is not None and len(index) and index[-1] - index[0] + 1 == len(index):
+            self.first, index = int(index[0]), None
+        else:
+            self.first = 0
+        self.index = index
+        self.n_rows = len(self.group)
+        self.n_blocks = -(-self.n_rows // block_rows)
+        whole = isinstance(rows, np.memmap) and rows.filename is not None and rows.flags.c_contiguous
+        self.file = open(rows.filename, "rb") if whole else None  # noqa: SIM115 - lives as long as the reader
+        self.lock = threading.Lock()
+
+    def __del__(self):
+        if getattr(self, "file", None) is not None:
+            self.file.close()
+
+    def read(self, i):
+        """Block i: rows (block_rows, W) float16, group (block_rows,) int32. Beyond the bank's end: an empty block."""
+        start, stop = min(i * self.block_rows, self.n_rows), min((i + 1) * self.block_rows, self.n_rows)
+        rows = np.empty((self.block_rows, self.rows.shape[1]), np.float16)
+        group = np.full(self.block_rows, -1, np.int32)
+        n = stop - start
+        rows[n:] = 0
+        if n:
+            group[:n] = self.group[start:stop]
+            if self.index is None:
+                self._span(self.first + start, rows[:n])
+            else:
+                wanted = self.index[start:stop]
+                low, span = int(wanted[0]), int(wanted[-1] - wanted[0]) + 1
+                if self.file is not None and span <= _DENSE * n:
+                    both = np.empty((span, rows.shape[1]), self.rows.dtype)
+                    self._span(low, both)
+                    np.take(both, wanted - low, axis=0, out=rows[:n])
+                else:
+                    rows[:n] = self.rows[wanted]
+        return rows, group
+
+    def _span(self, start, out):
+        if self.file is None or out.dtype != self.rows.dtype:
+            out[...] = self.rows[start : start + len(out)]
+            return
+        with self.lock:
+            self.file.seek(self.rows.offset + start * self.rows.strides[0])
+            got = self.file.readinto(memoryview(out).cast("B"))
+        if got != out.nbytes:
+            raise OSError(f"{self.rows.filename} is shorter than its {len(self.rows)} rows: it was changed while in use")
+
+
+class ResidentBlocks:
+    """The whole bank on the device, as a few tensors of at most `SEGMENT_VALUES` values.
+
+    Parameters
+    ----------
+    n_rows : int
+        Rows of the largest bank.
+    width : int
+    block_rows : int
+    segment_values : int
+    """
+
+    def __init__(self, n_rows, width, block_rows, segment_values=SEGMENT_VALUES):
+        n_blocks = -(-n_rows // block_rows)
+        per_segment = max(1, segment_values // (block_rows * width))
+        self.block_rows, self.n_blocks, self.per_segment = block_rows, n_blocks, per_segment
+        self.rows, self.group = [], []
+        for k, first in enumerate(range(0, n_blocks, per_segment)):
+            count = min(per_segment, n_blocks - first)
+            self.rows.append(_variable((count, block_rows, width), "float16", f"bank_rows_{k}"))
+            self.group.append(_variable((count, block_rows), "int32", f"bank_group_{k}"))
+
+    @property
+    def variables(self):
+        """All Keras variables of the bank (a model must own them)."""
+        return self.rows + self.group
+
+    def fill(self, reader):
+        """Copy a bank in, block by block."""
+        if reader.n_blocks > self.n_blocks:
+            raise ValueError(f"a bank of {reader.n_rows} rows was given where {self.n_blocks * self.block_rows} at most were announced")
+        for i in range(self.n_blocks):
+            segment, place = divmod(i, self.per_segment)
+            rows, group = reader.read(i)
+            _put(self.rows[segment], place, rows)
+            _put(self.group[segment], place, group)
+
+    def sources(self):
+        """[(block, number of blocks)]: block(i) -> (rows (R, W) float16, group (R,) int32)."""
+        return [(_taker(rows, group), rows.shape[0]) for rows, group in zip(self.rows, self.group, strict=True)]
+
+
+class StreamedBlocks:
+    """The bank stays in its file; a thread reads the next block while this one is computed. Three blocks are in memory at a time.
+
+    Parameters
+    ----------
+    n_rows, width, block_rows : int
+        As for `ResidentBlocks`.
+    """
+
+    variables = ()
+
+    def __init__(self, n_rows, width, block_rows):
+        self.n_blocks, self.block_rows, self.width = -(-n_rows // block_rows), block_rows, width
+        self._reader, self._ahead, self._lock = None, None, threading.Lock()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="next-block")
+
+    def fill(self, reader):
+        """Name the bank to read from."""
+        if reader.n_blocks > self.n_blocks:
+            raise ValueError(f"a bank of {reader.n_rows} rows was given where {self.n_blocks * self.block_rows} at most were announced")
+        with self._lock:
+            self._reader, self._ahead = reader, None
+
+    def _next(self, i):
+        i = int(i)
+        with self._lock:
+            ahead, self._ahead = self._ahead, None
+            block = ahead[1].result() if ahead is not None and ahead[0] == i else self._reader.read(i)
+            if self.n_blocks > 1:
+                following = (i + 1) % self.n_blocks
+                self._ahead = (following, self._thread.submit(self._reader.read, following))
+        return block
+
+    def _block(self, i):
+        shapes = ((self.block_rows, self.width), "float16"), ((self.block_rows,), "int32")
+        if keras.backend.backend() == "jax":
+            import jax
+
+            return jax.pure_callback(self._next, tuple(jax.ShapeDtypeStruct(*s) for s in shapes), i)
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            out = tf.numpy_function(self._next, [i], [tf.as_dtype(dtype) for _, dtype in shapes])
+            for tensor, (shape, _) in zip(out, shapes, strict=True):
+                tensor.set_shape(shape)
+            return tuple(out)
+        raise NotImplementedError(f'residency="stream" works with TensorFlow and JAX, not with {keras.backend.backend()}: set residency="device"')
+
+    def sources(self):
+        """As `ResidentBlocks.sources`."""
+        return [(self._block, self.n_blocks)]
+
+
+def _variable(shape, dtype, name):
+    return keras.Variable(initializer="zeros", shape=shape, dtype=dtype, trainable=False, name=name)
+
+
+def _taker(rows, group):
+    return lambda i: (ops.take(rows, i, axis=0), ops.take(group, i, axis=0))
+
+
+def _put(variable, i, value):
+    """variable[i] = value, in place on the device."""
+    if keras.backend.backend() == "tensorflow":
+        variable.value[i].assign(value)
+    else:
+        variable.assign(_replaced()(variable.value, value, i))
+
+
+@functools.cache
+def _replaced():
+    import jax
+
+    return jax.jit(lambda all_rows, rows, i: jax.lax.dynamic_update_index_in_dim(all_rows, rows, i, 0), donate_argnums=0)
