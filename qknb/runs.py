@@ -25,7 +25,8 @@ class Run:
     path : path
         The folder; made when missing.
     settings : Experiment, optional
-        Needed for a new run. For an existing one it must agree with the manifest, except in the fields of `config.RESUMABLE`.
+        Needed for a new run. For an existing one once a step is finished it must agree with the manifest, except in the
+        fields of `config.RESUMABLE`.
 
     Raises
     ------
@@ -41,7 +42,8 @@ class Run:
             stored = self._manifest["experiment"]
             if settings is not None:
                 self.experiment = settings
-                self._check_same(stored, dataclasses.asdict(settings))
+                if self._manifest["steps"]:  # a run that has finished nothing yet (a mistyped folder, say) may still change
+                    self._check_same(stored, dataclasses.asdict(settings))
                 if stored != dataclasses.asdict(settings):
                     self._manifest["experiment"] = dataclasses.asdict(settings)
                     self._save()

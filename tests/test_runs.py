@@ -16,7 +16,8 @@ def test_a_run_is_opened_again_with_its_settings(tmp_path):
 
 
 def test_other_settings_are_refused_by_name_but_free_ones_pass(tmp_path):
-    Run(tmp_path / "r", experiment("smoke"))
+    Run(tmp_path / "r", experiment("smoke", tau=0.3))
+    Run(tmp_path / "r", experiment("smoke")).mark("prepare")
     with pytest.raises(ValueError, match="tau: run has 0.07, asked for 0.1"):
         Run(tmp_path / "r", experiment("smoke", tau=0.1))
     assert Run(tmp_path / "r", experiment("smoke", phases=5, n_jobs=1)).experiment.phases == 5

@@ -1,0 +1,54 @@
+"""The command line: steps, settings, and one clear line when the input was at fault."""
+
+import subprocess
+import sys
+
+import pytest
+
+from qknb.__main__ import STEPS, main
+from qknb.config import Experiment
+
+
+def test_help_teaches_every_step(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    text = capsys.readouterr().out
+    assert stop.value.code == 0 and all(step in text for step in STEPS) and "python -m qknb prepare" in text
+
+
+def test_settings_lists_every_field_for_every_preset(capsys):
+    assert main(["settings"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["setting", "paper", "t4", "cpu", "smoke"]
+    names = {line.split()[0] for line in lines[1:]}
+    assert names == set(Experiment.__dataclass_fields__) - {"preset"}
+    assert next(line for line in lines if line.startswith("bank_chunks ")).split() == ["bank_chunks", "1", "2", "1", "1"]
+
+
+@pytest.mark.parametrize(
+    "words, reason",
+    [
+        (["train", "--run", "none"], "no run at"),
+        (["prepare", "--run", "a", "--preset", "smoke", "taau=1"], "did you mean tau"),
+        (["prepare", "--run", "a", "--preset", "smoke", "tau"], "name=value"),
+        (["prepare", "--run", "a", "tau=1"], "--preset"),
+        (["prepare", "--run", "a", "--preset", "smoke", "images=/not/there"], "/not/there"),
+        (["prepare", "--run", "a", "--preset", "smoke", "tau=-1"], "tau"),
+        (["report", "--run", "none"], "no run at"),
+    ],
+)
+def test_faults_of_the_input_are_one_line(tmp_path, capsys, words, reason):
+    assert main([words[0], "--root", str(tmp_path), *words[1:]]) == 1
+    error = capsys.readouterr().err
+    assert reason in error and error.startswith("qknb: ") and "Traceback" not in error
+
+
+def test_an_empty_folder_says_what_to_do(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert main(["prepare", "--root", str(tmp_path), "--run", "a", "--preset", "smoke", f"images={tmp_path / 'empty'}"]) == 1
+    assert "image" in capsys.readouterr().err
+
+
+def test_importing_the_module_is_cheap():
+    code = "import sys, qknb.__main__; print(sorted({'tensorflow', 'keras', 'augly', 'faiss', 'matplotlib'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
