@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .describing import describe_queries
 from .files import write_rows, write_text
 from .imagefiles import image_files
-from .progress import progress
 from .retrieval import Pairs
 
 __all__ = ["COPY", "UNSURE", "Found", "Limits", "Match", "find_copies", "limits_of", "near_duplicates", "write_matches"]
@@ -140,7 +140,7 @@ def find_copies(index, descriptor, queries, *, top=TOP):
     """
     index.require(descriptor)
     names, images = _queries(queries)
-    rows, vectors, skipped = _described(descriptor, names, images)
+    rows, vectors, skipped = describe_queries(descriptor, names, images)
     pairs = index.search(vectors, top)
     pairs = Pairs(rows[pairs.query], pairs.reference, pairs.score)
     return Found(names, images, index.ids, [index.folder / name for name in index.ids], pairs, skipped)
@@ -153,7 +153,7 @@ def near_duplicates(index, descriptor, *, top=TOP):
     """
     index.require(descriptor)
     files = [index.folder / name for name in index.ids]
-    rows, vectors, skipped = _described(descriptor, index.ids, files)
+    rows, vectors, skipped = describe_queries(descriptor, index.ids, files)
     found = index.search(vectors, top + 1)
     query, reference = rows[found.query], found.reference
     low, high = np.minimum(query, reference), np.maximum(query, reference)
@@ -224,15 +224,3 @@ def _queries(queries):
     if not names:
         raise ValueError("no queries: give a folder, image files, or a dict of name -> image")
     return names, images
-
-
-def _described(descriptor, names, images):
-    """Rows that could be read (m,), their query descriptors (m, dim), and [(name, reason)] of the others."""
-    rows, vectors, skipped = [np.zeros(0, np.int64)], [np.zeros((0, descriptor.dim), np.float32)], []
-    with progress(total=len(images), label="describing queries", unit="image") as bar:
-        for batch in descriptor.batches(images, "query"):
-            rows.append(batch.positions)
-            vectors.append(batch.vectors)
-            skipped += [(names[position], reason) for position, reason in batch.unreadable]
-            bar.update(len(batch.positions) + len(batch.unreadable))
-    return np.concatenate(rows), np.concatenate(vectors), skipped

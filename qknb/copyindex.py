@@ -7,7 +7,6 @@ old one, and goes on when it is given again.
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -17,16 +16,15 @@ from pathlib import Path
 import numpy as np
 
 from .annsearch import build_search, measured_recall, search
+from .describing import describe_files
 from .descriptor import Descriptor
-from .files import BlockWriter, need_disk, read_arrays, replacing, write_rows, write_text
+from .files import need_disk, replacing, write_rows, write_text
 from .imagefiles import image_files
-from .progress import progress
 
 __all__ = ["EXACT", "CopyIndex"]
 
 FORMAT = 1
 EXACT = "Flat"
-BLOCK = 1024  # images between two safe points of an update
 CHUNK = 16384  # rows copied at a time
 _OURS = re.compile(r"\.|pending$|skipped\.csv$|(vectors|items|search)-\d+\.")  # what a first update that was cut off leaves
 
@@ -112,7 +110,7 @@ class CopyIndex:
         }
         if old and not todo and len(kept) == len(items) and facts == {name: old.facts[name] for name in facts}:
             return old
-        fresh, bad = _describe(path / "pending", folder, todo, stats, descriptor)
+        fresh, bad = describe_files(path / "pending", folder, todo, stats, descriptor)
         new = {name: {"id": name, "size": stats[name][0], "mtime_ns": stats[name][1]} | ({"reason": bad[name]} if name in bad else {}) for name in todo}
         row_of = {name: (0, row) for row, name in enumerate(old.ids if old else ())} | {name: (1, row) for row, name in enumerate(todo)}
         _commit(path, facts, [(kept | new)[name] for name in names], row_of, (old.vectors if old else None, fresh))
@@ -173,32 +171,6 @@ class CopyIndex:
 
     def _faiss_file(self):
         return None if self.facts["factory"] == EXACT else self.path / f"search-{self.facts['generation']}.faiss"
-
-
-def _describe(pending, folder, todo, stats, descriptor):
-    """Key descriptors of files: (n, dim), rows of unreadable files meaningless; and {id: reason}. Continues where it was cut off."""
-    if not todo:
-        return None, {}
-    recipe = json.dumps([descriptor.fingerprint, str(folder), [[name, *stats[name]] for name in todo]])
-    fingerprint = hashlib.sha256(recipe.encode()).hexdigest()
-    ready = read_arrays(pending, fingerprint)
-    if ready is None:
-        writer = BlockWriter(pending, {"vectors": ((descriptor.dim,), np.float32)}, len(todo), BLOCK, fingerprint)
-        missing = writer.missing()
-        left = sum(stop - start for start, stop in (writer.blocks[i] for i in missing))
-        with progress(total=len(todo), initial=len(todo) - left, label="describing images", unit="image") as bar:
-            for block in missing:
-                start, stop = writer.blocks[block]
-                rows, bad = np.zeros((stop - start, descriptor.dim), np.float32), []
-                for batch in descriptor.batches([folder / name for name in todo[start:stop]], "key"):
-                    rows[batch.positions] = batch.vectors
-                    bad += [(todo[start + position], reason) for position, reason in batch.unreadable]
-                    bar.update(len(batch.positions) + len(batch.unreadable))
-                writer.write(block, {"vectors": rows}, note=bad)
-        notes = writer.notes()
-        writer.finish(skipped=[row for note in notes for row in note])
-        ready = read_arrays(pending, fingerprint)
-    return ready[0]["vectors"], dict(ready[1]["skipped"])
 
 
 def _commit(path, facts, items, row_of, arrays):

@@ -13,6 +13,7 @@ from .tables import GIST_ROW, MISSING, show_count
 __all__ = ["model_card"]
 
 RESAMPLES = 1000
+PAIRS = 10**9  # of queries and references: with more, ranking them again would take minutes to hours
 _PACKAGES = ("qknb", "keras", "tensorflow", "numpy", "pillow")
 
 _USE = """\
@@ -81,7 +82,7 @@ def model_card(run, phase, facts):
 
 def _data(run):
     settings, counts = run.experiment, run.done("prepare") or {}
-    origin = "Embedded scenes: pictures composed by program" if settings.images == "scenes" else f"Images of the folder `{_plain(str(settings.images))}`"
+    origin = "Embedded scenes: pictures composed by program" if settings.images == "scenes" else f"Images of `{_plain(str(settings.images))}`"
     lines = [
         f"- {origin}.",
         f"- Training: {show_count(counts.get('keys'))} originals and {show_count(counts.get('copies'))} edited copies of them; "
@@ -96,12 +97,12 @@ def _data(run):
 def _results(run, phase, rows):
     table = ["| descriptor | split | micro-AP | 95 % interval | recall at 90 % precision | queries, without a match | references |", "| --- | --- | --- | --- | --- | --- | --- |"]
     for name in (GIST_ROW, phase):
-        for split in ("test", "val"):
+        for split in sorted({split for _, split in rows}, key=lambda split: (split != "test", split == "val", split)):
             row = rows.get((name, split))
             if row:
                 recall = MISSING if row["recall_at_p90"] is None else f"{row['recall_at_p90']:.3f}"
                 table.append(
-                    f"| {name} | {split} | {row['micro_ap']:.3f} | {_interval(run, name, split)} | {recall} | {row['queries']:,}, {row['distractors']:,} | {row['references']:,} |"
+                    f"| {name} | {split} | {row['micro_ap']:.3f} | {_interval(run, row)} | {recall} | {row['queries']:,}, {row['distractors']:,} | {row['references']:,} |"
                 )
     return "\n".join(table) + (
         f"\n\nIntervals: bootstrap over queries, {RESAMPLES:,} resamples. They tell how much the draw of these queries matters, not another seed or "
@@ -109,9 +110,11 @@ def _results(run, phase, rows):
     )
 
 
-def _interval(run, name, split):
+def _interval(run, row):
+    if row["queries"] * row["references"] > PAIRS:
+        return MISSING
     try:
-        ranked = ranked_pairs(run.path, name, split)
+        ranked = ranked_pairs(run.path, row["row"], row["split"])
     except ValueError:  # the held-out images or descriptors were deleted
         return MISSING
     lonely = np.setdiff1d(np.arange(len(ranked.queries)), ranked.truth[:, 0])

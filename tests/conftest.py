@@ -16,3 +16,18 @@ def shared():
     if not path.is_dir():
         pytest.skip("reference data folder ../shared is not here: this check needs it")
     return path
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory):
+    """Path of a run that was prepared and trained in seconds: small heads only, Q1 and K1 of four steps. It has learned nothing. Copy it to change it."""
+    from qknb.config import experiment
+    from qknb.iteration import train
+    from qknb.prepare import prepare
+    from qknb.runs import Run
+
+    settings = experiment("smoke", train_backbone=False, phases=2, steps_per_phase=4, n_jobs=1)
+    run = Run(tmp_path_factory.mktemp("runs") / "smoke", settings)
+    prepare(run)
+    train(run)
+    return run.path
