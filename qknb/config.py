@@ -80,7 +80,9 @@ class Experiment:
 
     # --- bank ---------------------------------------------------------------------------------------------------------------
     block_rows: int = 8192  # bank rows a block: the mining pass holds one block at a time
-    bank_chunks: int = 1  # parts of the keys trained one after another, each with its own bank
+    bank_chunks: int = 1  # parts of the keys trained one after another, each with its own bank; 0 = planned from the device's memory
+    residency: str = "auto"  # the bank lies on the "device", is read block by block ("stream"), or the former when it fits
+    ignore_duplicates: float = 0.0  # keys nearer than this in GIST-256 distance are not each other's negatives; 0 = off (the paper)
 
     # --- running ------------------------------------------------------------------------------------------------------------
     embed_batch: int = 128
@@ -125,15 +127,16 @@ _CHOICES = {
     "optimizer": ("adam",),
     "first_side": ("Q", "K"),
     "weights": ("imagenet", "none"),
+    "residency": ("auto", "device", "stream"),
     "dtype_policy": ("float32", "mixed_float16", "mixed_bfloat16"),
 }
 _POSITIVE = (
     "image_size views test_references test_queries val_references val_queries max_results gist_size gist_dim whiten_dim head_units tau "
-    "hardest_per_query d2_floor batch_size phases learning_rate block_rows bank_chunks embed_batch log_every checkpoint_seconds n_scenes"
+    "hardest_per_query d2_floor batch_size phases learning_rate block_rows embed_batch log_every checkpoint_seconds n_scenes"
 ).split()
 
 DISC21 = "disc21:"  # prefix of `images`
-RESUMABLE = frozenset("phases n_jobs checkpoint_seconds checkpoint_steps keep_banks embed_batch preset".split())
+RESUMABLE = frozenset("residency phases n_jobs checkpoint_seconds checkpoint_steps keep_banks embed_batch preset".split())
 """Fields that may differ when a run folder is opened again: they change how far or how fast a run goes, not its numbers."""
 
 _CPU = dict(

@@ -1,5 +1,6 @@
 """One phase, run to its end or from its last checkpoint: the bank goes in, trained weights and a log come out."""
 
+import dataclasses
 import json
 import time
 import zipfile
@@ -9,7 +10,8 @@ import numpy as np
 
 from .batches import Batches, chunk_keys
 from .colearn import STEP_METRICS, CoLearner, build_optimizer, load_state_arrays, state_arrays
-from .files import replacing, write_text
+from .files import replacing, write_json, write_text
+from .memory import plan
 from .progress import progress
 from .runs import append_json_line, read_json_lines
 
@@ -34,7 +36,7 @@ class PhaseInput:
 
 def chunk_plan(n_keys, settings):
     """[(keys of the chunk, steps)] of a phase: chunks are trained one after another, steps shared in proportion."""
-    chunks = chunk_keys(n_keys, settings.bank_chunks, settings.seed)
+    chunks = chunk_keys(n_keys, settings.bank_chunks or 1, settings.seed)
     if min(map(len, chunks)) < settings.batch_size:
         raise ValueError(f"bank_chunks={settings.bank_chunks} leaves {min(map(len, chunks))} keys to a chunk, fewer than batch_size={settings.batch_size}: use fewer chunks")
     total = settings.steps_per_phase or max(1, round(settings.epochs_per_phase * n_keys / settings.batch_size))
@@ -64,10 +66,12 @@ def train_phase(folder, data, settings, *, previous_optimizer=None, evaluate=Non
         steps, images, seconds (of this call), final step metrics.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    plan = chunk_plan(data.n_keys, settings)
-    steps = sum(count for _, count in plan)
+    settings, stream = _resolved(folder, data, settings)
+    chunks = chunk_plan(data.n_keys, settings)
+    steps = sum(count for _, count in chunks)
     rows_per_key = len(data.far) // data.n_keys
-    learner = CoLearner(data.near_trunk, data.near_head, data.far_head, data.far.n_features, max(len(k) for k, _ in plan) * rows_per_key, settings)
+    far_rows = max(len(k) for k, _ in chunks) * rows_per_key
+    learner = CoLearner(data.near_trunk, data.near_head, data.far_head, data.far.n_features, far_rows, settings, stream)
     first = 0 if settings.restart_schedule else data.number * steps
     optimizer = build_optimizer(settings, steps, data.near_trunk, first)
     optimizer.build(learner.trainable_variables)
@@ -82,7 +86,7 @@ def train_phase(folder, data, settings, *, previous_optimizer=None, evaluate=Non
     begin, start = time.monotonic(), step
     with progress(total=steps, initial=step, label=f"train {data.name}") as bar:
         at = 0
-        for keys, count in plan:
+        for keys, count in chunks:
             if step < at + count:
                 rows = keys if rows_per_key == 1 else (keys[:, None] * rows_per_key + np.arange(rows_per_key)).ravel()
                 learner.set_bank(data.far.rows, data.far_key[rows], rows)
@@ -97,6 +101,19 @@ def train_phase(folder, data, settings, *, previous_optimizer=None, evaluate=Non
     checkpoint.unlink(missing_ok=True)
     lines = read_json_lines(folder / "steps.jsonl")
     return {"steps": steps, "images": (steps - start) * settings.batch_size, "seconds": time.monotonic() - begin, "last": lines[-1] if lines else {}}
+
+
+def _resolved(folder, data, settings):
+    """(settings with the number of chunks, whether to stream). A number that was planned is written down: another device must go on with it."""
+    path = folder / "chunks.json"
+    if not settings.bank_chunks and path.exists():
+        settings = dataclasses.replace(settings, bank_chunks=json.loads(path.read_text())["bank_chunks"])
+    planned = plan(settings, data.n_keys, trunk=data.near_trunk, n_features=data.far.n_features)
+    if not settings.bank_chunks or not planned.fits:
+        print(planned.text())
+    if not settings.bank_chunks:
+        write_json(path, {"bank_chunks": planned.chunks})
+    return dataclasses.replace(settings, bank_chunks=planned.chunks), planned.stream
 
 
 class _Keeper(keras.callbacks.Callback):
