@@ -11,6 +11,7 @@ Layouts may be mixed, and zips may be unpacked beside: images are found by id, f
 count is shown beside the full one.
 """
 
+import functools
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -212,9 +213,8 @@ class Disc21:
             if match:
                 numbers.setdefault((path.parent, match[1]), set()).add(int(match[2]))
         return [f"{name}: {len(lost):,} of {len(wanted):,} images {origin} are missing, the first {lost[0].decode()}.jpg: it belongs in "
-                f"{self._where(name)}"] + [f"{name}: {prefix}{i}.zip is missing, it belongs in {parent}"
-                                           for (parent, prefix), have in numbers.items() for i in range(ZIPS_OF_50K.get(prefix, 1))
-                                           if i not in have]
+                f"{self._where(name)}"] + [_missing_zips(name, parent, prefix, have) for (parent, prefix), have in numbers.items()
+                                           if set(range(ZIPS_OF_50K.get(prefix, 1))) - have]
 
     def _expected(self, name, role, split):
         chosen = _split(split)
@@ -225,13 +225,24 @@ class Disc21:
             ids = ids if name != "queries" or not chosen.first else ids[(ids >= chosen.first.encode()) & (ids <= chosen.last.encode())]
             return ids, f"of {lists[0].name}"
         first, last = (int(chosen.first[1:]), int(chosen.last[1:]) + 1) if name == "queries" else (0, role.count)
-        return np.array([f"{role.letter}{i:0{role.digits}d}" for i in range(first, last)], "S7"), f"of {split}" if name == "queries" else "in all"
+        return _numbered_ids(role.letter, role.digits, first, last), f"of {split}" if name == "queries" else "in all"
 
 
 def _split(name):
     if name not in SPLITS:
         raise ValueError(f"no split {name!r} of DISC21; one of {', '.join(SPLITS)}")
     return SPLITS[name]
+
+
+def _missing_zips(name, parent, prefix, have):
+    lost = [f"{prefix}{i}.zip" for i in range(ZIPS_OF_50K.get(prefix, 1)) if i not in have]
+    more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+    return f"{name}: {', '.join(lost[:3])}{more} missing, to be put into {parent}"
+
+
+@functools.lru_cache(maxsize=8)
+def _numbered_ids(letter, digits, first, last):
+    return np.array([f"{letter}{i:0{digits}d}" for i in range(first, last)], "S7")
 
 
 def _within(query, split):

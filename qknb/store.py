@@ -19,7 +19,7 @@ from .files import BlockWriter, replacing
 from .imagesets import open_set
 from .progress import progress
 
-__all__ = ["Split", "plan_split", "build_set", "to_square"]
+__all__ = ["Split", "plan_split", "build_set", "prepare_rows", "to_square"]
 
 BLOCK = 64  # images a task: small enough to lose little in a kill, large enough to keep workers busy
 
@@ -143,7 +143,7 @@ def build_set(folder, source, rows, settings, *, views=0, purpose="train", overl
     writer = BlockWriter(folder, {"images": ((size, size, 3), np.uint8), "gist": ((960,), np.float32)}, n, BLOCK, fingerprint)
     missing = writer.missing()
     each = max(1, views)
-    work = functools.partial(_prepare, source=source, settings=settings, views=views, purpose=purpose, overlays=overlays, id_format=id_format, given=list(edits))
+    work = functools.partial(prepare_rows, source=source, settings=settings, views=views, purpose=purpose, overlays=overlays, id_format=id_format, given=list(edits))
     spans = ((block, *writer.blocks[block]) for block in missing)
     tasks = (joblib.delayed(work)(block, start, stop, rows[start // each : (stop - 1) // each + 1]) for block, start, stop in spans)
     with progress(total=n, initial=n - sum(b - a for a, b in (writer.blocks[i] for i in missing)), label=label or f"prepare {folder.name}", unit="image") as bar:
@@ -157,7 +157,7 @@ def build_set(folder, source, rows, settings, *, views=0, purpose="train", overl
     return open_set(folder, fingerprint)
 
 
-def _prepare(block, start, stop, rows, *, source, settings, views, purpose, overlays, id_format, given):
+def prepare_rows(block, start, stop, rows, *, source, settings, views, purpose, overlays, id_format, given):
     """Rows start..stop, whose images are `rows` of the source: (block, images, gist, items). Runs in a worker process."""
     images, small, items = [], [], []
     each, ids = max(1, views), source.ids

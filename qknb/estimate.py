@@ -1,0 +1,162 @@
+"""What a run will take: images, steps, time and disk, said before it starts.
+
+Amounts follow from the settings and the number of images; rates are measured on the machine by a probe of a minute or less
+(`qknb.probe`), or given.
+"""
+
+from typing import NamedTuple
+
+from .config import DISC21
+from .imagefiles import image_files
+from .store import plan_split
+from .tables import Column, Table, show_count, show_seconds
+
+__all__ = ["Amounts", "Rates", "amounts", "disk_table", "embedded_images", "phase_steps", "preparation_bytes", "time_table"]
+
+RECORD = {"original": 100, "copy": 800}  # bytes of a row of items.jsonl: ids; ids and edits
+
+
+class Amounts(NamedTuple):
+    """Images by stored set, and (queries, references) of every held-out search."""
+
+    counts: dict[str, int]
+    searches: tuple[tuple[int, int], ...]
+
+
+class Rates(NamedTuple):
+    """What a machine does in a second, all its cores or its accelerator working.
+
+    originals, copies : images prepared, with GIST.   embed : images through a frozen backbone.   step_seconds : a training step without mining.
+    mined : bank rows a second that a batch is mined against.   pairs : query-reference pairs searched.   device : words for the caption.
+    """
+
+    originals: float
+    copies: float
+    embed: float
+    step_seconds: float
+    mined: float
+    pairs: float
+    device: str
+
+
+def amounts(settings):
+    """How much there is to do for a run of these settings (`Amounts`); raises what preparing it would raise for missing or too few images."""
+    if settings.images.startswith(DISC21):
+        from .prepare_disc21 import disc21_amounts
+
+        return disc21_amounts(settings)
+    n = settings.n_scenes if settings.images == "scenes" else len(image_files(settings.images))
+    split = plan_split(n, settings)
+    extra = settings.extra_scenes if settings.images != "scenes" else 0
+    counts = {"keys": len(split.keys) + extra, "copies": (len(split.keys) + extra) * settings.views}
+    counts |= {name: len(getattr(split, name)) for name in ("val_references", "val_queries", "test_references", "test_queries")}
+    return Amounts(counts, tuple((counts[f"{part}_queries"], counts[f"{part}_references"]) for part in ("val", "test")))
+
+
+def is_copy(name):
+    """Whether the images of a stored set are edited copies (made here) rather than images as they are."""
+    return name in ("copies", "val_queries", "test_queries")
+
+
+def set_bytes(name, n, settings):
+    """Bytes of a stored set of `n` images: squares of uint8, 960 float32 of GIST, and records."""
+    return n * (settings.image_size**2 * 3 + 960 * 4 + RECORD["copy" if is_copy(name) else "original"])
+
+
+def preparation_bytes(counts, settings):
+    """Bytes of all stored sets together."""
+    return sum(set_bytes(name, n, settings) for name, n in counts.items())
+
+
+def disk_table(counts, settings, n_features=None):
+    """The disk a run needs, by set. `Table`.
+
+    Parameters
+    ----------
+    counts : {set: images}
+    n_features : int, optional
+        Width of pooled features (`qknb.backbones.feature_dim`): with it, banks and descriptors of the whole training are counted too.
+    """
+    rows = [(name, n, set_bytes(name, n, settings)) for name, n in counts.items()]
+    if n_features:
+        gist, held = settings.gist_dim, sum(n for name, n in counts.items() if name not in ("keys", "copies"))
+        width = (settings.whiten_dim if settings.head_input == "whitened" else n_features) + gist
+        trained = counts["keys"] + counts["copies"]
+        rows.append(("banks, until training ends", trained + counts["keys"] + 2 * held,
+                     2 * (trained * width + counts["keys"] * (n_features + gist)) + 4 * held * (width + n_features + gist)))
+        n_rows = len(settings.phase_names()) + 3
+        rows.append(("held-out descriptors", held * n_rows, 4 * n_rows * held * gist))
+    total = sum(size for *_, size in rows)
+    rows.append(("in all", None, total))
+    caption = f"Disk at image_size={settings.image_size}."
+    if total > 20e9 and settings.image_size > 96:
+        small = preparation_bytes(counts, _at_size(settings, 96))
+        caption += f" The prepared images would take {small / 1e9:.0f} GB instead of {preparation_bytes(counts, settings) / 1e9:.0f} with image_size=96."
+    return Table(caption, (Column("on disk", left=True), Column("images", show_count), Column("size", show_bytes)), tuple(rows), frozenset({len(rows) - 1}))
+
+
+def phase_steps(n_keys, settings):
+    """Training steps of one phase."""
+    return settings.steps_per_phase or max(1, round(settings.epochs_per_phase * n_keys / settings.batch_size))
+
+
+def embedded_images(counts, settings):
+    """Images that go through a frozen backbone: [(part of the run, images)], the reference rows first, then every phase.
+
+    A bank is made anew only when the weights of its side have changed: after a Q phase the K side's banks still hold, and the reverse.
+    """
+    side = {name: "Q" if name == "copies" or name.endswith("queries") else "K" for name in counts}
+    version, made = {"Q": 0, "K": 0}, set()
+
+    def embed(names):
+        new = [name for name in names if (name, version[side[name]]) not in made]
+        made.update((name, version[side[name]]) for name in new)
+        return sum(counts[name] for name in new)
+
+    held = [name for name in counts if name not in ("keys", "copies")]
+    out = [("reference rows", counts["keys"] + sum(counts[name] for name in held))]
+    for phase in settings.phase_names():
+        near, far = ("copies", "keys") if phase[0] == "Q" else ("keys", "copies")
+        n = embed([far] if settings.train_backbone else [far, near])
+        version[phase[0]] += settings.train_backbone
+        out.append((phase, n + embed(["keys", *held])))
+    return out
+
+
+def time_table(work, settings, rates):
+    """Steps and time of every part of a run. `Table`; the last row is the whole.
+
+    Parameters
+    ----------
+    work : Amounts
+    settings : Experiment
+    rates : Rates
+    """
+    counts = work.counts
+    edited = sum(n for name, n in counts.items() if is_copy(name))
+    plain = sum(counts.values()) - edited
+    rows = [("prepare originals", plain, None, plain / rates.originals), ("prepare edited copies", edited, None, edited / rates.copies)]
+    searched = 2 * sum(queries * references for queries, references in work.searches)  # with and without score normalization
+    for part, images in embedded_images(counts, settings):
+        steps, seconds = None, images / rates.embed + (3 if part == "reference rows" else 1) * searched / rates.pairs
+        if part != "reference rows":
+            steps = phase_steps(counts["keys"], settings)
+            bank = counts["keys" if part[0] == "Q" else "copies"] / settings.bank_chunks
+            seconds += steps * (rates.step_seconds + bank / rates.mined)
+        rows.append((part, images, steps, seconds))
+    rows.append(("in all", sum(row[1] for row in rows), sum(row[2] or 0 for row in rows), sum(row[3] for row in rows)))
+    columns = (Column("part", left=True), Column("images prepared or embedded", show_count), Column("training steps", show_count), Column("time", show_seconds))
+    caption = (f"Estimate for {counts['keys']:,} keys, preset {settings.preset}, on {rates.device}: {rates.copies:,.3g} copies made, {rates.embed:,.3g} images embedded and "
+               f"{rates.mined:,.3g} bank rows mined a second; {rates.step_seconds:.3g} s a step beside mining. Starting up and compiling not counted.")
+    return Table(caption, columns, tuple(rows), frozenset({len(rows) - 1}))
+
+
+def show_bytes(value):
+    """Bytes as "3.6 GB" or "41 MB"."""
+    return f"{value / 1e9:,.1f} GB" if value >= 1e9 else f"{value / 1e6:,.1f} MB"
+
+
+def _at_size(settings, size):
+    import dataclasses
+
+    return dataclasses.replace(settings, image_size=size)
