@@ -4,6 +4,7 @@ Amounts follow from the settings and the number of images; rates are measured on
 (`qknb.probe`), or given.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 from .config import DISC21
@@ -11,7 +12,7 @@ from .imagefiles import image_files
 from .store import plan_split
 from .tables import Column, Table, show_count, show_seconds
 
-__all__ = ["Amounts", "Rates", "amounts", "disk_table", "embedded_images", "phase_steps", "preparation_bytes", "time_table"]
+__all__ = ["Amounts", "Rates", "amounts", "announce", "disk_table", "embedded_images", "phase_steps", "preparation_bytes", "time_table"]
 
 RECORD = {"original": 100, "copy": 800}  # bytes of a row of items.jsonl: ids; ids and edits
 
@@ -53,6 +54,41 @@ def amounts(settings):
     return Amounts(counts, tuple((counts[f"{part}_queries"], counts[f"{part}_references"]) for part in ("val", "test")))
 
 
+def announce(run, max_hours=float("inf")):
+    """Print what a run will take, disk first, measured on this machine. Says so and measures nothing where its last phase is done.
+
+    Parameters
+    ----------
+    run : qknb.runs.Run
+    max_hours : float
+        Raise a ValueError when the estimate is longer.
+
+    Returns
+    -------
+    float
+        Estimated hours; 0 when nothing is left.
+    """
+    s = run.experiment
+    if run.done(f"phase {s.phase_names()[-1]}"):
+        print("All phases are done: nothing is left to estimate.")
+        return 0.0
+    from .quiet import import_keras
+
+    import_keras()
+    from .backbones import feature_dim
+    from .probe import measure_rates
+
+    work = amounts(s)
+    print(disk_table(work.counts, s, feature_dim(s.backbone)).text(), "\n", flush=True)
+    table = time_table(work, s, measure_rates(s))
+    print(table.text(), flush=True)
+    hours = table.rows[-1][-1] / 3600
+    if hours > max_hours:
+        raise ValueError(f"the run would take about {hours:.2g} hours, more than max_hours={max_hours:g}: allow more, or change the settings (steps_per_phase, max_keys, "
+                         "image_size, a smaller backbone)")
+    return hours
+
+
 def is_copy(name):
     """Whether the images of a stored set are edited copies (made here) rather than images as they are."""
     return name in ("copies", "val_queries", "test_queries")
@@ -90,7 +126,7 @@ def disk_table(counts, settings, n_features=None):
     rows.append(("in all", None, total))
     caption = f"Disk at image_size={settings.image_size}."
     if total > 20e9 and settings.image_size > 96:
-        small = preparation_bytes(counts, _at_size(settings, 96))
+        small = preparation_bytes(counts, dataclasses.replace(settings, image_size=96))
         caption += f" The prepared images would take {small / 1e9:.0f} GB instead of {preparation_bytes(counts, settings) / 1e9:.0f} with image_size=96."
     return Table(caption, (Column("on disk", left=True), Column("images", show_count), Column("size", show_bytes)), tuple(rows), frozenset({len(rows) - 1}))
 
@@ -141,7 +177,7 @@ def time_table(work, settings, rates):
         steps, seconds = None, images / rates.embed + (3 if part == "reference rows" else 1) * searched / rates.pairs
         if part != "reference rows":
             steps = phase_steps(counts["keys"], settings)
-            bank = counts["keys" if part[0] == "Q" else "copies"] / settings.bank_chunks
+            bank = counts["keys" if part[0] == "Q" else "copies"] / (settings.bank_chunks or 1)
             seconds += steps * (rates.step_seconds + bank / rates.mined)
         rows.append((part, images, steps, seconds))
     rows.append(("in all", sum(row[1] for row in rows), sum(row[2] or 0 for row in rows), sum(row[3] for row in rows)))
@@ -155,8 +191,3 @@ def show_bytes(value):
     """Bytes as "3.6 GB" or "41 MB"."""
     return f"{value / 1e9:,.1f} GB" if value >= 1e9 else f"{value / 1e6:,.1f} MB"
 
-
-def _at_size(settings, size):
-    import dataclasses
-
-    return dataclasses.replace(settings, image_size=size)

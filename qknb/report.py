@@ -15,7 +15,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from .config import Experiment, departures
+from .config import DISC21, Experiment, departures
 from .evaluation import drawings, write_tables
 from .files import write_text
 from .page import PAGE
@@ -111,6 +111,8 @@ def _summary(settings, steps, rows):
 
 def _images(settings):
     images = settings.get("images")
+    if str(images).startswith(DISC21):
+        return "DISC21's training images"
     return "embedded scenes" if images == "scenes" else f"the folder {Path(str(images)).name!r}"
 
 
