@@ -139,7 +139,14 @@ def _execute(notebook, executed, parameters):
     try:
         with _environment(_QUIET):
             papermill.execute_notebook(
-                notebook, part / notebook.name, parameters=parameters, kernel_name="python3", cwd=notebook.parent, progress_bar=False, stdout_file=sys.stdout
+                notebook,
+                part / notebook.name,
+                parameters=parameters,
+                kernel_name="python3",
+                cwd=notebook.parent,
+                progress_bar=False,
+                stdout_file=sys.stdout,
+                extra_arguments=["--Application.log_level=CRITICAL"],  # of the kernel's own messages; errors of cells are raised below
             )
     except papermill.PapermillExecutionError as error:
         os.replace(part / notebook.name, executed / notebook.name)
