@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from .edit_analysis import edit_recall, edit_recall_figure, edit_recall_table, edited_split
 from .figures import micro_ap_figure, precision_recall_figure, training_figure
 from .galleries import edit_grid, false_positives, gallery_figure, hardest_negatives, missed_copies
 from .imagesets import open_set
@@ -27,12 +28,17 @@ def draw_all(run_dir):
 
 
 def write_tables(run_dir):
-    """Write tables/metrics_<split>.csv for each evaluated split. Returns their paths."""
+    """Write tables/metrics_<split>.csv for each evaluated split, and tables/recall_by_edit_<split>.csv for the last row. Returns their paths."""
     paths = []
     for split in ("test", "val"):
         if metric_rows(run_dir, split):
             paths.append(Path(run_dir) / "tables" / f"metrics_{split}.csv")
             results_table(run_dir, split).write_csv(paths[-1])
+    split, rows = edited_split(run_dir), metric_rows(run_dir)
+    if split and rows and (Path(run_dir) / "evaluation" / f"{rows[-1]['row']}.npz").exists():
+        name = rows[-1]["row"]
+        paths.append(Path(run_dir) / "tables" / f"recall_by_edit_{split}.csv")
+        edit_recall_table(edit_recall(run_dir, name, split), name, split).write_csv(paths[-1])
     return paths
 
 
@@ -42,7 +48,8 @@ def drawings(run_dir):
     Returns
     -------
     drawn : list of Drawing
-        micro_ap, precision_recall, training, edits, hardest_negatives_<last phase of each side>, false_positives, missed_copies.
+        micro_ap, precision_recall, training, edits, hardest_negatives_<last phase of each side>, false_positives, recall_by_edit,
+        missed_copies.
     missing : list of str
         A sentence for each group of figures that could not be drawn yet, and why.
     """
@@ -87,5 +94,10 @@ def drawings(run_dir):
     if ranked:
         name = rows[-1]["row"]
         add("false_positives", gallery_figure(false_positives(run_dir, name, ranked=ranked)), "Wrong pairs with the best scores: these cost precision first.")
+        split = edited_split(run_dir)
+        if split:
+            by_edit = edit_recall(run_dir, name, split, ranked=ranked if split == "test" else None)
+            add("recall_by_edit", edit_recall_figure(by_edit, name), "Which edits hide a copy: the share of copies found at 90 % precision, by the edits they have. A copy with several "
+                f"edits counts under each. Split {split}.")
         add("missed_copies", gallery_figure(missed_copies(run_dir, name, ranked=ranked)), "Copies that are found last: these cost recall.")
     return drawn, missing

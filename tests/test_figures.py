@@ -239,6 +239,6 @@ def test_what_is_missing_is_an_error_that_says_what_to_do(run, tmp_path):
 def test_draw_all_writes_every_figure_and_table(run):
     names = sorted(p.relative_to(run).as_posix() for p in evaluation.draw_all(run))
     assert names == ["figures/edits.png", "figures/false_positives.png", "figures/hardest_negatives_K1.png", "figures/hardest_negatives_Q1.png",
-                     "figures/micro_ap.png", "figures/missed_copies.png", "figures/precision_recall.png", "figures/training.png",
-                     "tables/metrics_test.csv", "tables/metrics_val.csv"]
+                     "figures/micro_ap.png", "figures/missed_copies.png", "figures/precision_recall.png", "figures/recall_by_edit.png",
+                     "figures/training.png", "tables/metrics_test.csv", "tables/metrics_val.csv", "tables/recall_by_edit_test.csv"]
     assert all((run / name).stat().st_size > 0 for name in names)

@@ -157,7 +157,7 @@ def test_report_stands_alone(page):
 def test_report_has_every_part(page):
     text = page[1].text
     images = [attributes for tag, attributes in page[1].tags if tag == "img"]
-    assert len(images) == 8 and all(image["alt"] for image in images)
+    assert len(images) == 9 and all(image["alt"] for image in images)
     for words in ("1 skipped files, left out", "truncated & useless", "No exact duplicates", "tau 0.07 0.1", "phase Q1 20 640 1 min 05 s", "keras 3.15.1", "1,920"):
         assert words in text, words
 
