@@ -107,7 +107,7 @@ def write_gallery(path, found, limits, *, title="Copies", groups=None, shown=SHO
 
 
 def copies_gallery(found, limits, *, limit=12, nearest_to_threshold=False):
-    """Matches as a `qknb.galleries.Gallery`, for `gallery_figure`.
+    """Pairs as a `qknb.galleries.Gallery`, for `gallery_figure`: also such as are too far to be listed, which it says.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def copies_gallery(found, limits, *, limit=12, nearest_to_threshold=False):
     nearest_to_threshold : bool
         those on both sides of the threshold: where a person decides whether it is right.
     """
-    matches = found.matches(limits)
+    matches = found.matches(limits._replace(unsure=np.inf))
     if nearest_to_threshold:
         matches = sorted(sorted(matches, key=lambda m: abs(m.distance - limits.copy))[:limit], key=lambda m: m.distance)
     pairs = [
@@ -130,11 +130,11 @@ def copies_gallery(found, limits, *, limit=12, nearest_to_threshold=False):
             _text(m.query),
             _text(m.match),
             f"d² {m.distance:.4f}",
-            m.verdict,
+            m.verdict if m.distance <= limits.unsure else "not listed",
         )
         for m in matches[:limit]
     ]
-    return Gallery("Pairs on both sides of the threshold" if nearest_to_threshold else "Nearest pairs", f"Left: query; right: indexed image. {limits.note}.", pairs)
+    return Gallery("Pairs on both sides of the threshold" if nearest_to_threshold else "Nearest pairs", f"Left: query; right: indexed image. {limits.note[:1].upper()}{limits.note[1:]}.", pairs)
 
 
 def _pair(found, match):

@@ -111,6 +111,8 @@ def _results(run, phase, rows):
 
 
 def _interval(run, row):
+    if row.get("micro_ap_interval"):
+        return "{:.3f} to {:.3f}".format(*row["micro_ap_interval"])
     if row["queries"] * row["references"] > PAIRS:
         return MISSING
     try:

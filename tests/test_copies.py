@@ -313,8 +313,8 @@ def test_pairs_for_figures(odd):
     gallery = copies_gallery(odd, Limits(0.01, 1, "note"))
     assert [pair.heading for pair in gallery.pairs] == ["d² 0.0010", "d² 0.0200", "d² 0.5000"] and gallery.pairs[0].truth == COPY
     assert gallery.pairs[0].left.shape == (20, 30, 3) and gallery.pairs[0].left[0, 0].tolist() == [255, 0, 0]
-    close = copies_gallery(odd, Limits(0.01, 1, "note"), limit=2, nearest_to_threshold=True)
-    assert [pair.heading for pair in close.pairs] == ["d² 0.0010", "d² 0.0200"]
+    close = copies_gallery(odd, Limits(0.01, 0.015, "note"), limit=2, nearest_to_threshold=True)
+    assert [(pair.heading, pair.truth) for pair in close.pairs] == [("d² 0.0010", COPY), ("d² 0.0200", "not listed")]
 
 
 def test_from_the_shell(smoke_run, folder, tmp_path, capsys):

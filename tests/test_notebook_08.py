@@ -1,0 +1,108 @@
+"""Notebook 08: finds the example's copies and writes what it says, with and without a front end; the viewer behind it."""
+
+import csv
+import datetime
+import io
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from qknb.copies import Found, Limits, find_copies
+from qknb.copyexample import example_folders
+from qknb.copyindex import CopyIndex
+from qknb.copyviewer import CopyViewer, distances_figure
+from qknb.descriptor import Descriptor
+from qknb.export import export_run
+from qknb.imagefiles import image_files
+from qknb.retrieval import Pairs
+from tests.paths import ROOT
+
+NOTEBOOK = ROOT / "notebooks" / "08_find_copies.ipynb"
+
+
+def code_cells():
+    return [(cell["metadata"], "".join(cell["source"]), cell) for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+
+
+def test_it_keeps_the_rules_for_notebooks():
+    for metadata, source, cell in code_cells():
+        assert cell["outputs"] == [] and cell["execution_count"] is None
+        assert len(source.splitlines()) <= 25 and "class " not in source and "def " not in source
+    (parameters,) = [source for metadata, source, _ in code_cells() if "parameters" in metadata.get("tags", ())]
+    assert all("# @param" in line for line in parameters.splitlines())
+
+
+def test_it_runs_and_writes_what_it_says(smoke_run, tmp_path):
+    """On a finished run, with the example's folders and a threshold under which the near-identical pairs lie."""
+    papermill = pytest.importorskip("papermill")
+    export_run(smoke_run)
+    shutil.copytree(smoke_run, tmp_path / "run")
+    executed = tmp_path / "out.ipynb"
+    papermill.execute_notebook(
+        NOTEBOOK, executed, parameters={"run_root": str(tmp_path), "run_name": "run", "preset": "", "threshold": 0.08}, kernel_name="python3", cwd=NOTEBOOK.parent, progress_bar=False
+    )
+    run = tmp_path / "run"
+    with open(run / "find_copies" / "copies.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    right = [row["query"] == f"copy-of-{row['match']}" for row in rows if row["verdict"] == "copy"]
+    assert len(right) >= 2 and sum(right) / len(right) > 0.5
+    for name in ("copies_nearest", "copies_threshold", "copies_distances"):
+        with Image.open(run / "figures" / f"{name}.png") as image:
+            assert image.width > 500 and np.asarray(image.convert("L")).std() > 5
+    assert (run / "find_copies" / "copies.html").stat().st_size > 10_000
+    printed = executed.read_text(encoding="utf-8")
+    assert "36 images in" in printed and "Threshold 0.08" in printed and "Image copy descriptor" in printed
+
+
+def test_the_example_is_made_once_and_tells_the_truth_by_name(tmp_path):
+    collection, queries = example_folders(tmp_path, originals=6, copies=3, strangers=2)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.jpg")}
+    assert example_folders(tmp_path, originals=6, copies=3, strangers=2) == (collection, queries)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.jpg")} == before
+    names = image_files(queries)
+    copies = {name.removeprefix("copy-of-") for name in names if name.startswith("copy-of-")}
+    assert len(copies) == 3 and copies < set(image_files(collection)) and len(names) == 5
+    assert not {name.removeprefix("stranger-") for name in names} & set(image_files(collection)) - copies
+
+
+def test_distances_are_counted_on_both_sides_of_the_threshold():
+    """Nearest distances .1, .2 and .4; the query without any pair is left out."""
+    pairs = Pairs(np.array([0, 1, 0, 2]), np.array([0, 1, 1, 0]), -np.array([0.1, 0.2, 0.3, 0.4], np.float32))
+    figure = distances_figure(Found(list("abcd"), [], ["x", "y"], [], pairs, []), Limits(0.25, 1, ""))
+    copies, others = figure.axes[0].lines[:2]
+    np.testing.assert_allclose(copies.get_ydata(), [0.1, 0.2])
+    np.testing.assert_allclose(others.get_ydata(), [0.4])
+
+
+@pytest.fixture
+def viewer(smoke_run, tmp_path):
+    collection, queries = example_folders(tmp_path, originals=8, copies=3, strangers=2)
+    descriptor = Descriptor.load(smoke_run)
+    index = CopyIndex.build(tmp_path / "index", collection, descriptor)
+    return CopyViewer(index, descriptor, find_copies(index, descriptor, queries))
+
+
+def test_slider_and_upload(viewer, tmp_path):
+    assert viewer.limits.copy == viewer.descriptor.threshold
+    box = viewer.widget()
+    slider, which, upload = box.children[0].children
+    status, picture = box.children[1:]
+    pictures = {bytes(picture.value)}
+    slider.value = 10**slider.max
+    assert "40 pairs are called copies" in status.value, "5 queries, all 8 images each"
+    pictures.add(bytes(picture.value))
+    which.value = "copies_distances"
+    pictures.add(bytes(picture.value))
+    assert len(pictures) == 3 and all(value.startswith(b"\x89PNG") for value in pictures)
+    content = io.BytesIO()
+    with Image.open(next((tmp_path / "collection").iterdir())) as image:
+        image.save(content, format="PNG")
+    now = datetime.datetime.now()
+    upload.value = tuple(
+        {"name": name, "type": "", "size": len(data), "content": memoryview(data), "last_modified": now} for name, data in (("a.png", content.getvalue()), ("<b>.png", b"no"), ("a.png", content.getvalue()))
+    )
+    assert viewer.found.queries == ["a.png", "<b>.png", "a.png (2)"] and "3 images looked up" in status.value and "&lt;b&gt;.png" in status.value
+    assert float(-viewer.found.pairs.score.max()) < 0.02, "an unedited image is near itself"
