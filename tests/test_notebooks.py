@@ -1,0 +1,261 @@
+"""The notebooks: they keep the house rules, run to their end, and run again without doing anything twice."""
+
+import ast
+import json
+import os
+
+import nbformat
+import numpy as np
+import pytest
+from PIL import Image
+
+from qknb.batch import NOTEBOOKS, open_from_notebook, read_settings, run_notebooks
+from qknb.config import experiment
+from qknb.gist import gist
+from qknb.gist_figure import gist_distance, gist_figure, strokes
+from qknb.notebook import contents_table, departures_table, left_out_table, plain_table, store_table, transform_table
+from qknb.plainwords import advice, verdict
+from qknb.runs import Run
+from qknb.transforms import TRANSFORMS
+from tests.paths import ROOT
+
+FOLDER = ROOT / "notebooks"
+PATHS = sorted(FOLDER.glob("*.ipynb"))
+SHARED_PARAMETERS = {"run_root", "run_name", "preset", "images", "settings"}
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(path):
+    return [cell for cell in read(path).cells if cell.cell_type == "code"]
+
+
+def parameters_of(path):
+    return [cell for cell in code_cells(path) if "parameters" in cell.metadata.get("tags", [])]
+
+
+# --- house rules -----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_batch_runs_notebooks_that_are_there():
+    assert set(NOTEBOOKS) <= {path.stem for path in PATHS}
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_stored_without_outputs_and_valid(path):
+    notebook = read(path)
+    nbformat.validate(notebook)
+    ids = [cell.id for cell in notebook.cells]
+    assert len(set(ids)) == len(ids)
+    for cell in code_cells(path):
+        assert cell.outputs == [] and cell.execution_count is None, cell.id
+    assert "widgets" not in notebook.metadata
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_begins_with_goal_and_versions_and_explains_each_step(path):
+    first, *rest = read(path).cells
+    assert first.cell_type == "markdown" and first.source.startswith("# ")
+    for word in ("**Goal.**", "**Reads**", "**Writes**", "**Time and device.**"):
+        assert word in first.source, f"the first cell of {path.name} does not say {word}"
+    assert "versions" in code_cells(path)[0].source
+    kinds = "".join(cell.cell_type[0] for cell in rest)
+    assert "ccc" not in kinds and kinds.count("cc") <= 1, "words before a cell say why it is there"
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_one_cell_of_bare_parameters(path):
+    (cell,) = parameters_of(path)
+    for statement in ast.parse(cell.source).body:
+        assert isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant)
+        assert not (isinstance(statement.value.value, str) and "=" in statement.value.value), "papermill cannot read this default"
+    assert all("# @param" in line for line in cell.source.splitlines())
+    if path.stem in NOTEBOOKS:
+        assert {statement.targets[0].id for statement in ast.parse(cell.source).body} == SHARED_PARAMETERS
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_thin(path):
+    lengths = []
+    for cell in code_cells(path):
+        lines = cell.source.splitlines()
+        lengths.append(len(lines))
+        assert len(lines) <= 25 and max(map(len, lines)) <= 130, cell.id
+        for node in ast.walk(ast.parse(cell.source)):
+            assert not isinstance(node, ast.ClassDef), cell.id
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                assert node.end_lineno - node.lineno < 10, cell.id
+    assert np.median(lengths) <= 8
+
+
+# --- executed --------------------------------------------------------------------------------------------------------------------
+
+
+SETTINGS = {"train_backbone": "false", "n_jobs": "1", "phases": "2"}
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    """(run folder, what run_notebooks returned) of all notebooks, executed on an empty run root."""
+    root = tmp_path_factory.mktemp("root")
+    return root / "r", run_notebooks(root, "r", "smoke", SETTINGS, folder=FOLDER)
+
+
+def test_all_notebooks_run_to_their_end(executed):
+    run, said = executed
+    assert str(run / "report.html") in said and "untrained whitened" in said and "K1" in said
+    assert (run / "report.html").stat().st_size > 100_000
+    assert {path.name for path in (run / "notebooks").iterdir()} == {f"{name}.ipynb" for name in NOTEBOOKS}
+    for name in NOTEBOOKS:
+        cells = code_cells(run / "notebooks" / f"{name}.ipynb")
+        assert all(cell.execution_count for cell in cells)
+        outputs = [output for cell in cells for output in cell.outputs]
+        assert not [output for output in outputs if output.output_type == "error"]
+        assert not [output.text for output in outputs if output.get("name") == "stderr"], name
+        assert any("image/png" in output.get("data", {}) for output in outputs), name
+        assert "run folder" in cells[-1].outputs[-1].data["text/html"], f"{name} does not end with what it wrote"
+    figures = {path.stem for path in (run / "figures").glob("*.png")}
+    assert {"edits", "gist_easy", "gist_hard", "micro_ap", "precision_recall", "training", "hardest_negatives_Q1", "hardest_negatives_K1",
+            "false_positives", "missed_copies"} <= figures
+    assert {"metrics_test.csv", "metrics_val.csv"} <= {path.name for path in (run / "tables").iterdir()}
+    assert "QKNB_PLAIN" not in os.environ
+
+
+def test_a_second_pass_does_nothing_again(executed):
+    run, _ = executed
+    kept = {path: path.stat().st_mtime_ns for folder in ("store", "phases", "evaluation") for path in (run / folder).rglob("*") if path.is_file()}
+    manifest, rows = (run / "manifest.json").read_text(), (run / "metrics.jsonl").read_text()
+    run_notebooks(run.parent, "r", "smoke", SETTINGS, notebooks=NOTEBOOKS[:1], folder=FOLDER)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert ((run / "manifest.json").read_text(), (run / "metrics.jsonl").read_text()) == (manifest, rows)
+
+
+def test_a_notebook_that_stops_is_kept_and_its_error_told_in_one_line(tmp_path):
+    broken = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
+    cell = nbformat.v4.new_code_cell("\n".join(f'{name} = ""' for name in sorted(SHARED_PARAMETERS)), metadata={"tags": ["parameters"]})
+    broken.cells = [cell, nbformat.v4.new_code_cell("raise ValueError(f'no images in {images}')")]
+    nbformat.write(broken, tmp_path / "broken.ipynb")
+    with pytest.raises(ValueError, match=r"broken.ipynb stopped at cell \[3\]: ValueError: no images in scenes"):
+        run_notebooks(tmp_path, "r", "smoke", notebooks=["broken"], folder=tmp_path)
+    assert [path.name for path in (tmp_path / "r" / "notebooks").iterdir()] == ["broken.ipynb"]
+
+
+def test_faults_are_found_before_a_notebook_starts(tmp_path):
+    with pytest.raises(FileNotFoundError, match="01_prepare_images.ipynb is not there"):
+        run_notebooks(tmp_path, "r", "smoke", notebooks=["01_prepare_images"], folder=tmp_path)
+    with pytest.raises(ValueError, match="did you mean views"):
+        run_notebooks(tmp_path, "r", "smoke", {"view": 2}, folder=FOLDER)
+    assert not (tmp_path / "r").exists()
+
+
+# --- how a notebook opens a run --------------------------------------------------------------------------------------------------
+
+
+def test_parameters_become_settings(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = open_from_notebook("root", "r", "smoke", "photos", "views=3 tau=0.1 train_backbone=false")
+    assert run.experiment == experiment("smoke", views=3, tau=0.1, train_backbone=False, images=str(tmp_path / "photos"))
+    assert open_from_notebook("root", "r").experiment == run.experiment  # an empty preset: as it was made
+    run.mark("prepare")
+    with pytest.raises(ValueError, match="other settings"):
+        open_from_notebook("root", "r", "smoke", "photos", "views=2")
+
+
+def test_parameters_at_fault(tmp_path):
+    with pytest.raises(ValueError, match="name=value"):
+        open_from_notebook(tmp_path, "r", "smoke", "scenes", "views 3")
+    with pytest.raises(ValueError, match="given twice"):
+        read_settings(["views=3", "views=2"])
+    with pytest.raises(ValueError, match="parameter of its own"):
+        open_from_notebook(tmp_path, "r", "smoke", "scenes", "images=x")
+    with pytest.raises(ValueError, match="need a preset"):
+        open_from_notebook(tmp_path, "r", "", "photos", "")
+    with pytest.raises(ValueError, match="no run at"):
+        open_from_notebook(tmp_path, "r")
+
+
+# --- what notebooks show ---------------------------------------------------------------------------------------------------------
+
+
+def test_plain_tables_tell_numbers_from_text():
+    table = plain_table("c", ("name", "n", "mixed"), [("a", 1200, 1), ("b", None, "x")])
+    assert [column.left for column in table.columns] == [True, False, True]
+    assert table.shown() == (("a", "1,200", "1"), ("b", "–", "x"))
+    assert plain_table("empty", ("a", "b"), []).shown() == ()
+
+
+def test_left_out_images_are_listed_with_the_reason(tmp_path):
+    assert left_out_table(tmp_path).caption == "Left out: 0 skipped, 0 exact duplicates."
+    (tmp_path / "skipped.csv").write_text("id,reason\na.jpg,truncated\n" + "".join(f"b{i}.jpg,empty\n" for i in range(20)))
+    (tmp_path / "duplicates.csv").write_text("id,same_as\nc.jpg,d.jpg\n")
+    table = left_out_table(tmp_path, limit=5)
+    assert table.caption.startswith("Left out: 21 skipped, 1 exact duplicates. The first 5") and table.rows[0] == ("a.jpg", "truncated")
+    assert left_out_table(tmp_path, limit=99).rows[-1] == ("c.jpg", "the same pixels as d.jpg")
+
+
+def test_tables_of_a_run(smoke_run):
+    run = Run(smoke_run)
+    store = {row[0]: row for row in store_table(smoke_run).rows}
+    assert store["store/keys"][2] == len(np.load(smoke_run / "store" / "keys" / "images.npy")) and store["store/keys"][3] == "32×32"
+    assert ("backbone", "EfficientNetB3", "EfficientNetLite0") in departures_table(run.experiment).rows
+    assert departures_table(experiment("paper")).caption == "All settings are the paper's."
+    names = [row[0] for row in contents_table(smoke_run).rows]
+    assert "store/" in names and "manifest.json" in names and "report.html" not in names
+
+
+def test_transforms_are_counted_in_copies():
+    items = [{"edits": [["crop", {}], ["hflip", {}]]}, {"edits": [["crop", {}]]}, {"edits": [["edits unknown", {}]]}, {"edits": []}]
+    rows = {row[1]: row for row in transform_table(items).rows}
+    assert set(rows) == set(TRANSFORMS) and rows["crop"][3] == "50.0%" and rows["hflip"][3] == "25.0%" and rows["blur"][3] == "0.0%"
+    assert rows["encoding_quality"][2] == "100%" and rows["encoding_quality"][5] == "quality 60 → 6"
+    assert rows["rotate"][5] == "degrees 3 → 35 or −3 → −35"
+
+
+def test_advice_by_the_number_of_images():
+    texts = [advice(n, 250) for n in (40, 800, 3_000, 100_000, 1_000_000)]
+    for text, word in zip(texts, ("too few", "are few", "preset cpu is made for", "t4", "the paper's size"), strict=True):
+        assert word in text and "±0.06" in text
+    assert "±" not in advice(3_000, 5_000)
+
+
+def test_verdict_in_plain_words():
+    def row(name, phase, micro_ap, recall, interval=None):
+        return {"row": name, "phase_index": phase, "micro_ap": micro_ap, "recall_at_p90": recall, "micro_ap_interval": interval}
+
+    rows = [row("GIST-256", 0, .3, .2), row("untrained cosine", 0, .5, .4), row("Q1", 1, .6, None, [.55, .65])]
+    assert "Q1, the last phase, finds 0 %" in verdict(rows) and "GIST-256 20 %" in verdict(rows) and "Training paid" in verdict(rows)
+    assert "is open" in verdict([*rows[:2], row("Q1", 1, .45, .5, [.4, .55])])
+    assert "did not pay" in verdict([*rows[:2], row("Q1", 1, .3, .5, [.2, .4])])
+    assert "Only the rows without training" in verdict(rows[:2]) and "Nothing" in verdict([])
+
+
+def test_strokes_run_along_the_edges():
+    """Vertical stripes give vertical strokes; a dark square gives its strongest in the block where it lies."""
+    stripes = np.zeros((32, 32, 3), np.uint8)
+    stripes[:, np.arange(32) % 4 < 2] = 255
+    for image, along in ((stripes, (0, 1)), (stripes.transpose(1, 0, 2), (1, 0))):
+        strength, direction = strokes(gist(image[None].copy())[0])
+        np.testing.assert_allclose(np.abs(direction[strength.mean((0, 1)).argmax()]), along, atol=1e-6)
+    square = np.full((32, 32, 3), 255, np.uint8)
+    square[2:7, 17:22] = 0
+    strength, _ = strokes(gist(square[None])[0])
+    assert np.unravel_index(strength.sum(2).argmax(), (4, 4)) == (0, 2)  # row from the top, column from the left
+
+
+def test_gist_figure_can_be_drawn(tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (3, 40, 40, 3)).astype(np.uint8)
+    figure = gist_figure(images, ["an original", "a copy of it", "another"])
+    (tmp_path / "f.png").write_bytes(figure._repr_png_())
+    with Image.open(tmp_path / "f.png") as image:
+        assert image.width > 600 and np.asarray(image.convert("L")).std() > 20
+    assert gist_distance(np.array([2.0, 0]), np.array([3.0, 0])) == 0 and gist_distance(np.array([1.0, 0]), np.array([0, 5.0])) == 2
+
+
+def test_settings_reach_the_notebook_as_one_string(executed):
+    run, _ = executed
+    assert json.loads((run / "manifest.json").read_text())["experiment"]["train_backbone"] is False
+    injected = next(cell for cell in code_cells(run / "notebooks" / "02_train_qk.ipynb") if "injected-parameters" in cell.metadata.get("tags", []))
+    assert 'settings = "train_backbone=false n_jobs=1 phases=2"' in injected.source
