@@ -9,7 +9,7 @@ _STYLE = """
 }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.55 system-ui, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif; }
-main { max-width: 62rem; margin: 0 auto; padding: 2.5rem 1.5rem 4rem; }
+main { max-width: 76rem; margin: 0 auto; padding: 2.5rem 1.5rem 4rem; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .25rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.25rem; margin: 3rem 0 .9rem; padding-top: .9rem; border-top: 1px solid var(--line); break-after: avoid; }
 p { max-width: 46rem; margin: .6rem 0; }
@@ -31,7 +31,7 @@ th { font-weight: 600; color: var(--soft); white-space: nowrap; }
 .ruled td { border-top: 2px solid var(--soft); }
 caption { caption-side: bottom; text-align: left; padding-top: .6rem; font-size: .88rem; }
 .scroll { overflow-x: auto; }
-.results table { width: 100%; font-size: .87rem; }
+.results table { width: 100%; font-size: .82rem; }
 .results .number { padding-left: .75rem; }
 .results td:first-child { white-space: nowrap; font-weight: 600; }
 figure { margin: 0 0 2.6rem; break-inside: avoid; }

@@ -86,7 +86,9 @@ def _summary(settings, steps, rows):
         return [f"The images ({_images(settings)}) are not prepared yet, so there is nothing to show. Prepare them, train, and write this report again."]
     done = [name.removeprefix("phase ") for name in steps if name.startswith("phase ")]
     keys, views = prepared.get("keys"), settings.get("views")
-    data = f"{_number(keys)} images from {_images(settings)}, with {views} edited {'copy' if views == 1 else 'copies'} of each"
+    extra = prepared.get("extra_scenes") or 0
+    own = f"{_number(keys - extra)} images from {_images(settings)} and {_number(extra)} embedded scenes" if extra else f"{_number(keys)} images from {_images(settings)}"
+    data = f"{own}, with {views} edited {'copy' if views == 1 else 'copies'} of each"
     trained = f"QK Iteration trained on {data}, in {len(done)} of {settings.get('phases')} phases ({', '.join(done)})." if done else \
         f"Prepared: {data}. No phase has been trained to its end yet."
     if not rows:
