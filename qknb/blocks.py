@@ -4,7 +4,6 @@ Both kinds are used in the same way, on both backends: `sources()` gives functio
 gives them a bank. They hand out the same numbers, so a phase ends in the same bits with either.
 """
 
-import functools
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,10 +11,13 @@ import keras
 import numpy as np
 from keras import ops
 
-__all__ = ["BlockReader", "ResidentBlocks", "StreamedBlocks", "SEGMENT_VALUES"]
+__all__ = ["BlockReader", "ResidentBlocks", "StreamedBlocks", "PARTS", "SEGMENT_VALUES"]
 
 SEGMENT_VALUES = 2**29
 """Values in one resident tensor, at most. Beyond 2^31 some kernels count in 32 bits; and a device that copies a tensor copies only so much."""
+
+PARTS = 8
+"""Tensors that a resident bank is made of, at least (one block is the least): a part exists twice while it is filled."""
 
 _DENSE = 4  # a chunk's rows are read with the gaps between them when the gaps are at most so many times as long
 
@@ -99,8 +101,8 @@ class ResidentBlocks:
 
     def __init__(self, n_rows, width, block_rows, segment_values=SEGMENT_VALUES):
         n_blocks = -(-n_rows // block_rows)
-        per_segment = max(1, segment_values // (block_rows * width))
-        self.block_rows, self.n_blocks, self.per_segment = block_rows, n_blocks, per_segment
+        per_segment = max(1, min(segment_values // (block_rows * width), -(-n_blocks // PARTS)))
+        self.block_rows, self.n_blocks = block_rows, n_blocks
         self.rows, self.group = [], []
         for k, first in enumerate(range(0, n_blocks, per_segment)):
             count = min(per_segment, n_blocks - first)
@@ -113,14 +115,17 @@ class ResidentBlocks:
         return self.rows + self.group
 
     def fill(self, reader):
-        """Copy a bank in, block by block."""
+        """Copy a bank in, part by part. (Assigning slices in place would make TensorFlow copy the whole part at every later read.)"""
         if reader.n_blocks > self.n_blocks:
             raise ValueError(f"a bank of {reader.n_rows} rows was given where {self.n_blocks * self.block_rows} at most were announced")
-        for i in range(self.n_blocks):
-            segment, place = divmod(i, self.per_segment)
-            rows, group = reader.read(i)
-            _put(self.rows[segment], place, rows)
-            _put(self.group[segment], place, group)
+        first = 0
+        for rows, group in zip(self.rows, self.group, strict=True):
+            all_rows, all_groups = np.empty(rows.shape, np.float16), np.empty(group.shape, np.int32)
+            for k in range(len(all_rows)):
+                all_rows[k], all_groups[k] = reader.read(first + k)
+            first += len(all_rows)
+            rows.assign(all_rows)
+            group.assign(all_groups)
 
     def sources(self):
         """[(block, number of blocks)]: block(i) -> (rows (R, W) float16, group (R,) int32)."""
@@ -186,18 +191,3 @@ def _variable(shape, dtype, name):
 
 def _taker(rows, group):
     return lambda i: (ops.take(rows, i, axis=0), ops.take(group, i, axis=0))
-
-
-def _put(variable, i, value):
-    """variable[i] = value, in place on the device."""
-    if keras.backend.backend() == "tensorflow":
-        variable.value[i].assign(value)
-    else:
-        variable.assign(_replaced()(variable.value, value, i))
-
-
-@functools.cache
-def _replaced():
-    import jax
-
-    return jax.jit(lambda all_rows, rows, i: jax.lax.dynamic_update_index_in_dim(all_rows, rows, i, 0), donate_argnums=0)

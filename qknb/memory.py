@@ -14,6 +14,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from .blocks import PARTS, SEGMENT_VALUES
+
 __all__ = ["DEVICES", "Plan", "plan", "detect_device", "activation_values"]
 
 DEVICES = {"T4": 15.0, "P100": 16.0, "V100": 16.0, "L4": 24.0, "A100": 40.0, "A100-80": 80.0, "H100": 80.0, "H200": 141.0}
@@ -103,8 +105,12 @@ def plan(settings, n_keys, device=None, *, trunk=None, n_features=None):
         block_rows = min(settings.block_rows, rows)
         held = 3 * block_rows if stream else -(-rows // block_rows) * block_rows
         bank = held * (2 * width + 4)
+        block = _block(settings, block_rows, width, stream)
+        part = 0 if stream else min(-(-held // block_rows // PARTS) * block_rows, SEGMENT_VALUES // width) * (2 * width + 4)
         table = n_keys * settings.gist_dim * 2 if settings.ignore_duplicates else 0
-        parts = {"blocks in flight" if stream else "bank": bank, "one block in the far head": _block(settings, block_rows, width, stream), **fixed}
+        parts = {"blocks in flight" if stream else "bank": bank, "one block in the far head": block, **fixed}
+        if part:  # while a part is filled it exists three times; later one copy stays with the allocator
+            parts["a part while it is filled"] = max(part, 3 * part - block - sum(fixed.values()))
         return Plan(name, capacity, usable, rows, width, chunks, stream, parts | ({"GIST of the keys": table} if table else {}))
 
     chunks = [settings.bank_chunks] if settings.bank_chunks else [1] if settings.residency == "stream" else range(1, _MAX_AUTO_CHUNKS + 1)

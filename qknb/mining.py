@@ -62,10 +62,22 @@ def hardest_pairs(near, near_group, block, n_blocks, far_head, n_hardest, ignore
             rows, group = part(0)
             best, done = merge(0, _nothing(n_hardest, rows), rows, group), 1
         if done < count:
-            best = ops.fori_loop(done, count, merge, best)
+            best = _loop(done, count, merge, best)
         before += count
     d2, near_index, far_rows, far_index = (ops.stop_gradient(x) for x in best)
     return ops.where(d2 < _FAR, d2, float("inf")), near_index, far_rows, far_index
+
+
+def _loop(first, stop, body, start):
+    """ops.fori_loop that computes one block at a time (TensorFlow's own would begin ten at once, each with its memory)."""
+    if keras.backend.backend() != "tensorflow":
+        return ops.fori_loop(first, stop, body, start)
+    import tensorflow as tf
+
+    step = lambda i, *best: (i + 1, *body(i, best))  # noqa: E731
+    with tf.control_dependencies(start):  # nor may the loop over one part begin before that over the part before it has ended
+        first = tf.identity(first)
+    return tf.while_loop(lambda i, *best: i < stop, step, (first, *start), parallel_iterations=1)[1:]
 
 
 def _nothing(n_hardest, rows):
