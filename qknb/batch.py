@@ -109,7 +109,7 @@ def run_notebooks(root, name, preset, overrides=None, *, notebooks=NOTEBOOKS, fo
         Settings at fault, or a notebook stopped at an error; it is kept as far as it came.
     """
     from .report import write_report
-    from .tables import results_table
+    from .tables import metric_rows, results_table
 
     overrides = dict(overrides or {})
     folder = Path(folder)
@@ -127,7 +127,8 @@ def run_notebooks(root, name, preset, overrides=None, *, notebooks=NOTEBOOKS, fo
         _execute(folder / f"{notebook}.ipynb", run / "notebooks", parameters)
         print(f"[{number}/{len(notebooks)}] {notebook}: {time.monotonic() - begin:.0f} s", flush=True)
     report = write_report(run.path)
-    return f"\n{results_table(run.path).text()}\n\nreport: {report}\nexecuted notebooks: {run / 'notebooks'}"
+    table = results_table(run.path).text() if metric_rows(run.path) else "Nothing has been evaluated yet."
+    return f"\n{table}\n\nreport: {report}\nexecuted notebooks: {run / 'notebooks'}"
 
 
 def _execute(notebook, executed, parameters):

@@ -152,5 +152,5 @@ def _range(kind):
         spans = [(kind.mild, kind.strong), *([kind.either] if kind.either else [])]
         return " or ".join(f"{mild:g} → {strong:g}".replace("-", "−") for mild, strong in spans)
     if isinstance(kind, Pick) and not isinstance(kind[0], tuple):
-        return "/".join(dict.fromkeys(map(str, kind)))
+        return " / ".join(dict.fromkeys(map(str, kind)))
     return ""
