@@ -34,6 +34,12 @@ def main(arguments=None):
         step = steps.add_parser(name, help=text, description=text)
         if name == "settings":
             continue
+        if name == "plan":
+            step.add_argument("--keys", type=int, default=1_000_000, help="training keys (default: 1,000,000)")
+            step.add_argument("--device", help="T4, P100, V100, L4, A100, A100-80, H100, H200 or CPU (default: what is here)")
+            step.add_argument("--preset", choices=PRESETS, default="paper")
+            step.add_argument("settings", nargs="*", metavar="name=value", help="settings that differ from the preset's")
+            continue
         step.add_argument("--run", required=True, help="name of the run; its folder is ROOT/RUN")
         step.add_argument("--root", default="runs", help="folder of all runs (default: runs)")
         step.add_argument("--preset", choices=PRESETS, help="needed for a new run")
@@ -53,6 +59,7 @@ STEPS = {
     "evaluate": "write and print the table; draw all figures",
     "report": "write report.html",
     "notebooks": "run the numbered notebooks through papermill, then write the report",
+    "plan": "say what a phase needs in memory and whether it fits a device, before anything is allocated",
     "settings": "list every setting with the value each preset gives it",
 }
 
@@ -69,6 +76,12 @@ def _do(options):
         if not equals:
             raise ValueError(f"{text!r}: settings are given as name=value")
         overrides[name] = located(value) if name == "images" else value
+    if options.step == "plan":
+        from .config import experiment
+        from .memory import plan
+
+        print(plan(experiment(options.preset, **overrides), options.keys, options.device).text())
+        return
     if overrides and not options.preset:
         raise ValueError("settings need --preset as well: together they say what the run is")
     if options.step == "notebooks":

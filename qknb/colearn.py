@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from .blocks import BlockReader, ResidentBlocks, StreamedBlocks
+from .duplicates import same_picture
 from .losses import qk_loss, squared_distance
 from .mining import hardest_pairs
 from .towers import constant_head
@@ -43,16 +44,24 @@ class CoLearner(keras.Model):
     settings : Experiment
     stream : bool
         True: the bank stays in its file and is read block by block in every step; False: it lies on the device.
+    key_gist : (n_keys, gist_dim), optional
+        GIST-256 of every key, for `ignore_duplicates`.
     """
 
-    def __init__(self, near_trunk, near_head, far_head, n_features, far_rows, settings, stream=False):
+    def __init__(self, near_trunk, near_head, far_head, n_features, far_rows, settings, stream=False, key_gist=None):
         super().__init__(name="colearner")
         self.near_trunk, self.near_head, self.far_head = near_trunk, near_head, far_head
         self.n_features, self.settings = n_features, settings
         block_rows = min(settings.block_rows, far_rows)
         kind = StreamedBlocks if stream else ResidentBlocks
         self.blocks = kind(far_rows, n_features + settings.gist_dim, block_rows)
-        self.bank_variables = list(self.blocks.variables)
+        self.bank_variables, self.ignore = list(self.blocks.variables), None
+        if settings.ignore_duplicates:
+            if key_gist is None:
+                raise ValueError("ignore_duplicates needs key_gist, the GIST of every key")
+            self.key_gist = keras.Variable(np.asarray(key_gist, np.float16), trainable=False, dtype="float16", name="key_gist")
+            self.bank_variables.append(self.key_gist)
+            self.ignore = same_picture(self.key_gist, settings.ignore_duplicates)
         self.trackers = [Last(name) for name in STEP_METRICS]
         self.built = True
 
@@ -77,7 +86,7 @@ class CoLearner(keras.Model):
         """The hardest negatives of a batch: see `qknb.mining.hardest_pairs`."""
         n_hardest = self.settings.hardest_per_query * self.settings.batch_size
         parts, counts = zip(*self.blocks.sources(), strict=True)
-        return hardest_pairs(near, group, parts, counts, constant_head(self.far_head, self.n_features), n_hardest)
+        return hardest_pairs(near, group, parts, counts, constant_head(self.far_head, self.n_features), n_hardest, self.ignore)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Equation 4 on one batch, by the two-pass mining of `qknb.mining`."""

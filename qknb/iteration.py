@@ -8,6 +8,7 @@ import numpy as np
 
 from .backbones import build_backbone
 from .bank import build_bank
+from .duplicates import same_picture
 from .files import replacing
 from .gist import GistPCA
 from .mining import hardest_pairs
@@ -152,6 +153,7 @@ class Trainer:
             far=far,
             far_key=np.arange(len(far), dtype=np.int32) // (views if far_set == "copies" else 1),
             n_keys=n_keys,
+            key_gist=self.pca.transform(np.asarray(self.sets["keys"].gist)) if s.ignore_duplicates else None,
         )
         earlier = run / "phases" / names[max(0, data.number - 2)] / "optimizer.npz"
         moments = earlier if not s.reset_optimizer and data.number >= 2 else None
@@ -168,30 +170,25 @@ class Trainer:
         run.mark(f"phase {name}", steps=outcome["steps"], images_total=outcome["steps"] * s.batch_size, seconds=round(time.monotonic() - begin, 1))
 
     def _hard_negatives(self, folder, data):
-        """The hardest negative pairs of a sample of near items against the whole bank, for the gallery."""
+        """The hardest negative pairs of a sample of near items against the whole bank, for the gallery; and those left out as duplicates."""
         s = self.settings
         n = min(256, len(data.near_gist))
         near_index = np.sort(np.random.default_rng([s.seed, 22, data.number]).permutation(len(data.near_gist))[:n])
         near = self._descriptors(data.side, near_index, data)
-        key = near_index // s.views if data.side == "Q" else near_index
-        block_rows = 4096
-        best = []
-        for at in range(0, len(data.far), block_rows):
-            rows = np.asarray(data.far.rows[at : at + block_rows])
-            far = apply_head(data.far_head, rows, data.far.n_features)
-            d2, i, _, j = hardest_pairs(
-                near, key.astype(np.int32), lambda _, r=far, a=at: (r, data.far_key[a : a + block_rows]), 1, lambda x: x, 64
-            )
-            best += [(float(d), int(a), int(b) + at) for d, a, b in zip(np.asarray(d2), np.asarray(i), np.asarray(j), strict=True) if np.isfinite(d)]
-        best = sorted(best)[:64]
+        key = (near_index // s.views if data.side == "Q" else near_index).astype(np.int32)
+        same = same_picture(data.key_gist, s.ignore_duplicates) if s.ignore_duplicates else None
+        both = {"": _hardest_of(near, key, data, same)}
+        if same is not None:
+            kept = {pair[1:] for pair in both[""]}
+            plain = _hardest_of(near, key, data, None)
+            both["removed_"] = [pair for pair in plain if pair[1:] not in kept and pair[0] <= max((p[0] for p in both[""]), default=np.inf)]
+        arrays = {"side": np.array(data.side)}
+        for prefix, pairs in both.items():
+            arrays[prefix + "near_index"] = near_index[np.array([p[1] for p in pairs], np.int64)]
+            arrays[prefix + "far_index"] = np.array([p[2] for p in pairs], np.int64)
+            arrays[prefix + "d2"] = np.array([p[0] for p in pairs], np.float32)
         with replacing(folder / "hard_negatives.npz") as temporary:
-            np.savez(
-                temporary,
-                side=np.array(data.side),
-                near_index=near_index[[b[1] for b in best]] if best else np.zeros(0, np.int64),
-                far_index=np.array([b[2] for b in best], np.int64),
-                d2=np.array([b[0] for b in best], np.float32),
-            )
+            np.savez(temporary, **arrays)
 
     def _descriptors(self, side, index, data):
         if data.near_trunk is None:
@@ -200,6 +197,17 @@ class Trainer:
             features = np.asarray(data.near_trunk.predict_on_batch(np.asarray(data.near_images[index])))
             rows = np.concatenate([features, data.near_gist[index]], axis=1)
         return apply_head(data.near_head, rows, data.far.n_features)
+
+
+def _hardest_of(near, key, data, ignore, count=64, block_rows=4096):
+    """[(d2, row of near, bank row)] of the `count` hardest negatives, ascending."""
+    best = []
+    for at in range(0, len(data.far), block_rows):
+        far = apply_head(data.far_head, np.asarray(data.far.rows[at : at + block_rows]), data.far.n_features)
+        block = lambda _, r=far, g=data.far_key[at : at + block_rows]: (r, g)  # noqa: E731
+        d2, i, _, j = (np.asarray(x) for x in hardest_pairs(near, key, block, 1, lambda x: x, count, ignore))
+        best += [(float(d), int(a), int(b) + at) for d, a, b in zip(d2, i, j, strict=True) if np.isfinite(d)]
+    return sorted(best)[:count]
 
 
 def _save_weights(model, path):

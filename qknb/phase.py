@@ -28,7 +28,10 @@ class PhaseInput:
     near_images : (n_near, s, s, 3) uint8 or None; near_features : Bank or None; near_gist : (n_near, gist_dim) float32
     far : Bank; far_key : (n_far,) int32, the key each bank row belongs to
     n_keys : int
+    key_gist : (n_keys, gist_dim) or None; needed by `ignore_duplicates`
     """
+
+    key_gist = None
 
     def __init__(self, **fields):
         self.__dict__.update(fields)
@@ -71,7 +74,7 @@ def train_phase(folder, data, settings, *, previous_optimizer=None, evaluate=Non
     steps = sum(count for _, count in chunks)
     rows_per_key = len(data.far) // data.n_keys
     far_rows = max(len(k) for k, _ in chunks) * rows_per_key
-    learner = CoLearner(data.near_trunk, data.near_head, data.far_head, data.far.n_features, far_rows, settings, stream)
+    learner = CoLearner(data.near_trunk, data.near_head, data.far_head, data.far.n_features, far_rows, settings, stream, data.key_gist)
     first = 0 if settings.restart_schedule else data.number * steps
     optimizer = build_optimizer(settings, steps, data.near_trunk, first)
     optimizer.build(learner.trainable_variables)

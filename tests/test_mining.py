@@ -123,3 +123,42 @@ def value_and_gradients(function, variables):
 
         value, gradients = compiled()
     return float(value), [np.asarray(ops.convert_to_numpy(g)) for g in gradients]
+
+
+@pytest.mark.parametrize("case", ["a negative equals its query", "all far", "more asked for than there are", "several positives"])
+@settings(max_examples=2, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 9), st.integers(9, 23))
+def test_loss_and_gradients_stay_finite(case, seed, block_rows, n_far):
+    rng = np.random.default_rng(seed)
+    near = keras.Variable(rng.normal(0, 0.1, (4, 5)).astype("float32"))
+    far = rng.normal(0, 0.1, (n_far, 5)).astype("float16")
+    group = np.arange(n_far, dtype=np.int32) // (3 if case == "several positives" else 1)
+    if case == "a negative equals its query":
+        near.assign(far[4:8].astype("float32"))
+    if case == "all far":
+        far = (far * 0 + 3e4).astype("float16")
+    n_hardest = 4 * n_far + 7 if case == "more asked for than there are" else 12
+    block, n_blocks = blocks_of(far, group, block_rows)
+    ones = keras.Variable(np.ones(5, "float32"))
+
+    def loss():
+        d2, i, rows, _ = hardest_pairs(near, np.arange(4, dtype=np.int32), block, n_blocks, lambda x: ops.cast(x, "float32"), n_hardest)
+        again = squared_distance(ops.take(near, i, axis=0), ops.multiply(ops.cast(rows, "float32"), ones))
+        positive = squared_distance(near, ops.multiply(far[:4].astype("float32"), ones))
+        return qk_loss(positive, ops.where(ops.isfinite(d2), again, d2), n_hardest)[0]
+
+    value, gradients = value_and_gradients(loss, [near, ones])
+    assert np.isfinite(value) and all(np.isfinite(g).all() for g in gradients)
+
+
+def test_near_duplicate_keys_are_left_out():
+    from qknb.duplicates import same_picture
+
+    key_gist = np.float16([[0, 0], [0.05, 0], [1, 0], [5, 0]])
+    far, near = np.float32([[0], [1], [2], [3]]), np.float32([[0]])
+    block, n_blocks = blocks_of(far, np.arange(4), 3)
+    found = {}
+    for tolerance in (0.01, 0.1, 2.0):
+        d2, _, _, j = hardest_pairs(near, np.int32([0]), block, n_blocks, lambda x: x, 3, same_picture(key_gist, tolerance))
+        found[tolerance] = [int(b) for a, b in zip(np.asarray(ops.convert_to_numpy(d2)), np.asarray(ops.convert_to_numpy(j)), strict=True) if np.isfinite(a)]
+    assert found == {0.01: [1, 2, 3], 0.1: [2, 3], 2.0: [3]}
