@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from made_backbone import use_small_backbone
 from made_disc21 import QUERIES, REFERENCES, make_tree
 
 from qknb.config import experiment
@@ -63,16 +64,8 @@ def test_amounts_of_scenes_a_folder_and_disc21_are_what_preparing_gives(tmp_path
     assert amounts(small).counts.items() <= prepare(Run(tmp_path / "s", small)).items()
 
 
-def small_backbone(name, image_size, weights):
-    import keras
-
-    image = keras.Input((image_size, image_size, 3))
-    x = keras.layers.Conv2D(8, 3, strides=4)(keras.layers.Rescaling(1 / 255)(image))
-    return keras.Model(image, keras.layers.GlobalAveragePooling2D(dtype="float32")(x), name="small")
-
-
 def test_announce_measures_prints_and_refuses_what_is_too_long(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("qknb.backbones.build_backbone", small_backbone)  # compiling a real one takes longest
+    use_small_backbone(monkeypatch)
     run = Run(tmp_path / "r", experiment("smoke", n_scenes=60, phases=1, n_jobs=1))
     with pytest.raises(ValueError, match="more than max_hours=0"):
         announce(run, max_hours=0)

@@ -1,0 +1,19 @@
+"""A backbone of one convolution, for tests of what is around backbones: building and compiling a real one takes seconds each time."""
+
+import keras
+import numpy as np
+
+
+def small_backbone(name, image_size, weights="imagenet"):
+    """Stands in for `qknb.backbones.build_backbone`: 8 features, the same weights every time."""
+    image = keras.Input((image_size, image_size, 3))
+    x = keras.layers.Conv2D(8, 3, strides=4, name="conv")(keras.layers.Rescaling(1 / 255)(image))
+    model = keras.Model(image, keras.layers.GlobalAveragePooling2D(dtype="float32")(x), name=f"small_{image_size}")
+    model.get_layer("conv").set_weights([np.random.default_rng(0).normal(size=(3, 3, 3, 8)).astype(np.float32), np.zeros(8, np.float32)])
+    return model
+
+
+def use_small_backbone(monkeypatch):
+    """Patch every place that a run builds backbones in."""
+    for place in ("qknb.backbones.build_backbone", "qknb.iteration.build_backbone"):
+        monkeypatch.setattr(place, small_backbone)

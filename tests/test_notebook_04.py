@@ -1,0 +1,67 @@
+"""The notebook of the paper's tables, run whole on a small tree of generated images."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from made_backbone import use_small_backbone
+from made_disc21 import LAYOUTS, make_tree
+
+from qknb import paper
+from qknb.batch import run_notebooks
+from qknb.submission import read_submission
+
+NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "04_disc21_tables.ipynb"
+QUICK = {"batch_size": "4", "val_references": "5", "val_queries": "4", "n_jobs": "1", "train_backbone": "false", "steps_per_phase": "2", "phases": "1"}
+
+
+def rows_of(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return {row["row"]: row for row in csv.DictReader(file)}
+
+
+def test_the_whole_notebook_on_zips(tmp_path):
+    overrides = QUICK | {"images": f"disc21:{make_tree(tmp_path / 'DISC21', 'meta')}"}
+    run_notebooks(tmp_path, "r", "smoke", overrides, notebooks=(NOTEBOOK.stem,), folder=NOTEBOOK.parent)
+    run = tmp_path / "r"
+    cells = json.loads((run / "notebooks" / NOTEBOOK.name).read_text(encoding="utf-8"))["cells"]
+    printed = {cell["id"]: "".join("".join(out.get("text", "")) for out in cell.get("outputs", [])) for cell in cells}
+    assert "on disk" in printed["estimate"] and "training steps" in printed["estimate"]
+    assert "references: 12 of 1,000,000 images" in printed["prepare"] and "train Q1: 2 steps" in printed["train"]
+    metrics = {(row["row"], row["split"]): row for row in map(json.loads, (run / "metrics.jsonl").read_text().splitlines())}
+    clean = rows_of(run / "tables" / "paper_clean.csv")
+    for split in paper.SPLITS:
+        assert float(clean["Q1"][split]) == metrics["Q1", split]["micro_ap"]
+        assert float(clean["Q1"][f"{split} normalized"]) == metrics["Q1", split]["micro_ap_normalized"]
+    assert float(clean["Q3"]["25k paper"]) == .3403 and clean["Q3"]["25k"] == "" and rows_of(run / "tables" / "paper_competition.csv")["Q3"]["phase2"] == ""
+    assert float(rows_of(run / "tables" / "paper_simclr.csv")["QK Iteration"]["25k"]) == metrics["Q1", "25k"]["micro_ap"]
+    submission = read_submission(run / "submission" / "phase2.hdf5")
+    assert submission.query_ids.tolist() == ["Q50000", "Q50001", "Q50002"] and submission.reference.shape == (12, 256)
+    for split in paper.SPLITS:  # the files give the table's value
+        assert f"{split}: micro-AP {metrics['Q1', split]['micro_ap']:.6f} from the file, {metrics['Q1', split]['micro_ap']:.6f} in the table" in printed["check"]
+    assert (run / "report.html").exists() and (run / "figures" / "recall_by_edit.png").exists()
+
+
+@pytest.mark.parametrize("layout", [layout for layout in LAYOUTS if layout != "meta"])
+def test_its_cells_on_the_other_layouts(tmp_path, layout, capsys, monkeypatch):
+    """In this process, which is quicker; tests/test_prepare_disc21.py shows that all layouts prepare to the same bits."""
+    use_small_backbone(monkeypatch)
+    tree = make_tree(tmp_path / "DISC21", layout)
+    settings = QUICK | {"disc21_splits": "25k"}
+    names = {"run_root": str(tmp_path), "run_name": "r", "preset": "smoke", "images": f"disc21:{tree}", "settings": " ".join(f"{k}={v}" for k, v in settings.items())}
+    space = {}
+    for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), space)  # noqa: S102
+            space |= names if "parameters" in cell["metadata"].get("tags", []) else {}
+    assert "25k: micro-AP" in capsys.readouterr().out and float(rows_of(tmp_path / "r" / "tables" / "paper_clean.csv")["Q1"]["25k"]) > 0
+
+
+def test_it_keeps_the_house_rules():
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+    assert max(len(cell["source"]) for cell in code) <= 25 and [c["id"] for c in code if "parameters" in c["metadata"].get("tags", [])] == ["parameters"]
+    assert not any(line.startswith(("def ", "class ")) for cell in code for line in cell["source"])
+    assert "@param" in "".join(next(c for c in code if c["id"] == "parameters")["source"])
