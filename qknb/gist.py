@@ -23,6 +23,7 @@ CYCLES = 4  # the low-pass filters halve this many cycles per padded image
 FLOOR = 0.2  # of local contrast, so that flat regions are not amplified
 NORM_FLOOR = 1e-4  # below it a descriptor is rounding noise: the smallest norm seen among 1,000 photos was 0.8
 LOGARITHMS = np.log(np.arange(256) + 1.0).astype(np.float32)
+BLOCK_ROWS = 8192  # descriptors projected at a time
 CHUNKS = {32: 16, 64: 8}  # largest side -> images at a time, so that a chunk stays in the cache; larger sides: one by one, by FFT
 
 
@@ -166,11 +167,15 @@ class GistPCA:
         return cls(mean, components)
 
     def transform(self, gist):
-        """Raw (or normalised) GIST (n, 960) -> float32 (n, dim)."""
-        rows = normalize_gist(gist)
-        if rows.shape[-1:] != self.mean.shape:
-            raise ValueError(f"GistPCA was fitted on {len(self.mean)}-d GIST, got shape {rows.shape}")
-        return (rows - self.mean) @ self.components.T
+        """Raw (or normalised) GIST (n, 960) -> float32 (n, dim). Of a memory map, one block at a time is in memory."""
+        if np.shape(gist)[-1:] != self.mean.shape:
+            raise ValueError(f"GistPCA was fitted on {len(self.mean)}-d GIST, got shape {np.shape(gist)}")
+        if np.ndim(gist) != 2:
+            return (normalize_gist(gist) - self.mean) @ self.components.T
+        out = np.empty((len(gist), self.dim), np.float32)
+        for start in range(0, len(gist), BLOCK_ROWS):
+            np.matmul(normalize_gist(gist[start : start + BLOCK_ROWS]) - self.mean, self.components.T, out=out[start : start + BLOCK_ROWS])
+        return out
 
     def save(self, path):
         """Write an .npz file; a file of that name is replaced at once, never left half written."""

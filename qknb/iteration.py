@@ -20,6 +20,7 @@ from .towers import build_head, build_trunk, fit_whitening
 __all__ = ["Trainer", "train"]
 
 SIDES = "QK"
+_FITTED = 100_000  # keys that the PCA of GIST is fitted on, at most
 
 
 def train(run, phases=None):
@@ -65,7 +66,9 @@ class Trainer:
     def _fit_pca(self):
         path = self.run / "gist_pca.npz"
         if not path.exists():
-            GistPCA.fit(np.asarray(self.sets["keys"].gist), dim=self.settings.gist_dim).save(path)
+            gist = self.sets["keys"].gist
+            rows = np.sort(np.random.default_rng([self.settings.seed, 20]).permutation(len(gist))[:_FITTED]) if len(gist) > _FITTED else slice(None)
+            GistPCA.fit(np.asarray(gist[rows]), dim=self.settings.gist_dim).save(path)
         return GistPCA.load(path)
 
     def pretrained(self):

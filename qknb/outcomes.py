@@ -15,6 +15,9 @@ from .tables import metric_rows
 __all__ = ["Ranked", "ranked_pairs", "precision_recall_curve", "precision_recall_curves", "training_log"]
 
 
+LONG = 1e9  # a search over so many pairs shows its progress
+
+
 class Ranked(NamedTuple):
     """An evaluated row: descriptors, candidate pairs by decreasing score (-d²), and truth as (m, 2) rows of (query, reference)."""
 
@@ -43,7 +46,7 @@ def ranked_pairs(run_dir, row, split="test"):
         cut = json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))["experiment"]["max_results"]
     except (OSError, KeyError):
         cut = OFFICIAL_CUT
-    return Ranked(queries, references, Predictions(*top_pairs(queries, references, cut)), found[2])
+    return Ranked(queries, references, Predictions(*top_pairs(queries, references, cut, progress=len(queries) * len(references) > LONG)), found[2])
 
 
 def precision_recall_curve(ranked):
