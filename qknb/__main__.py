@@ -21,6 +21,11 @@ With what a run has learned:
   python -m qknb index ~/collection --run mine                      describe the images to search in
   python -m qknb find ~/incoming --index runs/mine/index/collection which of these are copies of those? a list and a page of pairs
 
+On the challenge's data, in any layout, zips as they are:
+
+  python -m qknb estimate --run disc21 --preset t4 images=disc21:~/DISC21   hours and disk, measured here, before anything starts
+  python -m qknb prepare  --run disc21 --preset t4 images=disc21:~/DISC21   training images, references, queries, ground truth
+
 Without images=..., embedded scenes are used: python -m qknb notebooks --run first --preset smoke   (a minute or two, learns nothing)
 Settings are name=value behind the options; `python -m qknb settings` lists them all with the value each preset gives.
 """
@@ -54,6 +59,7 @@ def main(arguments=None):
 
 
 STEPS = {
+    "estimate": "say what a run will take: images, steps, hours and disk, from rates measured on this machine",
     "prepare": "read, split and edit the images (resumable)",
     "train": "run the phases that are not done yet (resumable in the middle of a phase)",
     "evaluate": "write and print the table; draw all figures",
@@ -92,7 +98,11 @@ def _do(options):
     from .runs import open_run
 
     run = open_run(options.root, options.run, options.preset, **overrides)
-    if options.step == "prepare":
+    if options.step == "estimate":
+        from .estimate import announce
+
+        announce(run)
+    elif options.step == "prepare":
         from .prepare import prepare
 
         for name, count in prepare(run).items():

@@ -182,8 +182,8 @@ def time_table(work, settings, rates):
         rows.append((part, images, steps, seconds))
     rows.append(("in all", sum(row[1] for row in rows), sum(row[2] or 0 for row in rows), sum(row[3] for row in rows)))
     columns = (Column("part", left=True), Column("images prepared or embedded", show_count), Column("training steps", show_count), Column("time", show_seconds))
-    caption = (f"Estimate for {counts['keys']:,} keys, preset {settings.preset}, on {rates.device}: {rates.copies:,.3g} copies made, {rates.embed:,.3g} images embedded and "
-               f"{rates.mined:,.3g} bank rows mined a second; {rates.step_seconds:.3g} s a step beside mining. Starting up and compiling not counted.")
+    caption = (f"Estimate for {counts['keys']:,} keys, preset {settings.preset}, on {rates.device}: {_rounded(rates.copies)} copies made, {_rounded(rates.embed)} images "
+               f"embedded and {_rounded(rates.mined)} bank rows mined a second; {rates.step_seconds:.3g} s a step beside mining. Starting up and compiling not counted.")
     return Table(caption, columns, tuple(rows), frozenset({len(rows) - 1}))
 
 
@@ -191,3 +191,7 @@ def show_bytes(value):
     """Bytes as "3.6 GB" or "41 MB"."""
     return f"{value / 1e9:,.1f} GB" if value >= 1e9 else f"{value / 1e6:,.1f} MB"
 
+
+def _rounded(value):
+    """Three digits: 1234.5 -> "1,230", 12.345 -> "12.3"."""
+    return f"{float(f'{value:.3g}'):,.0f}" if value >= 100 else f"{value:.3g}"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from made_disc21 import LAYOUTS, QUERIES, REFERENCES, TRAIN, TRUTH, make_tree
 
+from qknb.__main__ import main
 from qknb.config import experiment, located
 from qknb.disc21 import Disc21
 from qknb.imagesets import open_set, open_split
@@ -155,6 +156,16 @@ def test_a_damaged_image_is_named_and_the_run_goes_on_with_another_file(tmp_path
     assert open_set(run / "store" / "keys") is not None
     path.write_bytes(whole)
     prepare(run)
+
+
+def test_the_command_prepares_a_tree_and_names_what_is_missing(tmp_path, capsys):
+    root = make_tree(tmp_path / "DISC21", "meta", splits=("phase2",))
+    words = [f"{name}={value}" for name, value in SIZES.items()]
+    command = ["prepare", "--root", str(tmp_path), "--run", "r", "--preset", "smoke", f"images=disc21:{root}", *words]
+    assert main(command) == 0 and "phase2_queries: 3" in capsys.readouterr().out
+    (root / "refs_50k_0.zip").unlink()
+    command[command.index("r")] = "other"
+    assert main(command) == 1 and "refs_50k_0.zip .. refs_50k_19.zip (Meta)" in capsys.readouterr().err
 
 
 def test_the_path_is_made_absolute(monkeypatch, tmp_path):
