@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import json
 import math
+import os
 from pathlib import Path
 
 __all__ = ["Experiment", "PRESETS", "RESUMABLE", "experiment", "departures", "located"]
@@ -228,7 +229,7 @@ def located(images):
     if images == "scenes":
         return images
     kind = DISC21 if images.startswith(DISC21) else ""
-    return kind + str(Path(images.removeprefix(kind)).expanduser().absolute())
+    return kind + os.path.normpath(Path(images.removeprefix(kind)).expanduser().absolute())
 
 
 def _typed(name, value, kind):

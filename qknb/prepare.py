@@ -1,6 +1,7 @@
 """From images to the prepared sets of a run: scan, split, edit, store."""
 
 import json
+import time
 
 import numpy as np
 
@@ -35,13 +36,14 @@ def prepare(run):
     """
     if run.done("prepare"):
         return run.done("prepare")
+    started = time.monotonic()
     if run.experiment.images.startswith(DISC21):
         from .prepare_disc21 import prepare_disc21
 
         counts = prepare_disc21(run)
     else:
         counts = _prepare_images(run)
-    run.mark("prepare", **counts)
+    run.mark("prepare", seconds=round(time.monotonic() - started, 1), **counts)
     return run.done("prepare")
 
 

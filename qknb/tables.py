@@ -21,6 +21,11 @@ NORMALIZED = "normalized"  # column: micro-AP with score normalization
 GIST_ROW = "GIST-256"
 """Name of the reference row that ratios are taken to."""
 MISSING = "–"
+_NOTEBOOK_STYLE = (
+    ".qknb-table td:not(.number), .qknb-table th:not(.number) { text-align: left; } .qknb-table td { vertical-align: top; } "
+    ".qknb-table td:first-child { white-space: nowrap; } .qknb-table .ruled td { border-top: 1px solid currentColor; } "
+    ".qknb-table caption { caption-side: bottom; text-align: left; padding-top: .5em; }"
+)
 
 
 def _text(value):
@@ -106,7 +111,8 @@ class Table:
                 f"<tbody>\n{body}\n</tbody>\n</table>")
 
     def _repr_html_(self):
-        return self.html()
+        """The table in a notebook, whose own style would put text on the right and the caption in the middle above."""
+        return f"<div class=qknb-table><style>{_NOTEBOOK_STYLE}</style>\n{self.html()}</div>"
 
     def write_csv(self, path):
         """Write raw values to `path` atomically: a header of column names, empty fields for missing values; no caption."""
