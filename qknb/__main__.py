@@ -76,13 +76,14 @@ def _do(options):
     if options.step == "settings":
         print(_settings_table())
         return
-    overrides = {}
-    for text in options.settings:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise ValueError(f"{text!r}: settings are given as name=value")
-        overrides[name] = located(value) if name == "images" else value
+    from .batch import read_settings
+    from .quiet import import_keras
+
+    overrides = read_settings(options.settings)
+    if "images" in overrides:
+        overrides["images"] = located(overrides["images"])
     if options.step == "plan":
+        import_keras()
         from .config import experiment
         from .memory import plan
 
@@ -108,6 +109,7 @@ def _do(options):
         for name, count in prepare(run).items():
             print(f"{name:>16}: {count}")
     elif options.step == "train":
+        import_keras()
         from .iteration import train
 
         train(run)
