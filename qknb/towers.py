@@ -125,7 +125,7 @@ def constant_head(head, n_features):
     """A head of `build_head` as a function of bank rows, with its present weights held constant: (R, n_features + gist_dim) -> (R, gist_dim) float32.
 
     For the mining pass: no gradient flows, dropout is off, and rows that hold features and GIST side by side, as the head wants them, are
-    not cut apart and joined again (a third of the pass otherwise).
+    not cut apart and joined again.
     """
     names = [layer.name for layer in head.layers]
 
