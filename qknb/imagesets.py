@@ -37,6 +37,11 @@ class Items(Sequence):
         part.path, part._bytes, part._starts = self.path, self._bytes, self._starts[start : stop + 1]
         return part
 
+    def __eq__(self, other):
+        return isinstance(other, Sequence) and len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+
+    __hash__ = None
+
     def __len__(self):
         return len(self._starts) - 1
 
