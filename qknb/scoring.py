@@ -16,7 +16,7 @@ __all__ = ["Scorer", "apply_head", "fit_sample", "BASELINES"]
 
 BASELINES = ("GIST-256", "untrained cosine", "untrained whitened")
 SIDE_OF = {"queries": "Q", "references": "K"}
-_MEASURES = ("micro_ap", "recall_at_p90", "threshold_at_p90", "recall_at_rank1", "recall_at_rank10")
+_MEASURES = ("micro_ap", "recall_at_p90", "threshold_at_p90", "recall_at_rank1", "recall_at_rank10", "macro_ap")
 _NORMALIZING = 100_000  # training descriptors that score normalization looks at, at most
 WIDE = 200_000  # references; beyond, only rows of 256 values are searched
 _RESAMPLES = 300  # of the queries, for the 95 % interval of micro-AP
