@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-__all__ = ["BlockReader", "ResidentBlocks", "StreamedBlocks", "PARTS", "SEGMENT_VALUES"]
+__all__ = ["BlockReader", "ResidentBlocks", "StreamedBlocks", "even_block_rows", "PARTS", "SEGMENT_VALUES"]
 
 SEGMENT_VALUES = 2**29
 """Values in one resident tensor, at most. Beyond 2^31 some kernels count in 32 bits; and a device that copies a tensor copies only so much."""
@@ -20,6 +20,12 @@ PARTS = 8
 """Tensors that a resident bank is made of, at least (one block is the least): a part exists twice while it is filled."""
 
 _DENSE = 4  # a chunk's rows are read with the gaps between them when the gaps are at most so many times as long
+
+
+def even_block_rows(n_rows, most):
+    """Rows a block, at most `most`, so that the blocks of a bank of `n_rows` rows are of one size and the last is not nearly empty."""
+    n_blocks = -(-n_rows // most)
+    return -(-n_rows // n_blocks)
 
 
 class BlockReader:
@@ -76,6 +82,12 @@ class BlockReader:
                     rows[:n] = self.rows[wanted]
         return rows, group
 
+    def gather(self, index):
+        """Rows at positions `index` (m,) of the bank: (m, W) float16. Positions beyond its end give row 0."""
+        index = np.where(np.asarray(index) < self.n_rows, index, 0)
+        wanted, inverse = np.unique(index, return_inverse=True)
+        return np.asarray(self.rows[self.first + wanted if self.index is None else self.index[wanted]])[inverse]
+
     def _span(self, start, out):
         if self.file is None or out.dtype != self.rows.dtype:
             out[...] = self.rows[start : start + len(out)]
@@ -127,6 +139,17 @@ class ResidentBlocks:
             rows.assign(all_rows)
             group.assign(all_groups)
 
+    def gather(self, index):
+        """Rows at positions `index` (m,) int32 of the bank: (m, W) float16."""
+        first, out = 0, None
+        for rows in self.rows:
+            n = rows.shape[0] * self.block_rows
+            inside = ops.logical_and(index >= first, index < first + n)
+            got = ops.take(ops.reshape(rows, (n, rows.shape[2])), ops.where(inside, index - first, 0), axis=0)
+            out = got if out is None else ops.where(inside[:, None], got, out)
+            first += n
+        return out
+
     def sources(self):
         """[(block, number of blocks)]: block(i) -> (rows (R, W) float16, group (R,) int32)."""
         return [(_taker(rows, group), rows.shape[0]) for rows, group in zip(self.rows, self.group, strict=True)]
@@ -166,23 +189,32 @@ class StreamedBlocks:
         return block
 
     def _block(self, i):
-        shapes = ((self.block_rows, self.width), "float16"), ((self.block_rows,), "int32")
-        if keras.backend.backend() == "jax":
-            import jax
+        return _from_host(self._next, i, ((self.block_rows, self.width), "float16"), ((self.block_rows,), "int32"))
 
-            return jax.pure_callback(self._next, tuple(jax.ShapeDtypeStruct(*s) for s in shapes), i)
-        if keras.backend.backend() == "tensorflow":
-            import tensorflow as tf
-
-            out = tf.numpy_function(self._next, [i], [tf.as_dtype(dtype) for _, dtype in shapes])
-            for tensor, (shape, _) in zip(out, shapes, strict=True):
-                tensor.set_shape(shape)
-            return tuple(out)
-        raise NotImplementedError(f'residency="stream" works with TensorFlow and JAX, not with {keras.backend.backend()}: set residency="device"')
+    def gather(self, index):
+        """As `ResidentBlocks.gather`, from the file."""
+        return _from_host(lambda i: (self._reader.gather(i),), index, ((index.shape[0], self.width), "float16"))[0]
 
     def sources(self):
         """As `ResidentBlocks.sources`."""
         return [(self._block, self.n_blocks)]
+
+
+def _from_host(function, argument, *shapes):
+    """Call a NumPy function from inside a compiled step; `shapes` are the (shape, dtype) of what it returns."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.pure_callback(function, tuple(jax.ShapeDtypeStruct(*s) for s in shapes), argument)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        out = tf.numpy_function(function, [argument], [tf.as_dtype(dtype) for _, dtype in shapes])
+        out = tuple(out) if isinstance(out, (list, tuple)) else (out,)
+        for tensor, (shape, _) in zip(out, shapes, strict=True):
+            tensor.set_shape(shape)
+        return out
+    raise NotImplementedError(f'residency="stream" works with TensorFlow and JAX, not with {keras.backend.backend()}: set residency="device"')
 
 
 def _variable(shape, dtype, name):

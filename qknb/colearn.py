@@ -4,10 +4,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from .blocks import BlockReader, ResidentBlocks, StreamedBlocks
+from .blocks import BlockReader, ResidentBlocks, StreamedBlocks, even_block_rows
 from .duplicates import same_picture
 from .losses import qk_loss, squared_distance
 from .mining import hardest_pairs
+from .refreshed import RefreshedMiner
 from .towers import constant_head
 
 __all__ = ["CoLearner", "build_optimizer", "state_arrays", "load_state_arrays"]
@@ -52,7 +53,7 @@ class CoLearner(keras.Model):
         super().__init__(name="colearner")
         self.near_trunk, self.near_head, self.far_head = near_trunk, near_head, far_head
         self.n_features, self.settings = n_features, settings
-        block_rows = min(settings.block_rows, far_rows)
+        block_rows = even_block_rows(far_rows, settings.block_rows)
         kind = StreamedBlocks if stream else ResidentBlocks
         self.blocks = kind(far_rows, n_features + settings.gist_dim, block_rows)
         self.bank_variables, self.ignore = list(self.blocks.variables), None
@@ -62,6 +63,12 @@ class CoLearner(keras.Model):
             self.key_gist = keras.Variable(np.asarray(key_gist, np.float16), trainable=False, dtype="float16", name="key_gist")
             self.bank_variables.append(self.key_gist)
             self.ignore = same_picture(self.key_gist, settings.ignore_duplicates)
+        self.miner = None
+        if settings.refresh_every:
+            n_hardest = settings.hardest_per_query * settings.batch_size
+            self.miner = RefreshedMiner(self.blocks, far_head, n_features, far_rows, settings.gist_dim, settings.refresh_candidates * n_hardest, n_hardest)
+            self.bank_variables += self.miner.variables
+            self.snapshot = self.miner.snapshot  # the model owns its variables: they are part of a checkpoint
         self.trackers = [Last(name) for name in STEP_METRICS]
         self.built = True
 
@@ -71,7 +78,15 @@ class CoLearner(keras.Model):
         rows (n, W) float16, array or memory map; index (T,) int64 ascending, the rows that count (None: all); group (T,) int32, the key of
         each of them. T may be less than `far_rows`.
         """
-        self.blocks.fill(BlockReader(rows, group, self.blocks.block_rows, index))
+        reader = BlockReader(rows, group, self.blocks.block_rows, index)
+        self.blocks.fill(reader)
+        if self.miner is not None:
+            self.miner.fill(reader)
+
+    def begin_step(self, step):
+        """To be called before step number `step` (from 0) of a phase: refreshed mining describes the bank anew when it is time."""
+        if self.miner is not None:
+            self.miner.begin_step(step % self.settings.refresh_every == 0)
 
     def call(self, batch, training=False):
         """Descriptors of the near items of a batch: (B, gist_dim) float32."""
@@ -84,6 +99,8 @@ class CoLearner(keras.Model):
 
     def hardest(self, near, group):
         """The hardest negatives of a batch: see `qknb.mining.hardest_pairs`."""
+        if self.miner is not None:
+            return self.miner.hardest(near, group, self.ignore)
         n_hardest = self.settings.hardest_per_query * self.settings.batch_size
         parts, counts = zip(*self.blocks.sources(), strict=True)
         return hardest_pairs(near, group, parts, counts, constant_head(self.far_head, self.n_features), n_hardest, self.ignore)

@@ -80,9 +80,11 @@ class Experiment:
     dtype_policy: str = "float32"  # or "mixed_float16", "mixed_bfloat16"
 
     # --- bank ---------------------------------------------------------------------------------------------------------------
-    block_rows: int = 8192  # bank rows a block: the mining pass holds one block at a time
+    block_rows: int = 8192  # bank rows a block, at most: the mining pass holds one block at a time
     bank_chunks: int = 1  # parts of the keys trained one after another, each with its own bank; 0 = planned from the device's memory
     residency: str = "auto"  # the bank lies on the "device", is read block by block ("stream"), or the former when it fits
+    refresh_every: int = 0  # 0 = exact mining in every step (the paper); R: candidates from descriptors made anew every R steps (qknb.refreshed)
+    refresh_candidates: int = 4  # candidates of refreshed mining, in units of B*M
     ignore_duplicates: float = 0.0  # keys nearer than this in GIST-256 distance are not each other's negatives; 0 = off (the paper)
 
     # --- running ------------------------------------------------------------------------------------------------------------
@@ -133,7 +135,7 @@ _CHOICES = {
 }
 _POSITIVE = (
     "image_size views test_references test_queries val_references val_queries max_results gist_size gist_dim whiten_dim head_units tau "
-    "hardest_per_query d2_floor batch_size phases learning_rate block_rows embed_batch log_every checkpoint_seconds n_scenes"
+    "hardest_per_query d2_floor batch_size phases learning_rate block_rows refresh_candidates embed_batch log_every checkpoint_seconds n_scenes"
 ).split()
 
 DISC21 = "disc21:"  # prefix of `images`

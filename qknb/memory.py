@@ -1,6 +1,6 @@
 """What a phase needs in memory and whether it fits a device, said before anything is allocated.
 
-A phase holds: the bank (or three blocks of it, when it is streamed from its file), one block's way through the far head, the near
+A phase holds: the bank (or two to three blocks of it, when it is streamed from its file), one block's way through the far head, the near
 backbone's activations, and weights with their gradients and Adam's moments. Section 4.1 of Wu & Wu 2021 is the reason: a P100 of 16 GB
 held a million rows, a T4 needed two halves.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from .blocks import PARTS, SEGMENT_VALUES
+from .blocks import PARTS, SEGMENT_VALUES, even_block_rows
 
 __all__ = ["DEVICES", "Plan", "plan", "detect_device", "activation_values"]
 
@@ -102,8 +102,8 @@ def plan(settings, n_keys, device=None, *, trunk=None, n_features=None):
 
     def candidate(chunks, stream):
         rows = -(-n_keys // chunks) * (settings.views if settings.phases > 1 or settings.first_side == "K" else 1)
-        block_rows = min(settings.block_rows, rows)
-        held = 3 * block_rows if stream else -(-rows // block_rows) * block_rows
+        block_rows = even_block_rows(rows, settings.block_rows)
+        held = 5 * block_rows // 2 if stream else -(-rows // block_rows) * block_rows
         bank = held * (2 * width + 4)
         block = _block(settings, block_rows, width, stream)
         part = 0 if stream else min(-(-held // block_rows // PARTS) * block_rows, SEGMENT_VALUES // width) * (2 * width + 4)
@@ -111,6 +111,8 @@ def plan(settings, n_keys, device=None, *, trunk=None, n_features=None):
         parts = {"blocks in flight" if stream else "bank": bank, "one block in the far head": block, **fixed}
         if part:  # while a part is filled it exists three times; later one copy stays with the allocator
             parts["a part while it is filled"] = max(part, 3 * part - block - sum(fixed.values()))
+        if settings.refresh_every:
+            parts["kept descriptors"] = -(-rows // block_rows) * block_rows * (2 * settings.gist_dim + 4)
         return Plan(name, capacity, usable, rows, width, chunks, stream, parts | ({"GIST of the keys": table} if table else {}))
 
     chunks = [settings.bank_chunks] if settings.bank_chunks else [1] if settings.residency == "stream" else range(1, _MAX_AUTO_CHUNKS + 1)

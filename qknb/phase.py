@@ -127,6 +127,9 @@ class _Keeper(keras.callbacks.Callback):
         self.folder, self.checkpoint, self.step, self.steps, self.settings = folder, checkpoint, step, steps, settings
         self.bar, self.evaluate, self.saved = bar, evaluate, time.monotonic()
 
+    def on_train_batch_begin(self, batch, logs=None):
+        self.model.begin_step(self.step)
+
     def on_train_batch_end(self, batch, logs=None):
         s, self.step = self.settings, self.step + 1
         self.bar.update(1)

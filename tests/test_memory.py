@@ -39,7 +39,7 @@ def test_auto_halves_and_then_streams():
 def test_parts_by_hand():
     s = experiment("smoke", train_backbone=False, head_layers=1, head_units=5, head_input="raw", gist_dim=4, batch_size=2, hardest_per_query=3, block_rows=10, residency="device")
     p = plan(s, 25, "T4", n_features=6)
-    assert p.parts["bank"] == 3 * 10 * (2 * 10 + 4)
+    assert p.parts["bank"] == 3 * 9 * (2 * 10 + 4), "three blocks of nine"
     assert p.parts["weights, gradients, Adam"] == 2 * (11 * 5 + 6 * 4) * 16
 
 
@@ -68,7 +68,7 @@ from qknb.memory import plan
 from qknb.towers import build_head
 
 path, n, stream = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "stream"
-s = experiment("paper", train_backbone=False, head_units=64, residency="stream" if stream else "device", phases=1, block_rows=4096)
+s = experiment("paper", train_backbone=False, head_units=64, residency="stream" if stream else "device", phases=1, block_rows=16384 if stream else 4096)
 
 def step(n_rows, rows):
     width = rows.shape[1]
@@ -77,7 +77,7 @@ def step(n_rows, rows):
     learner.set_bank(rows[:n_rows], np.arange(n_rows, dtype=np.int32))
     x = {"near": np.zeros((32, width - 256), "float32"), "gist": np.zeros((32, 256), "float32"), "group": np.arange(32, dtype="int32"),
          "positives": np.zeros((32, 1, width), "float16")}
-    for _ in range(2):
+    for _ in range(2 if not stream else 8):
         learner.train_on_batch(x)
 
 def peak():
