@@ -6,6 +6,7 @@ import sys
 
 from .config import PRESETS, Experiment, located
 from .copycommands import COMMANDS, add_commands, run_command
+from .sweepcommand import add_sweep, run_sweep
 
 GUIDE = """\
 Learn image-copy-detection descriptors from a folder of images, in four steps. Every step can be cut off and given again: it goes on.
@@ -20,6 +21,10 @@ With what a run has learned:
 
   python -m qknb index ~/collection --run mine                      describe the images to search in
   python -m qknb find ~/incoming --index runs/mine/index/collection which of these are copies of those? a list and a page of pairs
+
+Many settings side by side, from a grid file (the head of qknb/grid.py shows one); what is finished is skipped, so start it as often as you like:
+
+  python -m qknb sweep grid.yml                                     a run for every combination and seed, several at a time, and their table
 
 On the challenge's data, in any layout, zips as they are:
 
@@ -50,6 +55,7 @@ def main(arguments=None):
         step.add_argument("--preset", choices=PRESETS, help="needed for a new run")
         step.add_argument("settings", nargs="*", metavar="name=value", help="settings that differ from the preset's")
     add_commands(steps)
+    add_sweep(steps)
     options = parser.parse_args(arguments)
     try:
         return _do(options) or 0
@@ -73,6 +79,8 @@ STEPS = {
 def _do(options):
     if options.step in COMMANDS:
         return run_command(options)
+    if options.step == "sweep":
+        return run_sweep(options)
     if options.step == "settings":
         print(_settings_table())
         return

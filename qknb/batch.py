@@ -81,7 +81,7 @@ def open_from_notebook(run_root, run_name, preset="", images="scenes", settings=
     return open_run(root, run_name)
 
 
-def run_notebooks(root, name, preset, overrides=None, *, notebooks=NOTEBOOKS, folder="notebooks"):
+def run_notebooks(root, name, preset, overrides=None, *, notebooks=NOTEBOOKS, folder="notebooks", report=True):
     """Execute notebooks on one run, then write its report. What they print is shown as it comes.
 
     Parameters
@@ -95,6 +95,8 @@ def run_notebooks(root, name, preset, overrides=None, *, notebooks=NOTEBOOKS, fo
         File names without .ipynb.
     folder : path
         Where the notebooks are.
+    report : bool
+        False: no report is written after them, which saves its figures (a sweep of many runs).
 
     Returns
     -------
@@ -108,7 +110,6 @@ def run_notebooks(root, name, preset, overrides=None, *, notebooks=NOTEBOOKS, fo
     ValueError
         Settings at fault, or a notebook stopped at an error; it is kept as far as it came.
     """
-    from .report import write_report
     from .tables import metric_rows, results_table
 
     overrides = dict(overrides or {})
@@ -126,9 +127,13 @@ def run_notebooks(root, name, preset, overrides=None, *, notebooks=NOTEBOOKS, fo
         begin = time.monotonic()
         _execute(folder / f"{notebook}.ipynb", run / "notebooks", parameters)
         print(f"[{number}/{len(notebooks)}] {notebook}: {time.monotonic() - begin:.0f} s", flush=True)
-    report = write_report(run.path)
+    written = ""
+    if report:
+        from .report import write_report
+
+        written = f"report: {write_report(run.path)}\n"
     table = results_table(run.path).text() if metric_rows(run.path) else "Nothing has been evaluated yet."
-    return f"\n{table}\n\nreport: {report}\nexecuted notebooks: {run / 'notebooks'}"
+    return f"\n{table}\n\n{written}executed notebooks: {run / 'notebooks'}"
 
 
 def _execute(notebook, executed, parameters):

@@ -11,7 +11,7 @@ from pathlib import Path
 from .config import RESUMABLE, Experiment, experiment
 from .files import write_json, write_text
 
-__all__ = ["Run", "open_run", "append_json_line", "read_json_lines"]
+__all__ = ["Run", "open_run", "append_json_line", "read_json_lines", "versions"]
 
 FORMAT = 1
 _PACKAGES = "qknb tensorflow keras jax numpy augly pillow faiss-cpu scikit-learn".split()
@@ -62,7 +62,7 @@ class Run:
                 "format": FORMAT,
                 "experiment": dataclasses.asdict(settings),
                 "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-                "versions": _versions(),
+                "versions": versions(),
                 "steps": {},
             }
             self._save()
@@ -144,11 +144,12 @@ def _read_manifest(path):
     return manifest
 
 
-def _versions():
-    versions = {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count()}
+def versions():
+    """Versions of Python, of the machine's kind and of the packages that numbers may depend on: what a manifest records (dict)."""
+    found = {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count()}
     for name in _PACKAGES:
         try:
-            versions[name] = importlib.metadata.version(name)
+            found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             pass
-    return versions
+    return found

@@ -15,7 +15,7 @@ from typing import Any, Callable
 from .files import replacing
 from .runs import read_json_lines
 
-__all__ = ["Column", "Table", "metric_rows", "results_table", "spread_table", "show_count", "show_seconds", "show_share", "GIST_ROW"]
+__all__ = ["Column", "Table", "metric_rows", "results_table", "spread_table", "show_count", "show_seconds", "show_share", "show_spread", "GIST_ROW"]
 
 NORMALIZED = "normalized"  # column: micro-AP with score normalization
 GIST_ROW = "GIST-256"
@@ -191,9 +191,9 @@ def spread_table(run_dirs, split="test"):
                     [row["recall_at_rank10"] for row, _ in gathered])
         values.append((name, names[name] or None, len(gathered), *map(_mean_spread, measured)))
     parts = ("mean", "std")
-    columns = (Column("row", left=True), Column("phase"), Column("runs"), Column("micro-AP", _spread, parts=parts),
-               Column(f"× {GIST_ROW}", _spread, parts=parts), Column(NORMALIZED, _spread, parts=parts), Column("recall at P90", _spread, parts=parts),
-               Column("rank 1", _spread, parts=parts), Column("rank 10", _spread, parts=parts))
+    columns = (Column("row", left=True), Column("phase"), Column("runs"), Column("micro-AP", show_spread, parts=parts),
+               Column(f"× {GIST_ROW}", show_spread, parts=parts), Column(NORMALIZED, show_spread, parts=parts), Column("recall at P90", show_spread, parts=parts),
+               Column("rank 1", show_spread, parts=parts), Column("rank 10", show_spread, parts=parts))
     first_phase = next((i for i, name in enumerate(order) if names[name]), None)
     caption = (f"{_setting(runs[0][-1])} Normalized: micro-AP with score normalization. Mean and sample standard deviation over {len(runs)} runs, seeds "
                f"{', '.join(str(_seed(run_dir)) for run_dir in run_dirs)}.")
@@ -226,7 +226,8 @@ def _seed(run_dir):
         return "unknown"
 
 
-def _spread(value):
+def show_spread(value):
+    """(mean, standard deviation or None) -> e.g. "0.585 ± 0.027"; (None, None) -> a dash."""
     mean, std = value
     return MISSING if mean is None else f"{mean:.3f}" if std is None else f"{mean:.3f} ± {std:.3f}"
 

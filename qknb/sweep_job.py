@@ -1,0 +1,87 @@
+"""One run of a sweep in a process of its own: brings the shared preparation, executes the notebooks, and writes down what it took.
+
+Started by `qknb.sweep` with its orders as JSON on standard input. It ends when the sweep that started it does, however that ended.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+from .config import experiment
+from .runs import Run
+
+__all__ = ["is_finished", "main", "result_digest"]
+
+_SPEED = frozenset("residency n_jobs checkpoint_seconds checkpoint_steps keep_banks embed_batch preset".split())
+
+
+def result_digest(settings):
+    """The settings that a run's numbers depend on, as text to compare (str)."""
+    return json.dumps({name: value for name, value in json.loads(settings.to_json()).items() if name not in _SPEED}, sort_keys=True)
+
+
+def is_finished(path, settings, notebooks):
+    """Whether all notebooks have been executed to their end on the run at `path`, with these settings (bool)."""
+    try:
+        steps = Run(path).manifest["steps"]
+    except ValueError:
+        return False
+    return all((steps.get(f"notebook {name}") or {}).get("settings") == result_digest(settings) for name in notebooks)
+
+
+def main():
+    """Do what standard input orders. Returns the exit status."""
+    orders = json.loads(sys.stdin.readline())
+    _end_with_parent()
+    try:
+        (_prepare if orders["kind"] == "prepare" else _run)(orders)
+    except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
+        print(f"qknb: {error}", flush=True)
+        return 1
+    return 0
+
+
+def _prepare(orders):
+    from .quiet import import_keras
+
+    import_keras()
+    from .sharing import build_preparation
+
+    members = [experiment(**settings) for settings in orders["members"]]
+    build_preparation(orders["path"], members, n_jobs=orders["threads"], store_of=orders["store_of"])
+
+
+def _run(orders):
+    path, settings = Path(orders["path"]), experiment(**orders["settings"])
+    run = Run(path, settings)
+    if orders["shared"]:
+        from .sharing import bring_preparation
+
+        print(bring_preparation(run, orders["shared"]), flush=True)
+    from .batch import run_notebooks
+
+    overrides = orders["overrides"] | {"images": settings.images}
+    for name in orders["notebooks"]:
+        if not is_finished(path, settings, [name]):
+            begin = time.monotonic()
+            run_notebooks(path.parent, path.name, settings.preset, overrides, notebooks=[name], folder=orders["folder"], report=False)
+            Run(path).mark(f"notebook {name}", seconds=round(time.monotonic() - begin, 1), settings=result_digest(settings), **orders["where"])
+
+
+def _end_with_parent():
+    """End this process soon after its parent did (a killed sweep must not leave runs at work that it would start again)."""
+    parent = os.getppid()
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)  # the notebook's kernel watches this process in the same way
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""Sweeps: what runs, what is skipped, what happens to a failing one and after a kill. The notebook here trains nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import pytest
+
+from qknb.__main__ import main
+from qknb.config import experiment
+from qknb.grid import Combination
+from qknb.machine import cores, machine_name, plan_parallel, thread_variables
+from qknb.runs import Run
+from qknb.sweep_results import collected_rows, last_rows, negatives_per_query, results_of, summary_table, sweep_rows
+from tests.paths import ROOT
+
+PARAMETERS = "run_root = ''\nrun_name = ''\npreset = ''\nimages = ''\nsettings = ''"
+BODY = """
+import os, pathlib, time
+from qknb.batch import open_from_notebook
+run = open_from_notebook(run_root, run_name, preset, images, settings)
+with open(pathlib.Path(run_root) / "executed.txt", "a") as file:
+    file.write(run_name + " " + os.environ["OMP_NUM_THREADS"] + "\\n")
+if run.experiment.tau == 9:
+    raise ValueError("no such tau")
+while run.experiment.tau == 8 and not (pathlib.Path(run_root) / "go").exists():
+    time.sleep(0.1)
+run.mark("prepare", keys=60, copies=60)
+run.mark("phase Q1", steps=4, images_total=32, seconds=2.5)
+row = {"row": "Q1", "phase_index": 1, "split": "test", "micro_ap": run.experiment.tau + run.experiment.seed / 10, "micro_ap_normalized": 0.5, "recall_at_p90": None,
+       "threshold_at_p90": None, "recall_at_rank1": 1.0, "recall_at_rank10": 1.0, "queries": 4, "distractors": 2, "references": 4}
+run.log_row(row | {"images_seen": 32, "seconds": 2.5, "seed": run.experiment.seed})
+run.log_row(row | {"row": "GIST-256", "phase_index": 0, "images_seen": 0, "micro_ap": 0.9})
+"""
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with one small notebook, and a function that writes a grid and gives the command's words."""
+    notebook = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
+    notebook.cells = [nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}), nbformat.v4.new_code_cell(BODY)]
+    nbformat.write(notebook, tmp_path / "tiny.ipynb")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+    def words(rows, seeds="[0]"):
+        lines = "".join(f"  - {{name: {name}, tau: {tau}, image_size: {32 + i}}}\n" for i, (name, tau) in enumerate(rows.items()))  # each its own preparation
+        (tmp_path / "g.yml").write_text(f"name: g\nbase: {{preset: smoke, phases: 1}}\nnotebooks: [tiny]\nparallel: 2\nseeds: {seeds}\nrows:\n{lines}")
+        return ["sweep", str(tmp_path / "g.yml"), "--root", str(tmp_path / "runs"), "--notebooks", str(tmp_path)]
+
+    words.path = tmp_path / "runs" / "g"
+    return words
+
+
+def executed(place):
+    return sorted((place.path / "executed.txt").read_text().splitlines())
+
+
+def test_a_failing_run_does_not_stop_the_others_and_finished_ones_are_skipped(place, capsys, tmp_path):
+    share = str(max(1, cores() // 2))
+    assert main(place({"good": 0.1, "bad": 9}, "[1, 2]")) == 1
+    said = capsys.readouterr()
+    assert "FAILED bad-s1: tiny.ipynb stopped at cell [3]: ValueError: no such tau" in said.err and "2 of 4 runs failed" in said.err
+    assert "good Q1 2 0.250 ± 0.071" in " ".join(said.out.split())
+    assert executed(place) == [f"{name} {share}" for name in ("bad-s1", "bad-s2", "good-s1", "good-s2")]
+    assert main(place({"good": 0.1}, "[1, 2]")) == 0
+    assert "2 finished before" in capsys.readouterr().out and len(executed(place)) == 4
+    assert main(place({"good": 0.2}, "[1]")) == 1  # other settings under the same name: refused, not mixed
+    assert "made with other settings" in capsys.readouterr().err and len(executed(place)) == 4
+    assert main(place({"good": 0.1}, "[1, 2]")) == 0 and capsys.readouterr()
+    assert main([*place({"good": 0.1}, "[1, 2]"), "--list"]) == 0
+    assert capsys.readouterr().out.count("finished  good-s") == 2
+    kept = tmp_path / "kept"
+    assert main([*place({"good": 0.1}, "[1, 2]"), "--collect", str(kept)]) == 0
+    assert sorted(path.name for path in kept.iterdir()) == ["seed-1.jsonl", "seed-2.jsonl"]
+    rows = collected_rows(kept)
+    assert rows == results_of(kept) and {row["combination"] for row in rows} == {"good"}
+    key = lambda row: (row["run"], row["row"])  # noqa: E731
+    assert sorted(rows, key=key) == sorted(results_of(place.path), key=key)
+    (good,) = summary_table(rows).rows
+    assert good[:3] == ("good", "Q1", 2) and good[3] == (pytest.approx(0.25), pytest.approx(0.1 / 2**0.5)) and good[6:] == (32, 4, 59, 2.5)
+    assert last_rows(rows)["good"][0]["machine"] == machine_name()
+
+
+def test_a_killed_sweep_takes_its_runs_along_and_goes_on(place, capsys):
+    words = place({"quick": 0.1, "slow": 8})
+    process = subprocess.Popen([sys.executable, "-m", "qknb", *words], stdout=subprocess.DEVNULL)
+    until = time.monotonic() + 60
+    while time.monotonic() < until and not (place.path / "executed.txt").exists() or len(executed(place)) < 2:
+        time.sleep(0.1)
+    with pytest.raises(ValueError, match="another sweep is at work"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("qknb.sweep._ORPHANS", 0.0)
+        from qknb.grid import read_grid
+        from qknb.sweep import sweep
+
+        sweep(read_grid(words[1]), place.path.parent, folder=place.path.parent.parent)
+    time.sleep(3)  # the quick one ends meanwhile
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    (place.path / "go").touch()
+    assert main(words) == 0
+    assert "1 finished before" in capsys.readouterr().out
+    assert [line.split()[0] for line in executed(place)] == ["quick-s0", "slow-s0", "slow-s0"]
+    assert Run(place.path / "slow-s0").done("notebook tiny")["threads"] >= 1
+
+
+def test_plans_for_the_machine(monkeypatch):
+    runs = [Combination("a", seed, experiment("smoke", seed=seed), {}) for seed in range(12)]
+    monkeypatch.setattr("qknb.machine._gpus", lambda: [])
+    monkeypatch.setattr("qknb.machine.cores", lambda: 8)
+    for free, given, expected in ((1e12, runs, (8, 1)), (1e12, runs[:3], (3, 2)), (6e9, runs, (2, 4)), (1e9, runs, (1, 8)), (1e12, [], (1, 8))):
+        monkeypatch.setattr("qknb.machine._free_memory", lambda free=free: free)
+        assert plan_parallel(given)[:2] == expected
+    assert plan_parallel(runs, 5)[:2] == (5, 1) and "as asked" in plan_parallel(runs, 5)[2]
+    monkeypatch.setattr("qknb.machine._gpus", lambda: ["T4"])
+    assert plan_parallel(runs)[0] == 1 and machine_name() == "T4, 8 cores"
+    assert thread_variables(3)["TF_NUM_INTRAOP_THREADS"] == "3"
+
+
+def test_faults(place, tmp_path, capsys):
+    assert main(["sweep", str(tmp_path / "none.yml")]) == 1 and "no grid file" in capsys.readouterr().err
+    words = place({"a": 0.1})
+    assert main([*words[:-1], str(tmp_path / "elsewhere")]) == 1 and "tiny.ipynb is not there" in capsys.readouterr().err
+    assert main([*words, "--collect", str(tmp_path / "kept")]) == 1 and "not a sweep's folder" in capsys.readouterr().err
+    (tmp_path / "seed-1.jsonl").write_text(json.dumps({"row": "Q1"}) + "\n")
+    for reader in (collected_rows, sweep_rows):
+        with pytest.raises(ValueError):
+            reader(tmp_path)
+    assert not os.path.exists(tmp_path / "kept")
+
+
+def test_negatives_of_a_query():
+    counts = {"keys": 60}
+    assert negatives_per_query(experiment("smoke", views=3), counts) == 59
+    assert negatives_per_query(experiment("smoke", views=3, first_side="K"), counts) == 177
+    assert negatives_per_query(experiment("smoke"), {}) is None
