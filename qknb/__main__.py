@@ -7,6 +7,7 @@ import sys
 from .config import PRESETS, Experiment, located
 from .copycommands import COMMANDS, add_commands, run_command
 from .sweepcommand import add_sweep, run_sweep
+from .tracecommand import add_traces, run_traces
 
 GUIDE = """\
 Learn image-copy-detection descriptors from a folder of images, in four steps. Every step can be cut off and given again: it goes on.
@@ -56,6 +57,7 @@ def main(arguments=None):
         step.add_argument("settings", nargs="*", metavar="name=value", help="settings that differ from the preset's")
     add_commands(steps)
     add_sweep(steps)
+    add_traces(steps)
     options = parser.parse_args(arguments)
     try:
         return _do(options) or 0
@@ -81,6 +83,8 @@ def _do(options):
         return run_command(options)
     if options.step == "sweep":
         return run_sweep(options)
+    if options.step == "traces":
+        return run_traces(options)
     if options.step == "settings":
         print(_settings_table())
         return

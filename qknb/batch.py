@@ -12,6 +12,7 @@ from pathlib import Path
 
 from .config import located
 from .runs import open_run
+from .switching import read_policy
 
 __all__ = ["NOTEBOOKS", "open_from_notebook", "read_settings", "run_notebooks"]
 
@@ -25,22 +26,26 @@ def read_settings(words):
     Parameters
     ----------
     words : sequence of str
-        "name=value" each.
+        "name=value" each, or "@path" of a YAML file with more settings (see `qknb.switching.read_policy`).
 
     Returns
     -------
-    {name: value}, both str
+    {name: value}; values are str, or what the YAML file holds
 
     Raises
     ------
     ValueError
-        A word without "=", or a name given twice.
+        A word without "=", a name given twice, or a file that cannot be read.
     """
-    found = {}
+    found, pairs = {}, []
     for word in words:
-        name, equals, value = word.partition("=")
+        if word.startswith("@"):
+            pairs += [(name, "=", value) for name, value in read_policy(word[1:]).items()]
+        else:
+            pairs.append(word.partition("="))
+    for name, equals, value in pairs:
         if not equals or not name:
-            raise ValueError(f"{word!r}: settings are given as name=value, with a space between one and the next and none inside")
+            raise ValueError(f"{name + equals + str(value)!r}: settings are given as name=value, with a space between one and the next and none inside")
         if name in found:
             raise ValueError(f"the setting {name} is given twice: {found[name]!r} and {value!r}")
         found[name] = value
@@ -59,7 +64,7 @@ def open_from_notebook(run_root, run_name, preset="", images="scenes", settings=
     images : str
         See `config.Experiment.images`; a relative path counts from where the notebook is.
     settings : str
-        "name=value name=value": what differs from the preset.
+        "name=value name=value": what differs from the preset; "@path" reads a YAML file of such settings.
 
     Returns
     -------

@@ -151,13 +151,13 @@ def build_optimizer(settings, steps, near_trunk=None, first_step=0):
     ----------
     settings : Experiment
     steps : int
-        Length of the phase; the schedule's length when cosine_steps is 0.
+        Length of the phase (the most it may take); the schedule's length when cosine_steps is 0, unless it is one schedule over total_steps.
     near_trunk : keras.Model, optional
         Its variables learn at backbone_lr_scale times the rate.
     first_step : int
         Where the schedule stands at the phase's first step (not 0 when restart_schedule is False).
     """
-    length = settings.cosine_steps or first_step + steps
+    length = settings.cosine_steps or (steps if settings.restart_schedule else settings.total_steps)
     schedule = keras.optimizers.schedules.CosineDecay(settings.learning_rate, length, alpha=settings.cosine_alpha)
     if first_step:
         schedule = _Shifted(schedule, first_step)

@@ -11,7 +11,9 @@ import math
 import os
 from pathlib import Path
 
-__all__ = ["Experiment", "PRESETS", "RESUMABLE", "experiment", "departures", "located"]
+from .switching import check_switching
+
+__all__ = ["Experiment", "PRESETS", "RESUMABLE", "experiment", "departures", "located", "resumable"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,11 +75,21 @@ class Experiment:
     backbone_lr_scale: float = 1.0  # the backbone's learning rate is learning_rate times this
     cosine_steps: int = 31_250  # CosineDecay from learning_rate to cosine_alpha * learning_rate, flat after; 0 = the whole phase
     cosine_alpha: float = 0.5
-    restart_schedule: bool = True  # the schedule starts anew in each phase (open in the paper)
+    restart_schedule: bool = True  # the schedule starts anew in each phase (open in the paper); False and cosine_steps=0: one over total_steps
     reset_optimizer: bool = True  # optimizer moments start at zero in each phase (open in the paper)
     weight_decay: float = 0.0
     train_backbone: bool = True  # False: both backbones stay pretrained, heads train from stored features
     dtype_policy: str = "float32"  # or "mixed_float16", "mixed_bfloat16"
+
+    # --- when to switch sides (open in the paper; see qknb.switching) -----------------------------------------------------------
+    switch_policy: str = "fixed"  # a phase ends after steps_per_phase, or when "micro_ap" or "loss" saturate; "short_cycles"; "schedule"
+    total_steps: int = 0  # if not 0: as many phases as take up so many steps, the last one cut to fit, instead of a number of phases
+    patience: int = 3  # saturation: evaluations in a row without a gain; steps_per_phase is then the most that a phase may take
+    min_gain: float = 0.002  # saturation: the least gain that counts, in micro-AP; of the loss, as a share
+    min_steps: int = 0  # saturation: a phase takes at least so many steps
+    cycle_steps: int = 100  # short cycles: steps of a phase
+    first_steps: int = 0  # short cycles: steps of the first phase of each side; 0 = cycle_steps
+    phase_growth: float = 1.0  # schedule: total_steps is divided into `phases` phases, each so many times as long as the one before
 
     # --- bank ---------------------------------------------------------------------------------------------------------------
     block_rows: int = 8192  # bank rows a block, at most: the mining pass holds one block at a time
@@ -92,6 +104,7 @@ class Experiment:
     n_jobs: int = -1  # processes that prepare images; -1 = all cores
     log_every: int = 10
     eval_every: int = 0  # steps between validation evaluations inside a phase; 0 = only after it
+    score_every: int = 1  # all splits are scored after every so many phases, and after the last one
     checkpoint_seconds: float = 600.0
     checkpoint_steps: int = 0  # if not 0, also after every so many steps
     keep_banks: bool = False
@@ -112,11 +125,21 @@ class Experiment:
             raise ValueError("distractor_share and head_dropout must be below 1")
         if self.n_jobs == 0 or self.n_jobs < -1:
             raise ValueError(f"n_jobs={self.n_jobs}: -1 for all cores, or a positive number")
+        check_switching(self)
 
-    def phase_names(self):
-        """Names of the phases in order, e.g. ("Q1", "K1", "Q2", "K2", "Q3")."""
+    def phase_names(self, count=None):
+        """Names of the first `count` phases (default: `phases`) in order, e.g. ("Q1", "K1", "Q2", "K2", "Q3").
+
+        How many phases a run with total_steps takes may depend on what happens in it: see `qknb.runs.Run.finished_phases`.
+        """
         sides = "QK" if self.first_side == "Q" else "KQ"
-        return tuple(f"{sides[i % 2]}{i // 2 + 1}" for i in range(self.phases))
+        return tuple(f"{sides[i % 2]}{i // 2 + 1}" for i in range(self.phases if count is None else count))
+
+    def phase_number(self, name):
+        """Place of a phase in the order, from 0: "K1" -> 1. ValueError: no such name."""
+        if name[:1] not in ("Q", "K") or not name[1:].isdigit() or name[1:].startswith("0"):
+            raise ValueError(f"{name!r} is not the name of a phase: they are called {', '.join(self.phase_names(3))}, ...")
+        return 2 * int(name[1:]) - 2 + (name[0] != self.first_side)
 
     def to_json(self):
         """All fields as a JSON object (str)."""
@@ -128,6 +151,7 @@ _CHOICES = {
     "head_input": ("raw", "whitened"),
     "head_init": ("glorot", "zero"),
     "optimizer": ("adam",),
+    "switch_policy": ("fixed", "micro_ap", "loss", "short_cycles", "schedule"),
     "first_side": ("Q", "K"),
     "weights": ("imagenet", "none"),
     "residency": ("auto", "device", "stream"),
@@ -135,12 +159,19 @@ _CHOICES = {
 }
 _POSITIVE = (
     "image_size views test_references test_queries val_references val_queries max_results gist_size gist_dim whiten_dim head_units tau "
-    "hardest_per_query d2_floor batch_size phases learning_rate block_rows refresh_candidates embed_batch log_every checkpoint_seconds n_scenes"
+    "hardest_per_query d2_floor batch_size phases learning_rate block_rows refresh_candidates embed_batch log_every checkpoint_seconds n_scenes "
+    "patience cycle_steps phase_growth score_every"
 ).split()
 
 DISC21 = "disc21:"  # prefix of `images`
 RESUMABLE = frozenset("residency phases n_jobs checkpoint_seconds checkpoint_steps keep_banks embed_batch preset".split())
 """Fields that may differ when a run folder is opened again: they change how far or how fast a run goes, not its numbers."""
+
+
+def resumable(settings):
+    """The fields of `RESUMABLE` that are so under these settings: a schedule divides its steps by the number of phases."""
+    return RESUMABLE - {"phases"} if settings.switch_policy == "schedule" else RESUMABLE
+
 
 _CPU = dict(
     backbone="EfficientNetLite0",
@@ -218,7 +249,7 @@ def experiment(preset="paper", **overrides):
 def departures(exp):
     """Settings of `exp` that differ from the paper's: {name: (paper's value, this value)}. Names that do not touch the method are left out."""
     paper = Experiment()
-    plain = RESUMABLE | {"seed", "images", "disc21_splits", "n_scenes", "log_every", "eval_every", "max_keys"}
+    plain = RESUMABLE | {"seed", "images", "disc21_splits", "n_scenes", "log_every", "eval_every", "score_every", "max_keys"}
     return {
         f.name: (getattr(paper, f.name), getattr(exp, f.name))
         for f in dataclasses.fields(Experiment)

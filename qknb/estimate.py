@@ -10,9 +10,10 @@ from typing import NamedTuple
 from .config import DISC21
 from .imagefiles import image_files
 from .store import plan_split
+from .switching import next_limit, phase_steps, planned_lengths, policy_of
 from .tables import Column, Table, show_count, show_seconds
 
-__all__ = ["Amounts", "Rates", "amounts", "announce", "disk_table", "embedded_images", "phase_steps", "preparation_bytes", "time_table"]
+__all__ = ["Amounts", "Rates", "amounts", "announce", "disk_table", "embedded_images", "preparation_bytes", "time_table"]
 
 RECORD = {"original": 100, "copy": 800}  # bytes of a row of items.jsonl: ids; ids and edits
 
@@ -69,7 +70,8 @@ def announce(run, max_hours=float("inf")):
         Estimated hours; 0 when nothing is left.
     """
     s = run.experiment
-    if run.done(f"phase {s.phase_names()[-1]}"):
+    done = [run.done(f"phase {name}").get("steps", 0) for name in run.finished_phases()]
+    if done and not next_limit(policy_of(s, phase_steps((run.done("prepare") or {}).get("keys", 0), s)), done, s.phases, s.total_steps):
         print("All phases are done: nothing is left to estimate.")
         return 0.0
     from .quiet import import_keras
@@ -120,7 +122,7 @@ def disk_table(counts, settings, n_features=None):
         trained = counts["keys"] + counts["copies"]
         rows.append(("banks, until training ends", trained + counts["keys"] + 2 * held,
                      2 * (trained * width + counts["keys"] * (n_features + gist)) + 4 * held * (width + n_features + gist)))
-        n_rows = len(settings.phase_names()) + 3
+        n_rows = len(planned_lengths(counts["keys"], settings)) + 3
         rows.append(("held-out descriptors", held * n_rows, 4 * n_rows * held * gist))
     total = sum(size for *_, size in rows)
     rows.append(("in all", None, total))
@@ -129,11 +131,6 @@ def disk_table(counts, settings, n_features=None):
         small = preparation_bytes(counts, dataclasses.replace(settings, image_size=96))
         caption += f" The prepared images would take {small / 1e9:.0f} GB instead of {preparation_bytes(counts, settings) / 1e9:.0f} with image_size=96."
     return Table(caption, (Column("on disk", left=True), Column("images", show_count), Column("size", show_bytes)), tuple(rows), frozenset({len(rows) - 1}))
-
-
-def phase_steps(n_keys, settings):
-    """Training steps of one phase."""
-    return settings.steps_per_phase or max(1, round(settings.epochs_per_phase * n_keys / settings.batch_size))
 
 
 def embedded_images(counts, settings):
@@ -151,7 +148,7 @@ def embedded_images(counts, settings):
 
     held = [name for name in counts if name not in ("keys", "copies")]
     out = [("reference rows", counts["keys"] + sum(counts[name] for name in held))]
-    for phase in settings.phase_names():
+    for phase in settings.phase_names(len(planned_lengths(counts["keys"], settings))):
         near, far = ("copies", "keys") if phase[0] == "Q" else ("keys", "copies")
         n = embed([far] if settings.train_backbone else [far, near])
         version[phase[0]] += settings.train_backbone
@@ -173,10 +170,11 @@ def time_table(work, settings, rates):
     plain = sum(counts.values()) - edited
     rows = [("prepare originals", plain, None, plain / rates.originals), ("prepare edited copies", edited, None, edited / rates.copies)]
     searched = 2 * sum(queries * references for queries, references in work.searches)  # with and without score normalization
+    lengths = iter(planned_lengths(counts["keys"], settings))
     for part, images in embedded_images(counts, settings):
         steps, seconds = None, images / rates.embed + (3 if part == "reference rows" else 1) * searched / rates.pairs
         if part != "reference rows":
-            steps = phase_steps(counts["keys"], settings)
+            steps = next(lengths)
             bank = counts["keys" if part[0] == "Q" else "copies"] / (settings.bank_chunks or 1)
             seconds += steps * (rates.step_seconds + bank / rates.mined)
         rows.append((part, images, steps, seconds))

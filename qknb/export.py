@@ -87,7 +87,7 @@ def export_run(run_dir):
 
 def finished_phase(run):
     """Name of the last phase that a run has finished, such as "K2". ValueError when there is none."""
-    done = [name for name in run.experiment.phase_names() if run.done(f"phase {name}")]
+    done = run.finished_phases()
     if not done:
         raise ValueError(f"the run at {run.path} has no finished phase, so there is no descriptor yet: train it (notebook 02_train_qk, or `python -m qknb train`)")
     return done[-1]

@@ -15,7 +15,9 @@ from .mining import hardest_pairs
 from .phase import PhaseInput, train_phase
 from .prepare import prepared
 from .scoring import Scorer, apply_head, fit_sample
+from .switching import next_limit, phase_steps, policy_of
 from .towers import build_head, build_trunk, fit_whitening
+from .watch import PhaseWatch
 
 __all__ = ["Trainer", "train"]
 
@@ -39,7 +41,7 @@ def train(run, phases=None):
     """
     trainer = Trainer(run)
     trainer.scorer.baselines(trainer.pretrained())
-    for name in phases or run.experiment.phase_names():
+    for name in phases or trainer.phase_names():
         trainer.phase(name)
     if not run.experiment.keep_banks:
         shutil.rmtree(run / "banks", ignore_errors=True)
@@ -58,6 +60,7 @@ class Trainer:
             tf.config.experimental.enable_op_determinism()
         keras.utils.set_random_seed(self.settings.seed)  # op determinism asks for it; every draw of ours has its own seed
         self.sets = prepared(run)
+        self._unchanging = {}  # what no phase changes while the backbones do not train: their trunk and its banks
         self.pca = self._fit_pca()
         self.scorer = Scorer(run, self.sets, self.bank)
 
@@ -94,8 +97,8 @@ class Trainer:
 
     def _latest(self, part, before):
         """Newest weights file of `part` ("Q_head", ...) from the phases before `before`, or None."""
-        names = self.settings.phase_names()
-        for name in reversed(names[: names.index(before)] if before else names):
+        names = self.settings.phase_names(self.settings.phase_number(before)) if before else self.run.finished_phases()
+        for name in reversed(names):
             path = self.run / "phases" / name / f"{part}.weights.h5"
             if self.run.done(f"phase {name}") and path.exists():
                 return path
@@ -103,7 +106,11 @@ class Trainer:
 
     def trunk(self, side, before=None):
         """The trunk (backbone, and whitening if any) of a side as it stands before phase `before` (None: after the last one)."""
+        if "trunk" in self._unchanging:
+            return self._unchanging["trunk"]
         model = build_trunk(self.pretrained(), self._whitening() if self.settings.head_input == "whitened" else None)
+        if not self.settings.train_backbone:
+            return self._unchanging.setdefault("trunk", model)
         path = self._latest(f"{side}_trunk", before)
         if path:
             model.load_weights(path)
@@ -121,9 +128,32 @@ class Trainer:
         """The bank of a set under the weights of `trunk`; one folder a set (it belongs to one side), made anew when the weights have changed."""
         images = self.sets[set_name]
         folder = self.run / "banks" / f"{images.name}-{name}-{dtype}"  # splits that share a set share its bank
+        if trunk is self._unchanging.get("trunk"):
+            if folder not in self._unchanging:
+                self._unchanging[folder] = build_bank(folder, images, trunk, self.pca, dtype=dtype, batch=self.settings.embed_batch)
+            return self._unchanging[folder]
         return build_bank(folder, images, trunk, self.pca, dtype=dtype, batch=self.settings.embed_batch)
 
     # --- phases --------------------------------------------------------------------------------------------------------------
+
+    def limit(self, number):
+        """The most steps that phase `number` may take after those before it; 0: there is no such phase, the run is complete."""
+        s = self.settings
+        done = [(self.run.done(f"phase {name}") or {}).get("steps", 0) for name in s.phase_names(number)]
+        return next_limit(policy_of(s, phase_steps(len(self.sets["keys"]), s)), done, s.phases, s.total_steps)
+
+    def phase_names(self):
+        """Names of all phases of the run in order, the finished ones too; each is to be trained before the next is asked for.
+
+        How many there are may depend on how they go: see `qknb.switching`.
+        """
+        number = 0
+        while self.limit(number):
+            name = self.settings.phase_names(number + 1)[-1]
+            yield name
+            if not self.run.done(f"phase {name}"):
+                return
+            number += 1
 
     def phase(self, name):
         """Train phase `name`, save its weights, evaluate. Does nothing when it is done; continues when it was cut off."""
@@ -135,7 +165,8 @@ class Trainer:
         near_side = name[0]
         far_side = SIDES[1 - SIDES.index(near_side)]
         folder = run / "phases" / name
-        names = s.phase_names()
+        number = s.phase_number(name)
+        names = s.phase_names(number)
         near_set, far_set = ("copies", "keys") if near_side == "Q" else ("keys", "copies")
         far_trunk = self.trunk(far_side, before=name)
         far = self.bank(far_set, far_trunk)
@@ -146,7 +177,9 @@ class Trainer:
         data = PhaseInput(
             name=name,
             side=near_side,
-            number=names.index(name),
+            number=number,
+            limit=self.limit(number) or None,
+            steps_before=sum((run.done(f"phase {n}") or {}).get("steps", 0) for n in names),
             near_trunk=near_trunk if s.train_backbone else None,
             near_head=heads[near_side],
             far_head=heads[far_side],
@@ -158,18 +191,21 @@ class Trainer:
             n_keys=n_keys,
             key_gist=self.pca.transform(np.asarray(self.sets["keys"].gist)) if s.ignore_duplicates else None,
         )
-        earlier = run / "phases" / names[max(0, data.number - 2)] / "optimizer.npz"
-        moments = earlier if not s.reset_optimizer and data.number >= 2 else None
+        moments = run / "phases" / names[-2] / "optimizer.npz" if not s.reset_optimizer and number >= 2 else None
         trunks = {near_side: near_trunk, far_side: far_trunk}
 
-        outcome = train_phase(folder, data, s, previous_optimizer=moments, evaluate=lambda model, step: self.scorer.validate(trunks, heads))
+        watch = PhaseWatch(self.scorer, trunks, heads, near_side)
+        decide = policy_of(s, phase_steps(n_keys, s)).decide
+        outcome = train_phase(folder, data, s, previous_optimizer=moments, evaluate=watch, decide=decide)
         if s.train_backbone:
             _save_weights(near_trunk, folder / f"{near_side}_trunk.weights.h5")
         for side, head in heads.items():
             _save_weights(head, folder / f"{side}_head.weights.h5")
         self._hard_negatives(folder, data)
-        images_seen = sum((run.done(f"phase {n}") or {}).get("images_total", 0) for n in names) + outcome["steps"] * s.batch_size
-        self.scorer.score_phase(name, data.number, trunks, heads, images_seen, time.monotonic() - begin)
+        steps = data.steps_before + outcome["steps"]
+        last = steps >= s.total_steps if s.total_steps else number + 1 >= s.phases
+        if last or (number + 1) % s.score_every == 0:
+            self.scorer.score_phase(name, number, trunks, heads, steps * s.batch_size, time.monotonic() - begin)
         run.mark(f"phase {name}", steps=outcome["steps"], images_total=outcome["steps"] * s.batch_size, seconds=round(time.monotonic() - begin, 1))
 
     def _hard_negatives(self, folder, data):

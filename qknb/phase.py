@@ -14,6 +14,7 @@ from .files import replacing, write_json, write_text
 from .memory import plan
 from .progress import progress
 from .runs import append_json_line, read_json_lines
+from .switching import phase_steps
 
 __all__ = ["PhaseInput", "chunk_plan", "train_phase"]
 
@@ -29,25 +30,27 @@ class PhaseInput:
     far : Bank; far_key : (n_far,) int32, the key each bank row belongs to
     n_keys : int
     key_gist : (n_keys, gist_dim) or None; needed by `ignore_duplicates`
+    limit : int, the most steps the phase may take; None: what the settings say
+    steps_before : int, steps of the run before this phase; None: as if every phase before had been of this length
     """
 
-    key_gist = None
+    key_gist = limit = steps_before = None
 
     def __init__(self, **fields):
         self.__dict__.update(fields)
 
 
-def chunk_plan(n_keys, settings):
-    """[(keys of the chunk, steps)] of a phase: chunks are trained one after another, steps shared in proportion."""
+def chunk_plan(n_keys, settings, steps=None):
+    """[(keys of the chunk, steps)] of a phase: chunks are trained one after another, steps (default: `qknb.switching.phase_steps`) shared in proportion."""
     chunks = chunk_keys(n_keys, settings.bank_chunks or 1, settings.seed)
     if min(map(len, chunks)) < settings.batch_size:
         raise ValueError(f"bank_chunks={settings.bank_chunks} leaves {min(map(len, chunks))} keys to a chunk, fewer than batch_size={settings.batch_size}: use fewer chunks")
-    total = settings.steps_per_phase or max(1, round(settings.epochs_per_phase * n_keys / settings.batch_size))
+    total = steps or phase_steps(n_keys, settings)
     ends = np.round(np.cumsum([len(c) for c in chunks]) / n_keys * total).astype(int)
     return [(keys, int(end - begin)) for keys, begin, end in zip(chunks, [0, *ends[:-1]], ends, strict=True)]
 
 
-def train_phase(folder, data, settings, *, previous_optimizer=None, evaluate=None):
+def train_phase(folder, data, settings, *, previous_optimizer=None, evaluate=None, decide=None):
     """Train one phase in `folder` and leave its log; the heads and backbone in `data` hold the result.
 
     A checkpoint (one .npz: weights, optimizer, step) is written by the clock and replaced atomically; a phase that was cut off continues
@@ -61,7 +64,10 @@ def train_phase(folder, data, settings, *, previous_optimizer=None, evaluate=Non
     previous_optimizer : path, optional
         optimizer.npz of this side's last phase, used when reset_optimizer is False.
     evaluate : callable, optional
-        evaluate(step) -> dict, called every `eval_every` steps; its result goes to evaluations.jsonl.
+        evaluate(model, step) -> dict, called before the first step, every `eval_every` steps and at the end; its result and the mean loss logged
+        since the evaluation before go to evaluations.jsonl. If it has methods `state() -> {name: array}` and `restore(arrays)`, checkpoints keep its state.
+    decide : callable, optional
+        decide(history, phase number) -> bool, called with the lines of evaluations.jsonl so far after each of them: True ends the phase.
 
     Returns
     -------
@@ -70,40 +76,42 @@ def train_phase(folder, data, settings, *, previous_optimizer=None, evaluate=Non
     """
     folder.mkdir(parents=True, exist_ok=True)
     settings, stream = _resolved(folder, data, settings)
-    chunks = chunk_plan(data.n_keys, settings)
+    chunks = chunk_plan(data.n_keys, settings, data.limit)
     steps = sum(count for _, count in chunks)
     rows_per_key = len(data.far) // data.n_keys
     far_rows = max(len(k) for k, _ in chunks) * rows_per_key
     learner = CoLearner(data.near_trunk, data.near_head, data.far_head, data.far.n_features, far_rows, settings, stream, data.key_gist)
-    first = 0 if settings.restart_schedule else data.number * steps
+    before = data.number * steps if data.steps_before is None else data.steps_before
+    first = 0 if settings.restart_schedule else before
     optimizer = build_optimizer(settings, steps, data.near_trunk, first)
     optimizer.build(learner.trainable_variables)
     learner.compile(optimizer=optimizer, jit_compile=keras.backend.backend() == "jax", run_eagerly=False)
     if previous_optimizer is not None:
         _restore_moments(learner, previous_optimizer)
     checkpoint = folder / "checkpoint.npz"
-    step = _load_checkpoint(checkpoint, learner) if checkpoint.exists() else 0
+    watch = {"state": getattr(evaluate, "state", dict), "restore": getattr(evaluate, "restore", lambda arrays: None)}
+    step = _load_checkpoint(checkpoint, learner, watch["restore"]) if checkpoint.exists() else 0
     for name in ("steps.jsonl", "evaluations.jsonl"):
-        kept = [line for line in read_json_lines(folder / name) if line["step"] <= step]
+        kept = [line for line in read_json_lines(folder / name) if line["step"] <= step] if step else []
         write_text(folder / name, "".join(json.dumps(line) + "\n" for line in kept))
-    begin, start = time.monotonic(), step
+    begin, start, stopped = time.monotonic(), step, False
     with progress(total=steps, initial=step, label=f"train {data.name}") as bar:
         at = 0
         for keys, count in chunks:
-            if step < at + count:
+            if step < at + count and not stopped:
                 rows = keys if rows_per_key == 1 else (keys[:, None] * rows_per_key + np.arange(rows_per_key)).ravel()
                 learner.set_bank(data.far.rows, data.far_key[rows], rows)
                 batches = Batches(data.side, keys, data.near_images, data.near_gist, data.near_features, data.far, settings, data.number, step, at + count - step)
-                keeper = _Keeper(folder, checkpoint, step, steps, settings, bar, evaluate)
+                keeper = _Keeper(folder, checkpoint, step, steps, settings, bar, evaluate, watch["state"], decide and (lambda history: decide(history, data.number)))
                 learner.fit(batches, epochs=1, shuffle=False, verbose=0, callbacks=[keeper])
-                step = at + count
+                step, stopped = keeper.step, keeper.stopped
             at += count
     state = state_arrays(learner)
     with replacing(folder / "optimizer.npz") as temporary:
         np.savez(temporary, **{k: v for k, v in state.items() if k.startswith("optimizer/")})
     checkpoint.unlink(missing_ok=True)
     lines = read_json_lines(folder / "steps.jsonl")
-    return {"steps": steps, "images": (steps - start) * settings.batch_size, "seconds": time.monotonic() - begin, "last": lines[-1] if lines else {}}
+    return {"steps": step, "images": (step - start) * settings.batch_size, "seconds": time.monotonic() - begin, "last": lines[-1] if lines else {}}
 
 
 def _resolved(folder, data, settings):
@@ -120,12 +128,16 @@ def _resolved(folder, data, settings):
 
 
 class _Keeper(keras.callbacks.Callback):
-    """Logs steps, evaluates, and writes checkpoints by the clock."""
+    """Logs steps, evaluates, ends the phase when the policy says so, and writes checkpoints by the clock."""
 
-    def __init__(self, folder, checkpoint, step, steps, settings, bar, evaluate):
+    def __init__(self, folder, checkpoint, step, steps, settings, bar, evaluate, state, decide):
         super().__init__()
         self.folder, self.checkpoint, self.step, self.steps, self.settings = folder, checkpoint, step, steps, settings
-        self.bar, self.evaluate, self.saved = bar, evaluate, time.monotonic()
+        self.bar, self.evaluate, self.state, self.decide, self.saved, self.stopped = bar, evaluate, state, decide, time.monotonic(), False
+
+    def on_train_begin(self, logs=None):
+        if self.evaluate is not None and self.settings.eval_every and not self.step:
+            self._record()
 
     def on_train_batch_begin(self, batch, logs=None):
         self.model.begin_step(self.step)
@@ -135,23 +147,36 @@ class _Keeper(keras.callbacks.Callback):
         self.bar.update(1)
         if not np.isfinite(logs["loss"]):
             raise FloatingPointError(f"the loss is {logs['loss']} at step {self.step} of {self.folder.name}: lower learning_rate (the last checkpoint is kept)")
-        if self.step % s.log_every == 0 or self.step == self.steps:
+        due = self.evaluate is not None and s.eval_every and (self.step % s.eval_every == 0 or self.step == self.steps)
+        if self.step % s.log_every == 0 or self.step == self.steps or due:
             line = {"step": self.step} | {name: float(logs[name]) for name in STEP_METRICS}
             append_json_line(self.folder / "steps.jsonl", line | {"learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))})
-        if self.evaluate is not None and s.eval_every and (self.step % s.eval_every == 0 or self.step == self.steps):
-            append_json_line(self.folder / "evaluations.jsonl", {"step": self.step} | self.evaluate(self.model, self.step))
+        if due:
+            self._record()
+            self.stopped = self.decide is not None and bool(self.decide(read_json_lines(self.folder / "evaluations.jsonl")))
         due = time.monotonic() - self.saved >= s.checkpoint_seconds or (s.checkpoint_steps and self.step % s.checkpoint_steps == 0)
-        if due and self.step < self.steps:
+        if self.stopped:
+            self.model.stop_training = True
+        elif due and self.step < self.steps:
             with replacing(self.checkpoint) as temporary:
-                np.savez(temporary, step=np.int64(self.step), **state_arrays(self.model))
+                watched = {f"watch/{name}": array for name, array in self.state().items()}
+                np.savez(temporary, step=np.int64(self.step), **watched, **state_arrays(self.model))
             self.saved = time.monotonic()
 
+    def _record(self):
+        earlier = read_json_lines(self.folder / "evaluations.jsonl")
+        since = earlier[-1]["step"] if earlier else -1
+        losses = [line["loss"] for line in read_json_lines(self.folder / "steps.jsonl") if line["step"] > since]
+        line = {"step": self.step, "loss": float(np.mean(losses)) if losses else None}
+        append_json_line(self.folder / "evaluations.jsonl", line | self.evaluate(self.model, self.step))
 
-def _load_checkpoint(path, learner):
+
+def _load_checkpoint(path, learner, restore):
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         step = int(arrays.pop("step"))
+        restore({name.removeprefix("watch/"): arrays.pop(name) for name in list(arrays) if name.startswith("watch/")})
         load_state_arrays(learner, arrays)
     except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(f"the checkpoint {path} cannot be used ({error}): delete it to start this phase again") from None

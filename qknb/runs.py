@@ -8,7 +8,7 @@ import platform
 import time
 from pathlib import Path
 
-from .config import RESUMABLE, Experiment, experiment
+from .config import Experiment, experiment, resumable
 from .files import write_json, write_text
 
 __all__ = ["Run", "open_run", "append_json_line", "read_json_lines", "versions"]
@@ -69,8 +69,9 @@ class Run:
 
     def _check_same(self, stored, wanted):
         stored = {f.name: f.default for f in dataclasses.fields(Experiment)} | stored  # settings newer than the run stand at their defaults
+        free = resumable(self.experiment)
         different = [
-            f"{name}: run has {stored[name]!r}, asked for {wanted[name]!r}" for name in wanted if name not in RESUMABLE and stored[name] != wanted[name]
+            f"{name}: run has {stored[name]!r}, asked for {wanted[name]!r}" for name in wanted if name not in free and stored[name] != wanted[name]
         ]
         if different:
             raise ValueError(
@@ -91,6 +92,11 @@ class Run:
     def done(self, step):
         """What was recorded when `step` finished (dict), or None when it has not."""
         return self._manifest["steps"].get(step)
+
+    def finished_phases(self):
+        """Names of the phases that are done, in order: tuple of str."""
+        names = [step.removeprefix("phase ") for step in self._manifest["steps"] if step.startswith("phase ")]
+        return tuple(sorted(names, key=self.experiment.phase_number))
 
     def mark(self, step, **facts):
         """Record that `step` is finished."""

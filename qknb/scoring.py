@@ -73,10 +73,6 @@ class Scorer:
         result = evaluate(pairs, self.sets[f"truth_{split}"])
         return {name: getattr(result, name) for name in _MEASURES}
 
-    def validate(self, trunks, heads):
-        """Measures of the validation split."""
-        return self.measure(self.candidates(self.descriptors(trunks, heads, "val")), "val")
-
     def score_phase(self, name, number, trunks, heads, images_seen, seconds):
         """Evaluate a finished phase on every split, with and without score normalization, and record its rows."""
         keys = self.bank_of("keys", trunks["K"], "float16", "trunk")

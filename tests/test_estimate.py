@@ -7,9 +7,10 @@ from made_backbone import use_small_backbone
 from made_disc21 import QUERIES, REFERENCES, make_tree
 
 from qknb.config import experiment
-from qknb.estimate import Amounts, Rates, amounts, announce, disk_table, embedded_images, phase_steps, preparation_bytes, time_table
+from qknb.estimate import Amounts, Rates, amounts, announce, disk_table, embedded_images, preparation_bytes, time_table
 from qknb.prepare import prepare
 from qknb.runs import Run
+from qknb.switching import phase_steps
 
 FULL = {"keys": 1_000_000, "copies": 1_000_000, "val_references": 100, "val_queries": 100, "references": 1_000_000, "dev_queries": 50_000}
 RATES = Rates(originals=100.0, copies=50.0, embed=500.0, step_seconds=0.5, mined=1e6, pairs=1e9, device="a test")
