@@ -53,11 +53,11 @@ def sweep_rows(folder):
 def _rows_of(run, facts, notebooks):
     steps, settings = run.manifest["steps"], run.experiment
     where = next((steps[f"notebook {name}"] for name in notebooks if f"notebook {name}" in steps), {})
-    whole = sum((steps.get(f"phase {name}") or {}).get("steps", 0) for name in settings.phase_names())
+    whole = sum((steps.get(f"phase {name}") or {}).get("steps", 0) for name in run.finished_phases())
     counts = steps.get("prepare") or {}
     found = []
     for row in run.rows():
-        done = [steps[f"phase {name}"] for name in settings.phase_names()[: row["phase_index"]] if f"phase {name}" in steps]
+        done = [steps[f"phase {name}"] for name in settings.phase_names(row["phase_index"]) if f"phase {name}" in steps]
         own = {
             "steps": sum(phase.get("steps", 0) for phase in done),
             "train_seconds": round(sum(phase.get("seconds", 0.0) for phase in done), 1),
