@@ -22,10 +22,10 @@ PARTS = 8
 _DENSE = 4  # a chunk's rows are read with the gaps between them when the gaps are at most so many times as long
 
 
-def even_block_rows(n_rows, most):
-    """Rows a block, at most `most`, so that the blocks of a bank of `n_rows` rows are of one size and the last is not nearly empty."""
+def even_block_rows(n_rows, most, devices=1):
+    """Rows a block, about `most`, so that a bank of `n_rows` rows has blocks of one size, the last is not nearly empty, and devices get equal shares."""
     n_blocks = -(-n_rows // most)
-    return -(-n_rows // n_blocks)
+    return -(-n_rows // (n_blocks * devices)) * devices
 
 
 class BlockReader:
@@ -138,6 +138,11 @@ class ResidentBlocks:
             first += len(all_rows)
             rows.assign(all_rows)
             group.assign(all_groups)
+
+    @property
+    def segments(self):
+        """[(rows (blocks, R, W), group (blocks, R))] as tensors."""
+        return [(rows.value, group.value) for rows, group in zip(self.rows, self.group, strict=True)]
 
     def gather(self, index):
         """Rows at positions `index` (m,) int32 of the bank: (m, W) float16."""

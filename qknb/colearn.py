@@ -9,6 +9,7 @@ from .duplicates import same_picture
 from .losses import qk_loss, squared_distance
 from .mining import hardest_pairs
 from .refreshed import RefreshedMiner
+from .sharded import AXIS, bank_mesh, sharded_hardest
 from .towers import constant_head
 
 __all__ = ["CoLearner", "build_optimizer", "state_arrays", "load_state_arrays"]
@@ -53,7 +54,10 @@ class CoLearner(keras.Model):
         super().__init__(name="colearner")
         self.near_trunk, self.near_head, self.far_head = near_trunk, near_head, far_head
         self.n_features, self.settings = n_features, settings
-        block_rows = even_block_rows(far_rows, settings.block_rows)
+        self.mesh = None if stream else bank_mesh()
+        if bank_mesh() is not None and (stream or settings.refresh_every):
+            raise ValueError('a bank over several devices lies on them and is mined exactly: set residency="device" and refresh_every=0')
+        block_rows = even_block_rows(far_rows, settings.block_rows, self.mesh.shape[AXIS] if self.mesh else 1)
         kind = StreamedBlocks if stream else ResidentBlocks
         self.blocks = kind(far_rows, n_features + settings.gist_dim, block_rows)
         self.bank_variables, self.ignore = list(self.blocks.variables), None
@@ -102,8 +106,11 @@ class CoLearner(keras.Model):
         if self.miner is not None:
             return self.miner.hardest(near, group, self.ignore)
         n_hardest = self.settings.hardest_per_query * self.settings.batch_size
+        far_head = constant_head(self.far_head, self.n_features)
+        if self.mesh is not None:
+            return sharded_hardest(near, group, self.blocks.segments, far_head, n_hardest, self.ignore, self.mesh)
         parts, counts = zip(*self.blocks.sources(), strict=True)
-        return hardest_pairs(near, group, parts, counts, constant_head(self.far_head, self.n_features), n_hardest, self.ignore)
+        return hardest_pairs(near, group, parts, counts, far_head, n_hardest, self.ignore)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Equation 4 on one batch, by the two-pass mining of `qknb.mining`."""

@@ -1,11 +1,14 @@
 """One training step against the whole bank: two-pass mining, dense autodiff, and the floor (the head's bare products), side by side.
 
-    python tests/bench/bench_mining.py [--rows 10000 100000] [--steps 3] [--block-rows 8192] [--ways floor device stream dense]
+    python tests/bench/bench_mining.py [--rows 10000 100000 1000000] [--steps 3] [--block-rows 8192] [--ways floor device stream dense]
+    python tests/bench/bench_mining.py --trials [--rows 100000]       what the hardware offers, one change at a time
+    python tests/bench/bench_mining.py --parts                        what one block costs, part by part
 
 A random float16 bank of 1,792 values a row is written block by block to a temporary file; head of 512 hidden units, 256 dimensions, batch
 32, M = 10. Each measurement has a process of its own, so that its peak memory is its own: peak less what the same process held before
 the bank and the model existed (pages of the bank's file in the system's cache are not counted). Best of `--steps` after one warm-up; what
-the other programs of the machine take shows as noise, so ratios are of one run. About two minutes for the default rows on two cores.
+the other programs of the machine take shows as noise, so ratios are of one run. Where dense autodiff needs more memory than the machine has
+(scaled from the row before it), that is said instead of tried. A million rows take some six minutes on two cores and 3.6 GB of disk.
 """
 
 import argparse
@@ -26,34 +29,120 @@ WAYS = {"floor": "bare products", "device": "two-pass, bank in memory", "stream"
 def main(arguments=None):
     """Print the table; with --child, one measurement as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--block-rows", type=int, default=8192)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--folder", default=None, help="where the temporary bank is written")
-    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--trials", action="store_true", help="the step with other block sizes, threads, XLA, bfloat16, refreshed mining")
+    parser.add_argument("--parts", action="store_true", help="what one block costs, part by part")
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.child:
-        print("RESULT", json.dumps(measure(options.child[0], options.child[1], options.block_rows, options.steps)))
+        print("RESULT", json.dumps(measure(options.child[0], options.child[1], options.block_rows, options.steps, json.loads(options.child[2]))))
         return
+    if options.parts:
+        return one_block(options.block_rows)
+    if options.trials:
+        return trials(options)
     print(f"{'rows':>10}  {'way':<26}{'step s':>9}{'x floor':>9}{'peak GB':>9}{'beyond bank':>13}")
+    dense_need = 0.0
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         for n in options.rows:
             path = Path(folder) / f"{n}.npy"
             write_bank(path, n)
             floor = None
             for way in options.ways:
-                command = [sys.executable, __file__, "--block-rows", str(options.block_rows), "--steps", str(options.steps), "--child", way, str(path)]
-                out = subprocess.run(command, capture_output=True, text=True)
-                if out.returncode:
-                    print(f"{n:>10,}  {WAYS[way]:<26}  did not finish: {(out.stderr.strip().splitlines() or ['killed'])[-1][:80]}")
+                need = dense_need * n if way == "dense" else 0
+                if need > free_bytes():
+                    print(f"{n:>10,}  {WAYS[way]:<26}  needs some {need / 1e9:.0f} GB (scaled from the rows before), {free_bytes() / 1e9:.0f} GB are free: not tried")
                     continue
-                result = json.loads(out.stdout.split("RESULT")[1])
+                result = child(way, path, options)
+                if isinstance(result, str):
+                    print(f"{n:>10,}  {WAYS[way]:<26}  did not finish: {result}")
+                    continue
                 floor = result["seconds"] if way == "floor" else floor
+                dense_need = result["peak"] / n if way == "dense" else dense_need
                 ratio = f"{result['seconds'] / floor:9.2f}" if floor else f"{'':9}"
                 bank = n * WIDTH * 2 if way in ("device", "dense") else 0
                 print(f"{n:>10,}  {WAYS[way]:<26}{result['seconds']:9.3f}{ratio}{result['peak'] / 1e9:9.2f}{(result['peak'] - bank) / 1e9:13.2f}", flush=True)
             path.unlink()
+
+
+def child(way, path, options, **trial):
+    """One measurement in a process of its own: {"seconds", "peak"}, or the last line of its error."""
+    environment = dict(os.environ, **trial.pop("environment", {}))
+    command = [sys.executable, __file__, "--block-rows", str(trial.pop("block_rows", options.block_rows)), "--steps", str(options.steps)]
+    out = subprocess.run([*command, "--child", way, str(path), json.dumps(trial)], capture_output=True, text=True, env=environment)
+    if out.returncode:
+        return (out.stderr.strip().splitlines() or ["killed"])[-1][:100]
+    return json.loads(out.stdout.split("RESULT")[1])
+
+
+TRIALS = {
+    "as it is (blocks of 8,192)": {},
+    "blocks of 1,024": {"block_rows": 1024},
+    "blocks of 4,096": {"block_rows": 4096},
+    "blocks of 32,768": {"block_rows": 32768},
+    "one thread": {"environment": {"TF_NUM_INTRAOP_THREADS": "1", "OMP_NUM_THREADS": "1"}},
+    "without oneDNN": {"environment": {"TF_ENABLE_ONEDNN_OPTS": "0"}},
+    "XLA": {"jit": True},
+    "bfloat16 products (dtype_policy)": {"policy": "mixed_bfloat16"},
+    "refreshed every 16 steps": {"refresh_every": 16},
+    "JAX": {"environment": {"KERAS_BACKEND": "jax"}},
+}
+
+
+def trials(options):
+    """Step time of two-pass mining with one thing changed, beside the floor before and after."""
+    n = options.rows[0] if len(options.rows) == 1 else 100_000
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        path = Path(folder) / "bank.npy"
+        write_bank(path, n)
+        floor = child("floor", path, options)["seconds"]
+        print(f"{n:,} rows, floor {floor:.3f} s\n{'trial':<36}{'step s':>9}{'x floor':>9}{'peak GB':>9}")
+        for name, trial in TRIALS.items():
+            result = child("device", path, options, **trial)
+            print(f"{name:<36}{result['seconds']:9.3f}{result['seconds'] / floor:9.2f}{result['peak'] / 1e9:9.2f}" if isinstance(result, dict) else f"{name:<36} did not finish: {result}", flush=True)
+        print(f"floor again: {child('floor', path, options)['seconds']:.3f} s")
+
+
+def one_block(block_rows):
+    """Milliseconds of each thing that a block goes through, and its share of all."""
+    import numpy as np
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+    rows = tf.constant((rng.standard_normal((block_rows, WIDTH), np.float32) * 0.1).astype(np.float16))
+    wide, pairs, segment = tf.cast(rows, "float32"), tf.constant(rng.random(block_rows * BATCH, np.float32)), tf.stack([rows, rows])
+    w1, w2, near = (tf.constant(rng.normal(size=s).astype(np.float32)) for s in [(WIDTH, 512), (512, 256), (256, BATCH)])
+    bfloat = [tf.cast(x, "bfloat16") for x in (wide, w1)]
+    parts = {
+        "head and distances (the floor's products)": lambda: tf.reduce_max((wide @ w1) @ w2 @ near),
+        "the first product in bfloat16": lambda: tf.reduce_max(tf.cast(bfloat[0] @ bfloat[1], "float32")),
+        "the first product in float32": lambda: tf.reduce_max(wide @ w1),
+        "taking the block from the bank": lambda: tf.gather(segment, 1),
+        "float16 to float32": lambda: tf.cast(rows, "float32"),
+        "GIST part cut out (what keeping it apart would save)": lambda: tf.cast(rows[:, FEATURES:], "float32"),
+        "top-k of the block's pairs (what pruning could save)": lambda: tf.math.top_k(-pairs, 320),
+        "least distance of the block (what pruning would cost)": lambda: tf.reduce_min(pairs),
+    }
+    whole = None
+    for name, part in parts.items():
+        step, times = tf.function(part), []
+        for _ in range(12):
+            begin = time.perf_counter()
+            step()
+            times.append(time.perf_counter() - begin)
+        whole = whole or min(times)
+        print(f"{name:<56}{min(times) * 1e3:9.2f} ms{min(times) / whole:8.1%}")
+
+
+def free_bytes():
+    """Memory that a new process may take."""
+    if Path("/proc/meminfo").exists():
+        return int(next(line for line in open("/proc/meminfo") if line.startswith("MemAvailable")).split()[1]) * 1024
+    return float("inf")
 
 
 def write_bank(path, n):
@@ -76,15 +165,16 @@ def peak_bytes():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def measure(way, path, block_rows, steps):
+def measure(way, path, block_rows, steps, trial):
     """Seconds a step (best of `steps`) and peak bytes of one way."""
+    import keras
     import numpy as np
-    import tensorflow as tf
 
-    tf.matmul(tf.ones((64, 64)), tf.ones((64, 64)))
+    keras.mixed_precision.set_dtype_policy(trial.pop("policy", "float32"))
+    np.asarray(keras.ops.matmul(keras.ops.ones((64, 64)), keras.ops.ones((64, 64))))
     before = peak_bytes()
     rows = np.load(path, mmap_mode="r")
-    step = {"floor": floor_step, "dense": dense_step}.get(way, lambda r, b: two_pass_step(r, b, way == "stream"))(rows, block_rows)
+    step = {"floor": floor_step, "dense": dense_step}.get(way, lambda r, b: two_pass_step(r, b, way == "stream", **trial))(rows, block_rows)
     step()
     times = []
     for _ in range(steps):
@@ -115,17 +205,18 @@ def floor_step(rows, block_rows):
     return step
 
 
-def parts(n, stream, block_rows):
+def parts(n, stream, block_rows, jit=None, **changes):
     """A learner without backbone and one batch."""
+    import keras
     import numpy as np
 
     from qknb.colearn import CoLearner, build_optimizer
     from qknb.config import experiment
     from qknb.towers import build_head
 
-    s = experiment("paper", train_backbone=False, block_rows=block_rows)
+    s = experiment("paper", train_backbone=False, block_rows=block_rows, **changes)
     learner = CoLearner(None, build_head(s, FEATURES, "near"), build_head(s, FEATURES, "far"), FEATURES, n, s, stream)
-    learner.compile(optimizer=build_optimizer(s, 100))
+    learner.compile(optimizer=build_optimizer(s, 100), jit_compile=keras.backend.backend() == "jax" if jit is None else jit)
     rng = np.random.default_rng(1)
     batch = {
         "near": rng.normal(0, 0.1, (BATCH, FEATURES)).astype("float32"),
@@ -136,12 +227,13 @@ def parts(n, stream, block_rows):
     return learner, batch
 
 
-def two_pass_step(rows, block_rows, stream):
-    """Forward, mining, loss, gradients and update, as in training."""
+def two_pass_step(rows, block_rows, stream, **trial):
+    """Forward, mining, loss, gradients and update, as in training. (Refreshed mining is timed between refreshes.)"""
     import numpy as np
 
-    learner, batch = parts(len(rows), stream, block_rows)
+    learner, batch = parts(len(rows), stream, block_rows, **trial)
     learner.set_bank(rows, np.arange(len(rows), dtype=np.int32))
+    learner.begin_step(0)
     return lambda: learner.train_on_batch(batch)
 
 
