@@ -227,4 +227,4 @@ def _variable(shape, dtype, name):
 
 
 def _taker(rows, group):
-    return lambda i: (ops.take(rows, i, axis=0), ops.take(group, i, axis=0))
+    return lambda i: (rows.value[i], group.value[i])  # plain indexing: TensorFlow then hands out a view, where ops.take copies the block

@@ -8,6 +8,7 @@ from .blocks import BlockReader, ResidentBlocks, StreamedBlocks, even_block_rows
 from .duplicates import same_picture
 from .losses import qk_loss, squared_distance
 from .mining import hardest_pairs
+from .mirrored import Replicas
 from .refreshed import RefreshedMiner
 from .sharded import AXIS, bank_mesh, sharded_hardest
 from .towers import constant_head
@@ -116,6 +117,8 @@ class CoLearner(keras.Model):
         """Equation 4 on one batch, by the two-pass mining of `qknb.mining`."""
         s = self.settings
         found_d2, near_index, far_rows, _ = self.hardest(y_pred, x["group"])
+        replicas = Replicas()
+        found_d2 = replicas.keep_hardest(found_d2)
         views = x["positives"].shape[1]
         positives = ops.reshape(x["positives"], (-1, x["positives"].shape[2]))
         far = self._far(ops.concatenate([positives, ops.cast(far_rows, positives.dtype)]), training)
@@ -123,13 +126,26 @@ class CoLearner(keras.Model):
         positive_d2 = squared_distance(ops.repeat(y_pred, views, axis=0), far[:-n_negative])
         negative_d2 = squared_distance(ops.take(y_pred, near_index, axis=0), far[-n_negative:])
         negative_d2 = ops.where(ops.isfinite(found_d2), negative_d2, found_d2)
-        loss, l_pos, l_neg = qk_loss(
-            positive_d2, negative_d2, s.hardest_per_query * s.batch_size, tau=s.tau, w_pos=s.w_pos, w_neg=s.w_neg, d2_floor=s.d2_floor
-        )
-        shown = ops.where(ops.isfinite(negative_d2), negative_d2, ops.zeros_like(negative_d2))
-        for tracker, value in zip(self.trackers, (loss, l_pos, l_neg, ops.mean(positive_d2), ops.mean(shown), ops.min(shown)), strict=True):
-            tracker.update_state(ops.stop_gradient(value))
+        n_hardest = s.hardest_per_query * s.batch_size
+        weights = dict(w_pos=s.w_pos / replicas.count, w_neg=s.w_neg)  # replicas' losses are added up
+        loss, l_pos, l_neg = qk_loss(positive_d2, negative_d2, n_hardest, tau=s.tau, d2_floor=s.d2_floor, **weights)
+        self._track(replicas, loss, l_pos, l_neg, positive_d2, negative_d2)
         return loss
+
+    def _track(self, replicas, loss, l_pos, l_neg, positive_d2, negative_d2):
+        """The step's figures, of the whole batch."""
+        found = ops.isfinite(negative_d2)
+        least = replicas.min(ops.min(ops.where(found, negative_d2, 3e38)))
+        values = (
+            replicas.sum(loss),
+            replicas.mean(l_pos),
+            replicas.sum(l_neg),
+            replicas.mean(ops.mean(positive_d2)),
+            replicas.sum(ops.sum(ops.where(found, negative_d2, 0.0))) / negative_d2.shape[0],
+            ops.where(least < 3e38, least, 0.0),
+        )
+        for tracker, value in zip(self.trackers, values, strict=True):
+            tracker.update_state(ops.stop_gradient(value) / replicas.count)  # Keras adds up what the replicas write
 
     @property
     def metrics(self):
@@ -190,7 +206,7 @@ class _Shifted(keras.optimizers.schedules.LearningRateSchedule):
 
 def state_arrays(model):
     """Everything that a learner in mid-phase needs to go on: its variables (bank left out) and its optimizer's, as {name: array}."""
-    return {name: np.asarray(ops.convert_to_numpy(variable.value)) for name, variable in _state(model).items()}
+    return {name: _array(variable.value) for name, variable in _state(model).items()}
 
 
 def load_state_arrays(model, arrays):
@@ -208,6 +224,11 @@ def load_state_arrays(model, arrays):
         if tuple(arrays[name].shape) != tuple(variable.shape):
             raise ValueError(f"the checkpoint's {name} has shape {arrays[name].shape}, the model's {tuple(variable.shape)}")
         variable.assign(arrays[name])
+
+
+def _array(value):
+    """A backend's value as an array; a value that TensorFlow mirrors over replicas has no other way out than its own."""
+    return np.asarray(value.numpy() if hasattr(value, "numpy") else ops.convert_to_numpy(value))
 
 
 def _state(model):
