@@ -23,7 +23,7 @@ class PthError(ValueError):
     """The file is not a plain state dictionary in the expected format, or not the expected file."""
 
 
-def read_pth(path, sha256=None):
+def read_pth(path, sha256=None, within=None):
     """Arrays of a state dictionary.
 
     Parameters
@@ -32,6 +32,8 @@ def read_pth(path, sha256=None):
         A checkpoint in the format above that holds one (ordered) dictionary of float32 and int64 tensors.
     sha256 : str, optional
         Expected digest of the whole file in hex; checked before anything is parsed.
+    within : str, optional
+        The state dictionary may also stand under this key of an outer one; what stands beside it is left out.
 
     Returns
     -------
@@ -50,7 +52,7 @@ def read_pth(path, sha256=None):
     if sha256 is not None and (found := hashlib.sha256(data).hexdigest()) != sha256:
         raise PthError(f"{path}: sha256 is {found}, expected {sha256}; the file is damaged or another version: install it again")
     try:
-        return _parse(data)
+        return _parse(data, within)
     except PthError as error:
         raise PthError(f"{path}: {error}") from None
     except Exception as error:  # a damaged pickle may raise almost anything
@@ -86,7 +88,7 @@ class _Unpickler(pickle.Unpickler):
         return key
 
 
-def _parse(data):
+def _parse(data, within=None):
     file, storages = io.BytesIO(data), {}
 
     def load():
@@ -97,6 +99,8 @@ def _parse(data):
     if not load().get("little_endian"):
         raise PthError("written on a big-endian machine")
     state, keys = load(), load()
+    if within is not None and isinstance(state, dict) and within in state:
+        state = state[within]
     if not isinstance(state, dict) or not all(isinstance(value, _Placeholder) for value in state.values()):
         raise PthError("holds something else than a dictionary of tensors")
     flat = {}
