@@ -11,7 +11,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from .metrics import P90
 from .paper import CLEAN_MODEL, GIST_256, SIMCLR_COMPARISON
-from .sheets import COLOURS, Sheet, styled
+from .sheets import COLOURS, Sheet, apart, styled
 from .tables import GIST_ROW, show_share
 
 __all__ = ["PAPER", "precision_recall_figure", "micro_ap_figure", "training_figure"]
@@ -131,23 +131,6 @@ def _last_above(path, level):
     return x + (x_next - x) * ((y - level) / (y - y_next) if y > y_next else 0)
 
 
-def _apart(values, gap):
-    """The same values moved as little as needed to be `gap` apart, order kept. (n,) float."""
-    values = np.asarray(values, np.float64)
-    order = np.argsort(values, kind="stable")
-    moved = values[order]
-    for _ in range(200):
-        close = np.diff(moved) < gap - 1e-9
-        if not close.any():
-            break
-        push = np.where(close, (gap - np.diff(moved)) / 2, 0)
-        moved[1:] += push
-        moved[:-1] -= push
-    out = np.empty_like(moved)
-    out[order] = moved
-    return out
-
-
 @styled
 def micro_ap_figure(rows, title=None):
     """Micro-AP by phase with the reference rows as horizontal lines; beside it, on its own panel, the paper's values on its own data.
@@ -186,7 +169,7 @@ def _by_phase(axes, values, top, light):
     axes.set(ylim=(0, top), xlim=(-.45, max(len(phases), 2) - .55))
     axes.set_xticks(range(len(phases)), phases)
     axes.grid(axis="x", visible=False)
-    heights = _apart([values[row] for row in references], top * .052)
+    heights = apart([values[row] for row in references], top * .052)
     for row, height in zip(references, heights, strict=True):
         axes.axhline(values[row], label=row, **looks[row])
         place = {"xy": (.03, values[row] + top * .008), "va": "bottom", "fontsize": 6.5} if light else {"xy": (1.015, height), "va": "center", "fontsize": 8}
@@ -277,5 +260,5 @@ def _label_ends(axes, ends):
     to_display = axes.transData.transform
     y = [to_display((0, value))[1] for value, *_ in ends]
     bottom, top = axes.transAxes.transform([(0, 0), (0, 1)])[:, 1]
-    for (_, label, colour), place in zip(ends, _apart((np.array(y) - bottom) / (top - bottom), .075), strict=True):
+    for (_, label, colour), place in zip(ends, apart((np.array(y) - bottom) / (top - bottom), .075), strict=True):
         axes.annotate(label, (1.012, place), xycoords="axes fraction", va="center", fontsize=8, fontweight="bold", color=colour, annotation_clip=False)

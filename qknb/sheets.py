@@ -9,13 +9,14 @@ import warnings
 from pathlib import Path
 
 import matplotlib.style
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextToPath
 
 from .files import replacing
 
-__all__ = ["COLOURS", "DPI", "Sheet", "styled", "png", "save", "ellipsize", "fitted", "wrapped"]
+__all__ = ["COLOURS", "DPI", "Sheet", "styled", "apart", "png", "save", "ellipsize", "fitted", "wrapped"]
 
 DPI = 144
 COLOURS = {"Q": "#0072B2", "K": "#D55E00", "ink": "#1d2129", "soft": "#5b6472", "faint": "#d6dae0"}
@@ -61,6 +62,23 @@ def save(figure, path):
     with replacing(path) as temporary:
         temporary.write_bytes(image)
     return Path(path)
+
+
+def apart(values, gap):
+    """The same values moved as little as needed to be `gap` apart, order kept. (n,) float."""
+    values = np.asarray(values, np.float64)
+    order = np.argsort(values, kind="stable")
+    moved = values[order]
+    for _ in range(200):
+        close = np.diff(moved) < gap - 1e-9
+        if not close.any():
+            break
+        push = np.where(close, (gap - np.diff(moved)) / 2, 0)
+        moved[1:] += push
+        moved[:-1] -= push
+    out = np.empty_like(moved)
+    out[order] = moved
+    return out
 
 
 def ellipsize(text, length):

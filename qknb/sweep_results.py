@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .files import write_text
 from .runs import Run, read_json_lines
+from .spreads import mean_spread
 from .tables import Column, Table, show_count, show_seconds, show_spread
 
 __all__ = ["collect", "collected_rows", "last_rows", "negatives_per_query", "results_of", "summary_table", "sweep_rows"]
@@ -166,9 +167,9 @@ def summary_table(rows, split="test"):
     for name, last in last_rows(rows, split).items():
         unequal |= len({row["row"] for row in last}) > 1
         where |= {(row.get("machine"), row.get("parallel"), row.get("threads")) for row in last if row.get("machine")}
-        values.append((name, " / ".join(dict.fromkeys(row["row"] for row in last)), len(last), _spread([row["micro_ap"] for row in last]),
-                       _spread([row["micro_ap_normalized"] for row in last if row.get("micro_ap_normalized") is not None]),
-                       _spread([row["recall_at_p90"] or 0.0 for row in last]), *(_ends(last, field) for field in ("images_seen", "steps", "negatives")),
+        values.append((name, " / ".join(dict.fromkeys(row["row"] for row in last)), len(last), mean_spread([row["micro_ap"] for row in last]),
+                       mean_spread([row["micro_ap_normalized"] for row in last if row.get("micro_ap_normalized") is not None]),
+                       mean_spread([row["recall_at_p90"] or 0.0 for row in last]), *(_ends(last, field) for field in ("images_seen", "steps", "negatives")),
                        statistics.fmean(row["train_seconds"] for row in last)))
     seeds = sorted({row["seed"] for row in rows})
     notes = [f"Split {split}; last evaluated phase of each run; mean and sample standard deviation over seeds {', '.join(map(str, seeds))}.",
@@ -177,10 +178,6 @@ def summary_table(rows, split="test"):
     if unequal or len({count for _, _, count, *_ in values}) > 1:
         notes.append("Some runs are missing or unfinished: lines are not all of the same seeds or phases.")
     return Table(" ".join(notes), columns, tuple(values))
-
-
-def _spread(values):
-    return (statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None) if values else (None, None)
 
 
 def _ends(rows, field):

@@ -6,7 +6,6 @@ A table keeps raw values; how a value is shown is a property of its column, so t
 import csv
 import html
 import json
-import statistics
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Callable
 
 from .files import replacing
 from .runs import read_json_lines
+from .spreads import mean_spread
 
 __all__ = ["Column", "Table", "metric_rows", "results_table", "spread_table", "show_count", "show_seconds", "show_share", "show_spread", "GIST_ROW"]
 
@@ -189,7 +189,7 @@ def spread_table(run_dirs, split="test"):
                     [row["micro_ap_normalized"] for row, _ in gathered if "micro_ap_normalized" in row],
                     [row["recall_at_p90"] or 0.0 for row, _ in gathered], [row["recall_at_rank1"] for row, _ in gathered],
                     [row["recall_at_rank10"] for row, _ in gathered])
-        values.append((name, names[name] or None, len(gathered), *map(_mean_spread, measured)))
+        values.append((name, names[name] or None, len(gathered), *map(mean_spread, measured)))
     parts = ("mean", "std")
     columns = (Column("row", left=True), Column("phase"), Column("runs"), Column("micro-AP", show_spread, parts=parts),
                Column(f"× {GIST_ROW}", show_spread, parts=parts), Column(NORMALIZED, show_spread, parts=parts), Column("recall at P90", show_spread, parts=parts),
@@ -198,12 +198,6 @@ def spread_table(run_dirs, split="test"):
     caption = (f"{_setting(runs[0][-1])} Normalized: micro-AP with score normalization. Mean and sample standard deviation over {len(runs)} runs, seeds "
                f"{', '.join(str(_seed(run_dir)) for run_dir in run_dirs)}.")
     return Table(caption, columns, tuple(values), frozenset({first_phase}) if first_phase else frozenset())
-
-
-def _mean_spread(sample):
-    if not sample:
-        return None, None
-    return statistics.fmean(sample), statistics.stdev(sample) if len(sample) > 1 else None
 
 
 def _value_of(rows, name):

@@ -1,0 +1,97 @@
+"""Runs side by side: differences, spread over seeds, and a note instead of an error for whatever cannot be read."""
+
+import json
+
+import numpy as np
+import pytest
+from made_run import MICRO_AP, make_run
+
+from qknb.compare import (
+    differences_table,
+    groups,
+    loss_curves,
+    micro_ap_curves,
+    negatives_galleries,
+    notes_table,
+    open_for_comparison,
+    phases_table,
+    scores_table,
+)
+
+
+def change(path, **settings):
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["experiment"] |= settings
+    (path / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two seeds of one kind, one run of another kind."""
+    make_run(tmp_path / "base-s1", seed=1, scale=0.8)
+    make_run(tmp_path / "base-s2", seed=2, scale=0.6)
+    change(make_run(tmp_path / "other-s1", seed=1, scale=0.5), tau=0.2, n_jobs=7)
+    return tmp_path
+
+
+def test_only_what_differs_is_listed_and_seeds_are_averaged(folder):
+    runs = open_for_comparison(f"{folder}/*")
+    assert [run.name for run in runs] == ["base-s1", "base-s2", "other-s1"] and all(run.notes == () for run in runs)
+    assert {name: len(members) for name, members in groups(runs).items()} == {"base": 2, "other-s1": 1}
+    table = differences_table(runs)
+    assert [column.name for column in table.columns] == ["setting", "base", "other-s1"]
+    assert table.rows == (("tau", "0.1", "0.2"), ("n_jobs", "-1", "7"), ("seed", "1, 2", "1"))
+    base, other = scores_table(runs).rows
+    values = np.array([0.8, 0.6]) * MICRO_AP["K1"]
+    assert base[:3] == ("base", 2, "K1") and base[3] == (pytest.approx(values.mean()), pytest.approx(values.std(ddof=1)))
+    assert other[3] == (pytest.approx(0.5 * MICRO_AP["K1"]), None) and base[6] == 3840 and base[7] == pytest.approx(65.2 * 3)
+    assert "NOT COMPARABLE" not in scores_table(runs).caption
+    by_row = {row[0]: row[1:] for row in phases_table(runs).rows}
+    assert by_row["GIST-256"][1] == (pytest.approx(0.5 * MICRO_AP["GIST-256"]), None) and list(by_row) == ["GIST-256", "Q1", "K1"]
+
+
+def test_runs_on_other_images_are_marked_and_the_same_run_twice_is_no_second_sample(folder):
+    change(folder / "other-s1", images="/other")
+    assert "NOT COMPARABLE" in scores_table(open_for_comparison(f"{folder}/*")).caption
+    make_run(folder / "again", seed=1, scale=0.8)
+    assert sorted(map(len, groups(open_for_comparison([folder / "base-s1", folder / "again"])).values())) == [1, 1]
+    make_run(folder / "third", seed=3)
+    assert list(groups(open_for_comparison([folder / "base-s1", folder / "third"]))) == ["base-s1 + third"]
+
+
+def test_unfinished_foreign_and_damaged_folders_are_noted(folder):
+    (folder / "photos").mkdir()
+    (folder / "photos" / "a.jpg").write_bytes(b"x")
+    make_run(folder / "begun", rows=("GIST-256", "Q1"))
+    (folder / "torn").mkdir()
+    (folder / "torn" / "manifest.json").write_text('{"format": 1')
+    (make_run(folder / "newer") / "metrics.jsonl").write_text("not json\n")
+    change(folder / "newer", warp=9)
+    change(folder / "begun", tau=0.3)
+    runs = open_for_comparison([folder / name for name in ("base-s1", "photos", "begun", "torn", "newer", "none")])
+    notes = {row[0]: row[3] for row in notes_table(runs).rows}
+    assert notes["base-s1"] == "complete" and "not a run" in notes["photos"] and "unfinished: 1 of 2 phases" in notes["begun"]
+    assert "damaged" in notes["torn"] and "warp unknown here" in notes["newer"] and "metrics.jsonl" in notes["newer"] and "no such folder" in notes["none"]
+    assert [row[0] for row in scores_table(runs).rows] == ["base-s1", "begun"]
+    assert ("warp", "not set", "not set", "9") in differences_table(runs).rows
+    (figure,), missing = negatives_galleries(runs, limit=2)
+    assert len(figure.axes) == 3 * 2 * 2 and "base-s1, K1: d²" in " ".join(text.get_text() for text in figure.texts)  # two pairs of each of three runs
+    assert [note.split(":")[0] for note in missing] == ["photos", "torn", "none"]
+    (folder / "begun" / "store" / "keys" / "complete.json").unlink()
+    assert "not prepared" in negatives_galleries(open_for_comparison([folder / "begun"]))[1][0]
+    with pytest.raises(ValueError, match="at least one"):
+        open_for_comparison(" , ")
+
+
+def test_the_curves_hold_every_point(folder):
+    runs = open_for_comparison(f"{folder}/*")
+    lines = {line.get_label(): line for line in micro_ap_curves(runs).axes[0].lines}
+    np.testing.assert_allclose(lines["base"].get_ydata(), 0.7 * np.array([MICRO_AP["Q1"], MICRO_AP["K1"]]))
+    assert lines["base"].get_xdata().tolist() == [1920, 3840]
+    band = micro_ap_curves(runs).axes[0].collections[0].get_paths()[0].vertices
+    assert band[:, 1].max() == pytest.approx((0.7 + 0.1 * 2**0.5) * MICRO_AP["K1"])
+    by_phase = micro_ap_curves(runs, over="phases").axes[0]
+    assert [tick.get_text() for tick in by_phase.get_xticklabels()] == ["Q1", "K1"]
+    loss = loss_curves(runs).axes[0].lines[0]
+    assert loss.get_xdata().tolist() == [10, 20, 30, 40] and loss.get_ydata().tolist() == [2, 1, 2, 1]
+    assert "No phase" in micro_ap_curves([]).get_suptitle()

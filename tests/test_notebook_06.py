@@ -1,0 +1,30 @@
+"""Notebook 06, run whole on two seeds, an unfinished run and a folder that is no run."""
+
+import csv
+import json
+
+import papermill
+import pytest
+from made_run import MICRO_AP, make_run
+
+from tests.paths import ROOT
+
+NOTEBOOK = ROOT / "notebooks" / "06_compare_runs.ipynb"
+
+
+def test_it_runs_and_writes_what_it_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    make_run(tmp_path / "base-s1", seed=1, scale=0.8)
+    make_run(tmp_path / "base-s2", seed=2, scale=0.6)
+    make_run(tmp_path / "begun", rows=("GIST-256",), seed=3)
+    (tmp_path / "folder").mkdir()
+    out, done = tmp_path / "out", tmp_path / "done.ipynb"
+    parameters = {"runs": f"{tmp_path}/b*, {tmp_path}/folder", "out": str(out)}
+    papermill.execute_notebook(NOTEBOOK, done, parameters=parameters, kernel_name="python3", cwd=NOTEBOOK.parent, progress_bar=False)
+    assert {path.name for path in out.iterdir()} == {"differences.csv", "scores_test.csv", "phases_test.csv", "micro_ap.png", "loss.png", "hardest_negatives_1.png"}
+    (line,) = csv.DictReader((out / "scores_test.csv").open())
+    assert line["seeds"] == "2"
+    assert float(line["micro-AP mean"]) == pytest.approx(0.7 * MICRO_AP["K1"])
+    cells = json.loads(done.read_text())["cells"]
+    shown = json.dumps([cell["outputs"] for cell in cells if cell["cell_type"] == "code"])
+    assert "not a run: it has no manifest.json" in shown and "unfinished: 0 of 2 phases" in shown and '"stream": "stderr"' not in shown
