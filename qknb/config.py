@@ -101,6 +101,7 @@ class Experiment:
 
     # --- running ------------------------------------------------------------------------------------------------------------
     embed_batch: int = 128
+    devices: str = "one"  # or "all": the machine's GPUs or TPU cores together (qknb.devices)
     n_jobs: int = -1  # processes that prepare images; -1 = all cores
     log_every: int = 10
     eval_every: int = 0  # steps between validation evaluations inside a phase; 0 = only after it
@@ -154,6 +155,7 @@ _CHOICES = {
     "switch_policy": ("fixed", "micro_ap", "loss", "short_cycles", "schedule"),
     "first_side": ("Q", "K"),
     "weights": ("imagenet", "none"),
+    "devices": ("one", "all"),
     "residency": ("auto", "device", "stream"),
     "dtype_policy": ("float32", "mixed_float16", "mixed_bfloat16"),
 }
@@ -164,7 +166,7 @@ _POSITIVE = (
 ).split()
 
 DISC21 = "disc21:"  # prefix of `images`
-RESUMABLE = frozenset("residency phases n_jobs checkpoint_seconds checkpoint_steps keep_banks embed_batch preset".split())
+RESUMABLE = frozenset("residency devices phases n_jobs checkpoint_seconds checkpoint_steps keep_banks embed_batch preset".split())
 """Fields that may differ when a run folder is opened again: they change how far or how fast a run goes, not its numbers."""
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from .backbones import build_backbone
 from .bank import build_bank
+from .devices import device_scope
 from .duplicates import same_picture
 from .files import replacing
 from .gist import GistPCA
@@ -39,10 +40,11 @@ def train(run, phases=None):
     list of dict
         All evaluation rows.
     """
-    trainer = Trainer(run)
-    trainer.scorer.baselines(trainer.pretrained())
-    for name in phases or trainer.phase_names():
-        trainer.phase(name)
+    with device_scope(run.experiment):
+        trainer = Trainer(run)
+        trainer.scorer.baselines(trainer.pretrained())
+        for name in phases or trainer.phase_names():
+            trainer.phase(name)
     if not run.experiment.keep_banks:
         shutil.rmtree(run / "banks", ignore_errors=True)
     return run.rows()
@@ -160,7 +162,8 @@ class Trainer:
         run, s = self.run, self.settings
         if run.done(f"phase {name}"):
             return
-        keras.utils.clear_session()
+        if s.devices == "one":
+            keras.utils.clear_session()  # inside a strategy's scope it would forget the scope
         begin = time.monotonic()
         near_side = name[0]
         far_side = SIDES[1 - SIDES.index(near_side)]
@@ -233,7 +236,7 @@ class Trainer:
         if data.near_trunk is None:
             rows = data.near_features.gather(index)
         else:
-            features = np.asarray(data.near_trunk.predict_on_batch(np.asarray(data.near_images[index])))
+            features = np.asarray(data.near_trunk.predict_on_batch(np.asarray(data.near_images[index])))[: len(index)]  # mirrored replicas each give all
             rows = np.concatenate([features, data.near_gist[index]], axis=1)
         return apply_head(data.near_head, rows, data.far.n_features)
 
