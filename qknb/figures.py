@@ -229,7 +229,7 @@ def training_figure(log, title=None):
         for i, name in enumerate(log):
             stop = starts[name] + log[name]["step"][-1]
             axes.axvspan(starts[name], stop, color="#eef1f5" if i % 2 == 0 else "white", zorder=-2)
-            if axes is panels[0]:
+            if axes is panels[0] and i % -(-len(log) // 12) == 0:  # at most a dozen names fit
                 axes.annotate(name, ((starts[name] + stop) / 2, 1.02), xycoords=("data", "axes fraction"), ha="center", fontsize=9, fontweight="bold",
                               color=COLOURS[name[0]])
     panels[0].tick_params(labelbottom=False)

@@ -16,7 +16,7 @@ from .retrieval import pair_scores
 from .sheets import COLOURS, Sheet, fitted, styled, wrapped
 
 __all__ = ["Gallery", "Pair", "edit_grid", "edit_grid_figure", "false_positives", "gallery_figure", "hardest_negatives", "missed_copies",
-           "pick_false", "pick_hardest", "pick_missed"]
+           "pick_around", "pick_false", "pick_hardest", "pick_missed", "query_pair"]
 
 SMALL = 6.6  # points
 
@@ -87,6 +87,13 @@ def pick_false(pairs, truth, limit=12, per_query=2):
     return np.array(chosen, np.int64)
 
 
+def pick_around(score, threshold, limit=6):
+    """Positions next to a threshold on both sides, the nearest to it first: (those with a score at or above it, those below), each (m,) int64, m <= limit."""
+    order = np.argsort(-np.asarray(score), kind="stable")
+    inside = int(np.count_nonzero(np.asarray(score) >= threshold))
+    return order[max(0, inside - limit) : inside][::-1], order[inside : inside + limit]
+
+
 def pick_missed(queries, references, truth, limit=12):
     """The true pairs that lie farthest apart.
 
@@ -152,7 +159,7 @@ def false_positives(run_dir, row, limit=12, split="test", per_query=2, ranked=No
     for i in pick_false(found.pairs, found.truth, limit, per_query):
         q, r = int(found.pairs.query[i]), int(found.pairs.reference[i])
         truth = f"not a copy; true match: {references.items[match[q]]['id']}" if q in match else "not a copy; query has no match"
-        pairs.append(_query_pair(queries, references, q, r, f"d² {-found.pairs.score[i]:.4f}, place {i + 1:,}", truth))
+        pairs.append(query_pair(queries, references, q, r, f"d² {-found.pairs.score[i]:.4f}, place {i + 1:,}", truth))
     return Gallery(f"{row}: best-scored pairs that are not copies", "Left: query; right: reference. Place: in the one list of all pairs, by score. "
                    f"At most {per_query} pairs of one query.", pairs)
 
@@ -162,13 +169,14 @@ def missed_copies(run_dir, row, limit=12, split="test", ranked=None):
     found = ranked or ranked_pairs(run_dir, row, split)
     queries, references = _set(run_dir, f"{split}_queries"), _set(run_dir, f"{split}_references")
     truth = found.truth[found.truth[:, 1] < len(references)]        # a match without an image cannot be shown
-    pairs = [_query_pair(queries, references, *truth[i], f"d² {d2:.4f}, rank {rank:,} of {len(references):,}", "a copy")
+    pairs = [query_pair(queries, references, *truth[i], f"d² {d2:.4f}, rank {rank:,} of {len(references):,}", "a copy")
              for i, d2, rank in zip(*pick_missed(found.queries, found.references, truth, limit), strict=True)]
     return Gallery(f"{row}: copies that are farthest from their original", "Left: query; right: its original. Rank: place of the original among all "
                    "references of that query, 1 = found first.", pairs)
 
 
-def _query_pair(queries, references, q, r, heading, truth):
+def query_pair(queries, references, q, r, heading, truth):
+    """A held-out query beside a reference, rows `q` and `r` of the two image sets (`Pair`)."""
     a, b = queries.items[q], references.items[r]
     return Pair(queries.images[q], references.images[r], f"query {a['id']}", f"reference {b['id']}", a["source"], b["source"], heading, truth,
                 describe(a["edits"]))

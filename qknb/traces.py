@@ -64,7 +64,8 @@ def trace_of(run_dir, label=None):
         begin += steps
     rows = run.rows()
     trace["budget"] = s.total_steps or begin
-    trace["complete"] = bool(names) and (begin >= s.total_steps if s.total_steps else len(names) >= s.phases)
+    taken = sum(phase["steps"] for phase in trace["phases"] if phase["done"])
+    trace["complete"] = bool(names) and (taken >= s.total_steps if s.total_steps else len(names) >= s.phases)
     for split in ("val", "test"):
         trace[split] = {row["row"]: round(row["micro_ap"], 5) for row in sorted(rows, key=lambda row: row["phase_index"]) if row["split"] == split}
     last = [row for row in rows if row["split"] == "test" and row["phase_index"]]

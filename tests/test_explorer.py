@@ -1,0 +1,160 @@
+"""The explorer without a browser: its state, its figures, its controls, and how long a redraw takes."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+from made_traces import end_of, made_trace, made_traces
+from PIL import Image
+
+from qknb.batch import read_settings
+from qknb.config import experiment
+from qknb.explorer import POLICIES, Explorer
+from qknb.explorer_figures import curves_figure, svg, tip_of
+from qknb.replay import replay
+from qknb.switching import FixedSteps, Saturation
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """A file of traces; the run with phases of 200 and 1,200 steps in all, seed 2, stands still after step 100 of each phase."""
+    traces = made_traces(gain=.02)
+    for trace in traces:
+        if trace["name"] == "cycle-200_1200-s2":
+            trace["micro_ap"] = [round(.3 + .02 * p + .001 * min(s - trace["phases"][p]["begin"], 100), 4) for s, p in zip(trace["step"], trace["phase"], strict=True)]
+    path = tmp_path / "made.jsonl"
+    path.write_text("".join(json.dumps(trace) + "\n" for trace in traces))
+    return path
+
+
+@pytest.fixture
+def explorer(kept):
+    found = Explorer([kept])
+    found.chosen, found.patience, found.min_steps, found.cycle = ["made: cycle-200_1200-s2"], 2, 0, 600
+    return found
+
+
+def parts(box):
+    """Widgets of a box by their description, and the HTML parts by what they hold."""
+    import ipywidgets as w
+
+    def walk(widget):
+        yield widget
+        for child in getattr(widget, "children", ()):
+            yield from walk(child)
+
+    named, shown = {}, []
+    for widget in walk(box):
+        if isinstance(widget, w.HTML):
+            shown.append(widget)
+        elif getattr(widget, "description", ""):
+            named[widget.description] = widget
+        elif isinstance(widget, w.SelectMultiple):
+            named["runs"] = widget
+    return named, shown
+
+
+def curves_of(shown):
+    return next(part for part in shown if "validation micro-AP" in part.value and "<svg" in part.value)
+
+
+def test_it_begins_with_the_longest_phases_and_the_largest_budget(kept):
+    assert Explorer([kept]).chosen == ["made: cycle-200_1200-s2"] and Explorer([kept]).images == ["made"]
+    assert Explorer([]).chosen == [] and Explorer([]).sentences() == ["No run is chosen."]
+
+
+def test_switches_follow_the_policy(explorer):
+    found = replay(explorer.first, explorer.policy())
+    assert found.switches == [] and found.saved == 0, "the best value is at 100 of 200; two evaluations later the phase is over"
+    explorer.patience = 1
+    assert replay(explorer.first, explorer.policy()).switches == [150 + 200 * i for i in range(6)]
+    assert "saved 300 of 1,200 steps (25%); 300 of these gained nothing" in explorer.sentences()[0]
+    explorer.kind, explorer.cycle = "fixed", 50
+    assert explorer.policy() == FixedSteps(50) and replay(explorer.first, explorer.policy()).switches[0] == 50
+    assert f"{(end_of(50, 1200, 1) + end_of(50, 1200, 2)) / 2:.3f} expected" in explorer.sentences()[1]
+
+
+def test_moving_a_slider_changes_what_is_shown(explorer):
+    named, shown = parts(explorer.widget())
+    before, heat = curves_of(shown).value, next(p.value for p in shown if "by phase length and budget" in p.value)
+    named["patience (evaluations)"].value = 1
+    assert explorer.patience == 1 and curves_of(shown).value != before and "would switch at step 150 of 200" in curves_of(shown).value
+    assert any("saved 300 of 1,200 steps" in p.value for p in shown)
+    assert any(p.value == heat for p in shown), "the map does not depend on patience and is not drawn again"
+    named["steps in all"].value = 700
+    assert not any(p.value == heat for p in shown)
+    named["switch when"].value = "fixed"
+    assert explorer.kind == "fixed" and named["patience (evaluations)"].disabled
+    named["runs"].value = ("made: cycle-50_600-s1", "made: cycle-100_600-s1")
+    assert explorer.chosen == ["made: cycle-50_600-s1", "made: cycle-100_600-s1"] and "cycle-100_600-s1" in curves_of(shown).value
+
+
+def test_the_button_writes_a_policy_that_a_run_accepts(explorer, tmp_path):
+    named, shown = parts(explorer.widget(tmp_path / "p.yml"))
+    named["patience (evaluations)"].value = 4
+    named["write policy"].click()
+    settings = experiment("cpu", **read_settings([f"@{tmp_path / 'p.yml'}"]))
+    assert (settings.switch_policy, settings.patience, settings.total_steps, settings.eval_every, settings.steps_per_phase) == ("micro_ap", 4, 1200, 50, 600)
+    assert any("written" in p.value for p in shown)
+    named["policy file"].value = str(tmp_path / "p.yml" / "below a file.yml")
+    named["write policy"].click()
+    assert any("not written" in p.value for p in shown)
+
+
+def test_a_run_in_training_is_followed(tmp_path, kept):
+    from test_traces import make_run
+
+    live = Explorer([kept], live=make_run(tmp_path / "live", done=1))
+    live.chosen = ["scenes: live"]
+    named, shown = parts(live.widget())
+    before = curves_of(shown).value
+    named["follow"].value += 1
+    assert curves_of(shown).value == before, "nothing new, nothing drawn"
+    with (tmp_path / "live" / "phases" / "K1" / "evaluations.jsonl").open("a") as file:
+        file.write('{"step": 50, "loss": 1.0, "micro_ap": 0.7, "drift_near": 0.1, "drift_far": 0.1}\n')
+    named["follow"].value += 1
+    assert curves_of(shown).value != before and live.first["micro_ap"][-1] == .7
+    assert any("step 100, in training" in p.value for p in shown)
+
+
+def test_figures_are_saved_without_a_front_end(explorer, tmp_path):
+    paths = explorer.save(tmp_path / "figures")
+    assert set(paths) == {"switching_curves", "switching_movement", "switching_heat_made", "switching_lengths_made"}
+    for path in paths.values():
+        with Image.open(path) as image:
+            assert image.width > 600 and np.asarray(image.convert("L")).std() > 10
+    assert set(Explorer([]).figures()) == {"switching_curves"}
+
+
+def test_tooltips_carry_a_runs_parameters_and_cannot_break_the_page():
+    trace = made_trace(100, 600, policy=Saturation("loss", 7, .02, 50, 600))
+    assert "patience 7" in tip_of(trace) and "budget 600 steps, batch 32" in tip_of(trace)
+    trace["name"] = "<script>alert(1)</script>"
+    text = svg(curves_figure([trace]))
+    assert "<script" not in text and "<title>&lt;script&gt;" in text and text.count("<title>") == 1 + len(trace["phases"])
+
+
+def test_ids_of_two_figures_in_one_page_differ():
+    import re
+
+    one, two = (set(re.findall(r'id="([mpd][0-9a-f]{10,})"', svg(curves_figure([made_trace()])))) for _ in range(2))
+    assert one and not one & two
+
+
+def test_findings_and_policies_offered(explorer):
+    sentences, table = explorer.findings()["made"]
+    assert any("beats" in s or "cannot be told apart" in s or "stays behind" in s for s in sentences) and len(table.rows) == 4
+    assert set(POLICIES.values()) == {"micro_ap", "loss", "fixed"}
+
+
+def test_a_redraw_is_quick(explorer):
+    """What a slider's move costs the processor: 0.12 s of one core where it was measured. The bound leaves room for slow machines."""
+    box_parts = ("curves", "sentences", "heat")
+    [explorer.drawn(name) for name in box_parts]
+    best = np.inf
+    for patience in (1, 3, 5):
+        explorer.patience, begin = patience, time.process_time()
+        [explorer.drawn(name) for name in box_parts]
+        best = min(best, time.process_time() - begin)
+    assert best < 1.5
