@@ -1,0 +1,39 @@
+"""Notebook 07 without a front end: it reads traces, saves the figures and says what they come to; with nothing to read it says so."""
+
+import json
+
+import pytest
+from made_traces import made_traces
+from PIL import Image
+from test_traces import make_run
+
+from tests.paths import ROOT
+
+NOTEBOOK = ROOT / "notebooks" / "07_when_to_switch.ipynb"
+
+
+def execute(tmp_path, **parameters):
+    papermill = pytest.importorskip("papermill")
+    out = tmp_path / "out.ipynb"
+    papermill.execute_notebook(NOTEBOOK, out, parameters=parameters, kernel_name="python3", cwd=NOTEBOOK.parent, progress_bar=False)
+    return out.read_text(encoding="utf-8")
+
+
+def test_it_saves_the_figures_and_computes_the_findings(tmp_path):
+    root, collected = tmp_path / "runs", tmp_path / "collected"
+    make_run(root / "live", done=1)
+    collected.mkdir()
+    (collected / "made.jsonl").write_text("".join(json.dumps(t) + "\n" for t in made_traces(gain=.02)))
+    printed = execute(tmp_path, run_root=str(root), run_name="live", collected=str(collected), policy_file=str(root / "policy.yml"))
+    assert "17 traces, of made, scenes" in printed and "Yes, in these runs: phases of 50 against 200 steps" in printed
+    assert "too few finished runs" in printed, "of the scenes there is one run, in training"
+    for name in ("curves", "movement", "heat_made", "lengths_made"):
+        with Image.open(root / "switching" / f"switching_{name}.png") as image:
+            assert image.width > 600
+    assert not (root / "policy.yml").exists(), "only the button writes it"
+
+
+def test_nothing_to_read(tmp_path):
+    (tmp_path / "runs").mkdir()
+    printed = execute(tmp_path, run_root=str(tmp_path / "runs"), collected=str(tmp_path / "none"))
+    assert "0 traces, of nothing yet" in printed and "No run is chosen" in printed
