@@ -7,7 +7,7 @@ PRESET ?= cpu
 PY = $(VENV)/bin/python
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test lab bench clean
+.PHONY: demo test lab bench bench-gpu clean
 
 demo: $(VENV)/.installed
 	$(PY) -m qknb notebooks --run $(RUN) --preset $(PRESET) "images=$(IMAGES)"
@@ -19,8 +19,11 @@ test: $(VENV)/.installed-test
 lab: $(VENV)/.installed
 	$(VENV)/bin/jupyter lab notebooks
 
-bench: $(VENV)/.installed
+bench: $(VENV)/.installed-test
 	for file in tests/bench/bench_*.py; do echo "== $$file"; $(PY) $$file || exit 1; done
+
+bench-gpu: $(VENV)/.installed-test
+	KERAS_BACKEND=jax $(PY) tests/bench/bench_gpu.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -c "import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else 'Python 3.11, 3.12 or 3.13 is needed, this is ' + sys.version.split()[0] + ': make PYTHON=python3.12 ...')"

@@ -1,0 +1,33 @@
+"""Benchmarks that need other machines are kept running here, on small sizes."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCH = Path(__file__).resolve().parent / "bench"
+
+
+@pytest.mark.parametrize("backend", ["jax", "tensorflow"])
+def test_the_accelerator_benchmark_runs_on_a_processor(backend):
+    pytest.importorskip(backend)
+    small = "--rows 300 --backbone EfficientNetLite0 --image-size 32 --policy float32 --steps 1 --block-rows 128".split()
+    out = subprocess.run([sys.executable, BENCH / "bench_gpu.py", *small], capture_output=True, text=True, env=dict(os.environ, KERAS_BACKEND=backend), timeout=300)
+    assert out.returncode == 0, out.stderr[-2000:]
+    row = out.stdout.strip().splitlines()[-1].split()
+    assert row[0] == "300" and float(row[3]) > 0 and row[5].endswith("%"), out.stdout
+
+
+def test_bytes_exchanged_are_read_from_the_program(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCH))
+    from bench_devices import exchanged_bytes
+
+    program = """
+      %a = f32[8,320]{1,0} all-gather(f32[1,320]{1,0} %x), dimensions={0}
+      %b = (f16[320,16]{1,0}, s32[5]{0}) all-reduce(%y, %z), to_apply=%add
+      %c = f32[100]{0} add(%p, %q)
+    """
+    assert exchanged_bytes(re.sub("^ *", "", program)) == 8 * 320 * 4 + 320 * 16 * 2 + 5 * 4
