@@ -6,14 +6,14 @@ from keras import ops
 
 from .blocks import BlockReader, ResidentBlocks, StreamedBlocks, even_block_rows
 from .duplicates import same_picture
-from .losses import qk_loss, squared_distance
+from .losses import mined_loss, squared_distance
 from .mining import hardest_pairs
 from .mirrored import Replicas
 from .refreshed import RefreshedMiner
 from .sharded import AXIS, bank_mesh, sharded_hardest
 from .towers import constant_head
 
-__all__ = ["CoLearner", "build_optimizer", "state_arrays", "load_state_arrays"]
+__all__ = ["CoLearner", "Last", "STEP_METRICS", "track", "state_arrays", "load_state_arrays"]
 
 STEP_METRICS = ("loss", "loss_pos", "loss_neg", "d2_pos", "d2_neg", "d2_neg_min")
 
@@ -32,8 +32,28 @@ class Last(keras.metrics.Metric):
         return ops.convert_to_tensor(self.value)
 
 
+def track(trackers, replicas, losses, positive_d2, negative_d2):
+    """Hand a step's figures, of the whole batch, to its trackers: one `Last` for each of STEP_METRICS.
+
+    losses : from `qknb.losses.mined_loss`; negative_d2 : any shape, infinite where there is no pair
+    """
+    found = ops.isfinite(negative_d2)
+    least = replicas.min(ops.min(ops.where(found, negative_d2, 3e38)))
+    loss, l_pos, l_neg = losses
+    values = (
+        replicas.sum(loss),
+        replicas.mean(l_pos),
+        replicas.sum(l_neg),
+        replicas.mean(ops.mean(positive_d2)),
+        replicas.sum(ops.sum(ops.where(found, negative_d2, 0.0))) / ops.maximum(replicas.sum(ops.sum(ops.cast(found, "float32"))), 1.0),
+        ops.where(least < 3e38, least, 0.0),
+    )
+    for tracker, value in zip(trackers, values, strict=True):
+        tracker.update_state(ops.stop_gradient(value) / replicas.count)  # Keras adds up what the replicas write
+
+
 class CoLearner(keras.Model):
-    """Trains the near tower and the far head against a bank; use with `fit` on `qknb.batches.Batches`.
+    """Trains the near tower and the far head (unless far_head_trains is off) against a bank; use with `fit` on `qknb.batches.Batches`.
 
     Parameters
     ----------
@@ -54,6 +74,7 @@ class CoLearner(keras.Model):
     def __init__(self, near_trunk, near_head, far_head, n_features, far_rows, settings, stream=False, key_gist=None):
         super().__init__(name="colearner")
         self.near_trunk, self.near_head, self.far_head = near_trunk, near_head, far_head
+        far_head.trainable = settings.far_head_trains
         self.n_features, self.settings = n_features, settings
         self.mesh = None if stream else bank_mesh()
         if bank_mesh() is not None and (stream or settings.refresh_every):
@@ -123,29 +144,12 @@ class CoLearner(keras.Model):
         positives = ops.reshape(x["positives"], (-1, x["positives"].shape[2]))
         far = self._far(ops.concatenate([positives, ops.cast(far_rows, positives.dtype)]), training)
         n_negative = far_rows.shape[0]  # the batch size is unknown to TensorFlow's graph, this is not
-        positive_d2 = squared_distance(ops.repeat(y_pred, views, axis=0), far[:-n_negative])
+        positive_d2 = ops.reshape(squared_distance(ops.repeat(y_pred, views, axis=0), far[:-n_negative]), (s.batch_size // replicas.count, views))
         negative_d2 = squared_distance(ops.take(y_pred, near_index, axis=0), far[-n_negative:])
         negative_d2 = ops.where(ops.isfinite(found_d2), negative_d2, found_d2)
-        n_hardest = s.hardest_per_query * s.batch_size
-        weights = dict(w_pos=s.w_pos / replicas.count, w_neg=s.w_neg)  # replicas' losses are added up
-        loss, l_pos, l_neg = qk_loss(positive_d2, negative_d2, n_hardest, tau=s.tau, d2_floor=s.d2_floor, **weights)
-        self._track(replicas, loss, l_pos, l_neg, positive_d2, negative_d2)
-        return loss
-
-    def _track(self, replicas, loss, l_pos, l_neg, positive_d2, negative_d2):
-        """The step's figures, of the whole batch."""
-        found = ops.isfinite(negative_d2)
-        least = replicas.min(ops.min(ops.where(found, negative_d2, 3e38)))
-        values = (
-            replicas.sum(loss),
-            replicas.mean(l_pos),
-            replicas.sum(l_neg),
-            replicas.mean(ops.mean(positive_d2)),
-            replicas.sum(ops.sum(ops.where(found, negative_d2, 0.0))) / negative_d2.shape[0],
-            ops.where(least < 3e38, least, 0.0),
-        )
-        for tracker, value in zip(self.trackers, values, strict=True):
-            tracker.update_state(ops.stop_gradient(value) / replicas.count)  # Keras adds up what the replicas write
+        losses = mined_loss(s, positive_d2, negative_d2, near_index, replicas.count)
+        track(self.trackers, replicas, losses, positive_d2, negative_d2)
+        return losses[0]
 
     @property
     def metrics(self):
@@ -153,55 +157,6 @@ class CoLearner(keras.Model):
 
     def get_metrics_result(self):
         return {tracker.name: tracker.result() for tracker in self.trackers}
-
-
-class _Adam(keras.optimizers.Adam):
-    """Adam with its own learning-rate factor for some variables (the backbone's)."""
-
-    slow_ids = frozenset()
-    slow_factor = 1.0
-
-    def update_step(self, gradient, variable, learning_rate):
-        variable_of_keras = self._trainable_variables[self._get_variable_index(variable)]  # TensorFlow hands over its own
-        factor = self.slow_factor if id(variable_of_keras) in self.slow_ids else 1.0
-        super().update_step(gradient, variable, learning_rate * factor)
-
-
-def build_optimizer(settings, steps, near_trunk=None, first_step=0):
-    """Adam with the cosine schedule of section 4.1: from learning_rate to cosine_alpha * learning_rate over cosine_steps, flat after.
-
-    Parameters
-    ----------
-    settings : Experiment
-    steps : int
-        Length of the phase (the most it may take); the schedule's length when cosine_steps is 0, unless it is one schedule over total_steps.
-    near_trunk : keras.Model, optional
-        Its variables learn at backbone_lr_scale times the rate.
-    first_step : int
-        Where the schedule stands at the phase's first step (not 0 when restart_schedule is False).
-    """
-    length = settings.cosine_steps or (steps if settings.restart_schedule else settings.total_steps)
-    schedule = keras.optimizers.schedules.CosineDecay(settings.learning_rate, length, alpha=settings.cosine_alpha)
-    if first_step:
-        schedule = _Shifted(schedule, first_step)
-    optimizer = _Adam(schedule, weight_decay=settings.weight_decay or None, name="adam")
-    if settings.weight_decay:
-        optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
-    if near_trunk is not None and settings.backbone_lr_scale != 1.0:
-        optimizer.slow_ids = frozenset(id(v) for v in near_trunk.trainable_variables)
-        optimizer.slow_factor = settings.backbone_lr_scale
-    return optimizer
-
-
-class _Shifted(keras.optimizers.schedules.LearningRateSchedule):
-    def __init__(self, schedule, by):
-        self.schedule, self.by = schedule, by
-
-    def __call__(self, step):
-        return self.schedule(step + self.by)
-
-    def get_config(self):
-        return {"schedule": self.schedule, "by": self.by}
 
 
 def state_arrays(model):

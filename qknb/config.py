@@ -11,6 +11,8 @@ import math
 import os
 from pathlib import Path
 
+from .combinations import check_combinations
+from .presets import PRESETS
 from .switching import check_switching
 
 __all__ = ["Experiment", "PRESETS", "RESUMABLE", "experiment", "departures", "located", "resumable"]
@@ -22,6 +24,8 @@ class Experiment:
 
     preset: str = "paper"
     seed: int = 0
+
+    method: str = "qk"  # or "simclr", "moco": the comparisons of qknb.twins and qknb.moco
 
     # --- images -------------------------------------------------------------------------------------------------------------
     images: str = "scenes"  # "scenes" (embedded, made by program), the path of a folder, or "disc21:" and the path of a DISC21 tree
@@ -56,13 +60,22 @@ class Experiment:
     residual_scale: float = 0.01  # output = residual_scale * head + GIST
     gist_residual: bool = True  # False: no "+ GIST" at the output
     gist_input: bool = True  # False: GIST does not join the head's input
+    shared_towers: bool = False  # True: queries and keys are described by one tower
 
     # --- loss (equations 1-4) -----------------------------------------------------------------------------------------------
+    loss: str = "bce"  # or "infonce", "focal": qknb.losses
     tau: float = 0.07
     hardest_per_query: int = 10  # M: the hardest B*M pairs of the whole B x T matrix are pushed apart
     w_pos: float = 1.0
     w_neg: float = 3.0
     d2_floor: float = 1e-6  # under this squared distance a negative pushes no further (keeps the loss finite at d2 = 0)
+    temperature: float = 0.07  # infonce: logits are -d2 / temperature
+    focal_gamma: float = 2.0  # focal: (1 - p)^gamma before the cross entropy; 0 is bce
+    max_negatives: int = 0  # qk: so many keys, drawn once, are negatives; 0 = all (the method's point)
+    far_head_trains: bool = True  # qk; False: the far side is frozen whole, its head too
+    replicas: int = 1  # simclr: the batch's queries are mined in so many groups, each against all keys of the batch (the paper: 8 of 24)
+    queue_size: int = 65_536  # moco: key descriptors that are kept as negatives (He et al. 2020)
+    momentum: float = 0.999  # moco: share of itself that the key tower keeps at a step
 
     # --- optimisation -------------------------------------------------------------------------------------------------------
     batch_size: int = 32
@@ -70,13 +83,15 @@ class Experiment:
     first_side: str = "Q"
     epochs_per_phase: float = 2.0  # passes over the keys in a phase
     steps_per_phase: int = 0  # if not 0, overrides epochs_per_phase
-    optimizer: str = "adam"
+    optimizer: str = "adam"  # or "lars" (You et al. 2017; in the paper for the competition's Q1 and K1)
+    lars_trust: float = 0.001  # lars: a layer's step is this share of its norm, times learning_rate
+    lars_momentum: float = 0.9
     learning_rate: float = 1e-4
     backbone_lr_scale: float = 1.0  # the backbone's learning rate is learning_rate times this
-    cosine_steps: int = 31_250  # CosineDecay from learning_rate to cosine_alpha * learning_rate, flat after; 0 = the whole phase
+    cosine_steps: int = 31_250  # CosineDecay from learning_rate to cosine_alpha * learning_rate, flat after; 0 = the phase (simclr, moco: all phases)
     cosine_alpha: float = 0.5
-    restart_schedule: bool = True  # the schedule starts anew in each phase (open in the paper); False and cosine_steps=0: one over total_steps
-    reset_optimizer: bool = True  # optimizer moments start at zero in each phase (open in the paper)
+    restart_schedule: bool = True  # qk: the schedule starts anew in each phase (open in the paper); False and cosine_steps=0: one over total_steps
+    reset_optimizer: bool = True  # qk: optimizer moments start at zero in each phase (open in the paper)
     weight_decay: float = 0.0
     train_backbone: bool = True  # False: both backbones stay pretrained, heads train from stored features
     dtype_policy: str = "float32"  # or "mixed_float16", "mixed_bfloat16"
@@ -127,20 +142,25 @@ class Experiment:
         if self.n_jobs == 0 or self.n_jobs < -1:
             raise ValueError(f"n_jobs={self.n_jobs}: -1 for all cores, or a positive number")
         check_switching(self)
+        check_combinations(self)
 
     def phase_names(self, count=None):
-        """Names of the first `count` phases (default: `phases`) in order, e.g. ("Q1", "K1", "Q2", "K2", "Q3").
+        """Names of the first `count` phases (default: `phases`) in order, e.g. ("Q1", "K1", "Q2", "K2", "Q3"); ("S1", "S2", ...) for simclr, ("M1", ...) for moco.
 
         How many phases a run with total_steps takes may depend on what happens in it: see `qknb.runs.Run.finished_phases`.
         """
+        count = self.phases if count is None else count
+        if self.method != "qk":
+            return tuple(f"{self.method[0].upper()}{i + 1}" for i in range(count))
         sides = "QK" if self.first_side == "Q" else "KQ"
-        return tuple(f"{sides[i % 2]}{i // 2 + 1}" for i in range(self.phases if count is None else count))
+        return tuple(f"{sides[i % 2]}{i // 2 + 1}" for i in range(count))
 
     def phase_number(self, name):
         """Place of a phase in the order, from 0: "K1" -> 1. ValueError: no such name."""
-        if name[:1] not in ("Q", "K") or not name[1:].isdigit() or name[1:].startswith("0"):
+        letters = {letter for letter, *_ in self.phase_names(2)}
+        if name[:1] not in letters or not name[1:].isdigit() or name[1:].startswith("0"):
             raise ValueError(f"{name!r} is not the name of a phase: they are called {', '.join(self.phase_names(3))}, ...")
-        return 2 * int(name[1:]) - 2 + (name[0] != self.first_side)
+        return int(name[1:]) - 1 if self.method != "qk" else 2 * int(name[1:]) - 2 + (name[0] != self.first_side)
 
     def to_json(self):
         """All fields as a JSON object (str)."""
@@ -151,7 +171,9 @@ _CHOICES = {
     "tower": ("figure5", "competition"),
     "head_input": ("raw", "whitened"),
     "head_init": ("glorot", "zero"),
-    "optimizer": ("adam",),
+    "optimizer": ("adam", "lars"),
+    "method": ("qk", "simclr", "moco"),
+    "loss": ("bce", "infonce", "focal"),
     "switch_policy": ("fixed", "micro_ap", "loss", "short_cycles", "schedule"),
     "first_side": ("Q", "K"),
     "weights": ("imagenet", "none"),
@@ -162,7 +184,7 @@ _CHOICES = {
 _POSITIVE = (
     "image_size views test_references test_queries val_references val_queries max_results gist_size gist_dim whiten_dim head_units tau "
     "hardest_per_query d2_floor batch_size phases learning_rate block_rows refresh_candidates embed_batch log_every checkpoint_seconds n_scenes "
-    "patience cycle_steps phase_growth score_every"
+    "patience cycle_steps phase_growth score_every temperature replicas queue_size lars_trust"
 ).split()
 
 DISC21 = "disc21:"  # prefix of `images`
@@ -173,51 +195,6 @@ RESUMABLE = frozenset("residency devices phases n_jobs checkpoint_seconds checkp
 def resumable(settings):
     """The fields of `RESUMABLE` that are so under these settings: a schedule divides its steps by the number of phases."""
     return RESUMABLE - {"phases"} if settings.switch_policy == "schedule" else RESUMABLE
-
-
-_CPU = dict(
-    backbone="EfficientNetLite0",
-    image_size=96,
-    head_input="whitened",
-    head_init="zero",
-    head_layers=0,
-    residual_scale=1.0,
-    train_backbone=False,
-    views=4,
-    extra_scenes=4000,
-    learning_rate=1e-3,
-    cosine_steps=0,
-    cosine_alpha=0.0,
-    steps_per_phase=800,
-)
-PRESETS = {
-    "paper": {},
-    # A 15 GB T4: mixed precision, the bank in halves trained one after another.
-    "t4": dict(dtype_policy="mixed_float16", bank_chunks=2),
-    # Two processor cores and minutes: see "What differs from the paper" in the README for each line.
-    "cpu": _CPU,
-    # Seconds: every part runs, nothing is learned. For tests.
-    "smoke": _CPU
-    | dict(
-        image_size=32,
-        n_scenes=96,
-        test_references=16,
-        test_queries=16,
-        val_references=8,
-        val_queries=8,
-        batch_size=8,
-        phases=3,
-        steps_per_phase=6,
-        train_backbone=True,
-        learning_rate=1e-3,
-        block_rows=64,
-        log_every=2,
-        views=1,
-        extra_scenes=0,
-        checkpoint_steps=2,
-        embed_batch=32,
-    ),
-}
 
 
 def experiment(preset="paper", **overrides):

@@ -24,7 +24,7 @@ _REFERENCE_DASHES = ((0, (1, 1.4)), (0, (5, 1.5, 1, 1.5)), (0, (3, 1.5)), (0, (1
 
 
 def _is_phase(row):
-    return re.fullmatch(r"[QK]\d+", row) is not None
+    return re.fullmatch(r"[QKSM]\d+", row) is not None
 
 
 def _looks(rows):

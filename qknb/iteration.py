@@ -6,6 +6,7 @@ import time
 import keras
 import numpy as np
 
+from .accounting import images_per_step, spent
 from .backbones import build_backbone
 from .bank import build_bank
 from .devices import device_scope
@@ -164,6 +165,10 @@ class Trainer:
             return
         if s.devices == "one":
             keras.utils.clear_session()  # inside a strategy's scope it would forget the scope
+        if s.method != "qk":
+            from .pairphase import run_pair_phase
+
+            return run_pair_phase(self, name)
         begin = time.monotonic()
         near_side = name[0]
         far_side = SIDES[1 - SIDES.index(near_side)]
@@ -176,6 +181,8 @@ class Trainer:
         near_trunk = self.trunk(near_side, before=name) if s.train_backbone else far_trunk
         near_features = None if s.train_backbone else self.bank(near_set, near_trunk)
         heads = {side: self.head(side, before=name, n_features=far.n_features) for side in SIDES}
+        if s.shared_towers:
+            heads[far_side] = heads[near_side]
         n_keys, views = len(self.sets["keys"]), s.views
         data = PhaseInput(
             name=name,
@@ -195,21 +202,39 @@ class Trainer:
             key_gist=self.pca.transform(np.asarray(self.sets["keys"].gist)) if s.ignore_duplicates else None,
         )
         moments = run / "phases" / names[-2] / "optimizer.npz" if not s.reset_optimizer and number >= 2 else None
-        trunks = {near_side: near_trunk, far_side: far_trunk}
+        trunks = {near_side: near_trunk, far_side: near_trunk if s.shared_towers else far_trunk}
 
         watch = PhaseWatch(self.scorer, trunks, heads, near_side)
         decide = policy_of(s, phase_steps(n_keys, s)).decide
         outcome = train_phase(folder, data, s, previous_optimizer=moments, evaluate=watch, decide=decide)
-        if s.train_backbone:
-            _save_weights(near_trunk, folder / f"{near_side}_trunk.weights.h5")
-        for side, head in heads.items():
-            _save_weights(head, folder / f"{side}_head.weights.h5")
+        self.finish_phase(name, data, outcome["steps"], trunks, heads, begin, trained=[near_side, far_side] if s.shared_towers else [near_side])
+
+    def finish_phase(self, name, data, steps, trunks, heads, begin, trained):
+        """What follows training, for every method: towers saved, the gallery of hardest negatives, scores, accounts; the phase is marked as done.
+
+        Parameters
+        ----------
+        data : PhaseInput
+        steps : int
+            That the phase took.
+        begin : float
+            When it began (time.monotonic).
+        trained : sequence of "Q", "K"
+            Sides whose backbone has trained, if backbones train.
+        """
+        run, s, number, training_seconds = self.run, self.settings, data.number, time.monotonic() - begin
+        cost = spent(run, name, steps, data.n_keys, training_seconds)
+        folder = run / "phases" / name
+        for kind, models in (("trunk", {side: trunks[side] for side in trained if s.train_backbone}), ("head", heads)):
+            for side, model in models.items():
+                with replacing(folder / f"{side}_{kind}.weights.h5") as temporary:
+                    model.save_weights(temporary)
         self._hard_negatives(folder, data)
-        steps = data.steps_before + outcome["steps"]
-        last = steps >= s.total_steps if s.total_steps else number + 1 >= s.phases
+        last = cost["steps"] >= s.total_steps if s.total_steps else number + 1 >= s.phases
         if last or (number + 1) % s.score_every == 0:
-            self.scorer.score_phase(name, number, trunks, heads, steps * s.batch_size, time.monotonic() - begin)
-        run.mark(f"phase {name}", steps=outcome["steps"], images_total=outcome["steps"] * s.batch_size, seconds=round(time.monotonic() - begin, 1))
+            self.scorer.score_phase(name, number, trunks, heads, cost, time.monotonic() - begin)
+        run.mark(f"phase {name}", steps=steps, images_total=steps * images_per_step(s), training_seconds=round(training_seconds, 1),
+                 seconds=round(time.monotonic() - begin, 1))
 
     def _hard_negatives(self, folder, data):
         """The hardest negative pairs of a sample of near items against the whole bank, for the gallery; and those left out as duplicates."""
@@ -250,11 +275,6 @@ def _hardest_of(near, key, data, ignore, count=64, block_rows=4096):
         d2, i, _, j = (np.asarray(x) for x in hardest_pairs(near, key, block, 1, lambda x: x, count, ignore))
         best += [(float(d), int(a), int(b) + at) for d, a, b in zip(d2, i, j, strict=True) if np.isfinite(d)]
     return sorted(best)[:count]
-
-
-def _save_weights(model, path):
-    with replacing(path) as temporary:
-        model.save_weights(temporary)
 
 
 def _seed_weights(model, seed):

@@ -8,7 +8,7 @@ with gradients. Memory is one block, whatever T is, and the gradients are those 
 import keras
 from keras import ops
 
-__all__ = ["pairwise_d2", "hardest_pairs", "dense_hardest"]
+__all__ = ["pairwise_d2", "hardest_pairs", "hardest_in_batch", "dense_hardest"]
 
 _FAR = 3.0e38  # stands for "no pair": larger than any squared distance, smaller than float32's infinity
 
@@ -115,6 +115,40 @@ def _merger(near, near_group, block, before, far_head, n_hardest, ignore):
         )
 
     return merge
+
+
+def hardest_in_batch(near, near_group, far, far_group, n_groups, per_query):
+    """The hardest negatives when they come from the batch itself: the queries in groups, each group mined against all keys of the batch.
+
+    So it is when a batch is spread over devices (one group each) and key descriptors are gathered from all of them. No gradient flows.
+
+    Parameters
+    ----------
+    near (B, d), far (R, d) : float32; near_group (B,), far_group (R,) : int32
+        Pairs of the same group number are positives, never negatives. B and R must be known.
+    n_groups : int
+        Divides B.
+    per_query : int
+        M: each group of B / n_groups queries gives its hardest M * B / n_groups pairs.
+
+    Returns
+    -------
+    d2 : (B * M,) float32
+        Group after group; infinite where a group has fewer negatives.
+    near_index, far_index : (B * M,) int32
+    """
+    (n_near, n_far), size = (near.shape[0], far.shape[0]), near.shape[0] // n_groups
+    d2 = pairwise_d2(ops.stop_gradient(near), ops.stop_gradient(far))
+    d2 = ops.where(near_group[:, None] != far_group[None, :], d2, _FAR)
+    d2 = ops.reshape(d2, (n_groups, size * n_far))
+    missing = max(0, size * per_query - size * n_far)
+    if missing:
+        d2 = ops.pad(d2, ((0, 0), (0, missing)), constant_values=_FAR)
+    value, place = ops.top_k(-d2, size * per_query)
+    place = ops.minimum(place, size * n_far - 1)
+    near_index = place // n_far + size * ops.arange(n_groups, dtype=place.dtype)[:, None]
+    flat = [ops.reshape(x, (n_near * per_query,)) for x in (value, near_index, place % n_far)]
+    return ops.where(-flat[0] < _FAR, -flat[0], float("inf")), flat[1], flat[2]
 
 
 def dense_hardest(near, near_group, far, far_group, n_hardest):

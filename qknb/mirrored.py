@@ -53,6 +53,10 @@ class Replicas:
         own = ops.take(ops.reshape(kept, (self.count, n)), self.context.replica_id_in_sync_group, axis=0)
         return ops.where(own > 0, d2, float("inf"))
 
+    def gather(self, rows):
+        """Rows (n, ...) of all replicas, in order: (n * count, ...)."""
+        return rows if self.context is None else self.context.all_gather(rows, axis=0)
+
     def sum(self, value):
         """Sum of a scalar over replicas, the same on each."""
         return value if self.context is None else self.context.all_reduce("SUM", value)

@@ -8,15 +8,16 @@ import zipfile
 import keras
 import numpy as np
 
-from .batches import Batches, chunk_keys
-from .colearn import STEP_METRICS, CoLearner, build_optimizer, load_state_arrays, state_arrays
+from .batches import Batches, chunk_keys, negative_rows
+from .colearn import STEP_METRICS, CoLearner, load_state_arrays, state_arrays
 from .files import replacing, write_json, write_text
 from .memory import plan
+from .optimizers import build_optimizer
 from .progress import progress
 from .runs import append_json_line, read_json_lines
 from .switching import phase_steps
 
-__all__ = ["PhaseInput", "chunk_plan", "train_phase"]
+__all__ = ["Keeper", "PhaseInput", "chunk_plan", "load_checkpoint", "train_phase", "trim_logs"]
 
 
 class PhaseInput:
@@ -79,30 +80,27 @@ def train_phase(folder, data, settings, *, previous_optimizer=None, evaluate=Non
     chunks = chunk_plan(data.n_keys, settings, data.limit)
     steps = sum(count for _, count in chunks)
     rows_per_key = len(data.far) // data.n_keys
-    far_rows = max(len(k) for k, _ in chunks) * rows_per_key
+    far_rows = max(len(negative_rows(keys, rows_per_key, settings)) for keys, _ in chunks)
     learner = CoLearner(data.near_trunk, data.near_head, data.far_head, data.far.n_features, far_rows, settings, stream, data.key_gist)
     before = data.number * steps if data.steps_before is None else data.steps_before
     first = 0 if settings.restart_schedule else before
-    optimizer = build_optimizer(settings, steps, data.near_trunk, first)
+    optimizer = build_optimizer(settings, steps, data.near_trunk, first_step=first)
     optimizer.build(learner.trainable_variables)
     learner.compile(optimizer=optimizer, jit_compile=keras.backend.backend() == "jax", run_eagerly=False)
     if previous_optimizer is not None:
         _restore_moments(learner, previous_optimizer)
     checkpoint = folder / "checkpoint.npz"
-    watch = {"state": getattr(evaluate, "state", dict), "restore": getattr(evaluate, "restore", lambda arrays: None)}
-    step = _load_checkpoint(checkpoint, learner, watch["restore"]) if checkpoint.exists() else 0
-    for name in ("steps.jsonl", "evaluations.jsonl"):
-        kept = [line for line in read_json_lines(folder / name) if line["step"] <= step] if step else []
-        write_text(folder / name, "".join(json.dumps(line) + "\n" for line in kept))
+    step = load_checkpoint(checkpoint, learner, evaluate) if checkpoint.exists() else 0
+    trim_logs(folder, step)
     begin, start, stopped = time.monotonic(), step, False
     with progress(total=steps, initial=step, label=f"train {data.name}") as bar:
         at = 0
         for keys, count in chunks:
             if step < at + count and not stopped:
-                rows = keys if rows_per_key == 1 else (keys[:, None] * rows_per_key + np.arange(rows_per_key)).ravel()
+                rows = negative_rows(keys, rows_per_key, settings)
                 learner.set_bank(data.far.rows, data.far_key[rows], rows)
                 batches = Batches(data.side, keys, data.near_images, data.near_gist, data.near_features, data.far, settings, data.number, step, at + count - step)
-                keeper = _Keeper(folder, checkpoint, step, steps, settings, bar, evaluate, watch["state"], decide and (lambda history: decide(history, data.number)))
+                keeper = Keeper(folder, checkpoint, step, steps, settings, bar, evaluate, decide and (lambda history: decide(history, data.number)))
                 learner.fit(batches, epochs=1, shuffle=False, verbose=0, callbacks=[keeper])
                 step, stopped = keeper.step, keeper.stopped
             at += count
@@ -127,13 +125,34 @@ def _resolved(folder, data, settings):
     return dataclasses.replace(settings, bank_chunks=planned.chunks), planned.stream
 
 
-class _Keeper(keras.callbacks.Callback):
-    """Logs steps, evaluates, ends the phase when the policy says so, and writes checkpoints by the clock."""
+def trim_logs(folder, step):
+    """Take lines of later steps out of a phase's logs (all, when it begins), so that going on from step `step` does not write them twice."""
+    for name in ("steps.jsonl", "evaluations.jsonl"):
+        kept = [line for line in read_json_lines(folder / name) if line["step"] <= step] if step else []
+        write_text(folder / name, "".join(json.dumps(line) + "\n" for line in kept))
 
-    def __init__(self, folder, checkpoint, step, steps, settings, bar, evaluate, state, decide):
+
+class Keeper(keras.callbacks.Callback):
+    """Logs steps, evaluates, ends the phase when the policy says so, and writes checkpoints by the clock.
+
+    Parameters
+    ----------
+    folder, checkpoint : path
+    step, steps : int
+        Steps done before, and the most there may be.
+    settings : Experiment
+    bar : progress bar
+    evaluate : callable or None
+        See `train_phase`.
+    decide : callable or None
+        decide(history) -> bool.
+    """
+
+    def __init__(self, folder, checkpoint, step, steps, settings, bar, evaluate, decide=None):
         super().__init__()
         self.folder, self.checkpoint, self.step, self.steps, self.settings = folder, checkpoint, step, steps, settings
-        self.bar, self.evaluate, self.state, self.decide, self.saved, self.stopped = bar, evaluate, state, decide, time.monotonic(), False
+        self.bar, self.evaluate, self.decide, self.saved, self.stopped = bar, evaluate, decide, time.monotonic(), False
+        self.state = getattr(evaluate, "state", dict)
 
     def on_train_begin(self, logs=None):
         if self.evaluate is not None and self.settings.eval_every and not self.step:
@@ -171,7 +190,15 @@ class _Keeper(keras.callbacks.Callback):
         append_json_line(self.folder / "evaluations.jsonl", line | self.evaluate(self.model, self.step))
 
 
-def _load_checkpoint(path, learner, restore):
+def load_checkpoint(path, learner, evaluate=None):
+    """Put a checkpoint into a learner and an `evaluate` that keeps a state; returns the step it was made at (int).
+
+    Raises
+    ------
+    ValueError
+        It is damaged, or another model's.
+    """
+    restore = getattr(evaluate, "restore", lambda arrays: None)
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}

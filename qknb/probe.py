@@ -94,7 +94,8 @@ def _step_seconds(settings, trunk, n_features, bank_rows):
     """Seconds of a training step against a bank of so many rows; `trunk` None: heads alone."""
     import keras
 
-    from .colearn import CoLearner, build_optimizer
+    from .colearn import CoLearner
+    from .optimizers import build_optimizer
     from .towers import build_head
 
     s, rng = settings, np.random.default_rng(1)

@@ -76,6 +76,9 @@ def write_report(run_dir):
     return path
 
 
+_METHODS = {"simclr": "The SimCLR-style comparison", "moco": "The MoCo-style comparison"}
+
+
 # --- in plain words --------------------------------------------------------------------------------------------------------------
 
 
@@ -90,7 +93,7 @@ def _summary(settings, steps, rows):
     own = f"{_number(keys - extra)} images from {_images(settings)} and {_number(extra)} embedded scenes" if extra else f"{_number(keys)} images from {_images(settings)}"
     data = f"{own}, with {views} edited {'copy' if views == 1 else 'copies'} of each"
     many = f"{len(done)} phases ({done[0]} to {done[-1]})" if done and settings.get("total_steps") else f"{len(done)} of {settings.get('phases')} phases ({', '.join(done)})"
-    trained = f"QK Iteration trained on {data}, in {many}." if done else \
+    trained = f"{_METHODS.get(settings.get('method'), 'QK Iteration')} trained on {data}, in {many}." if done else \
         f"Prepared: {data}. No phase has been trained to its end yet."
     if not rows:
         return [trained, "Nothing has been evaluated yet."]

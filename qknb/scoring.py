@@ -14,6 +14,8 @@ from .towers import fit_whitening
 
 __all__ = ["Scorer", "apply_head", "fit_sample", "BASELINES"]
 
+UNTRAINED = {"images_seen": 0, "steps": 0, "negatives_per_step": 0, "training_seconds": 0.0}
+"""Cost of a row without training."""
 BASELINES = ("GIST-256", "untrained cosine", "untrained whitened")
 SIDE_OF = {"queries": "Q", "references": "K"}
 _MEASURES = ("micro_ap", "recall_at_p90", "threshold_at_p90", "recall_at_rank1", "recall_at_rank10", "macro_ap")
@@ -73,12 +75,15 @@ class Scorer:
         result = evaluate(pairs, self.sets[f"truth_{split}"])
         return {name: getattr(result, name) for name in _MEASURES}
 
-    def score_phase(self, name, number, trunks, heads, images_seen, seconds):
-        """Evaluate a finished phase on every split, with and without score normalization, and record its rows."""
+    def score_phase(self, name, number, trunks, heads, cost, seconds):
+        """Evaluate a finished phase on every split, with and without score normalization, and record its rows.
+
+        cost : dict, from `qknb.accounting.spent`; seconds : of the phase, so far
+        """
         keys = self.bank_of("keys", trunks["K"], "float16", "trunk")
         for split in self.splits:
             train = apply_head(heads["K"], keys.rows[:_NORMALIZING], keys.n_features)
-            self._record(name, number + 1, split, self.descriptors(trunks, heads, split), train, images_seen, seconds)
+            self._record(name, number + 1, split, self.descriptors(trunks, heads, split), train, cost, seconds)
 
     def baselines(self, backbone):
         """The reference rows: GIST-256, and the pretrained backbone's features, cosine and PCA-whitened to 256 (then unit length)."""
@@ -102,10 +107,10 @@ class Scorer:
                     continue
                 begin = time.monotonic()
                 found = {part: np.ascontiguousarray(ways[row](rows[part]), np.float32) for part in SIDE_OF}
-                self._record(row, 0, split, found, ways[row](train), 0, time.monotonic() - begin)
+                self._record(row, 0, split, found, ways[row](train), UNTRAINED, time.monotonic() - begin)
         self.run.mark("baselines", seconds=round(time.monotonic() - started, 1))
 
-    def _record(self, row, phase_index, split, found, train, images_seen, seconds):
+    def _record(self, row, phase_index, split, found, train, cost, seconds):
         path = self.run / "evaluation" / f"{row}.npz"
         arrays = {self.sets[f"{split}_{part}"].name: values for part, values in found.items()}
         if path.exists():
@@ -129,7 +134,7 @@ class Scorer:
             "queries": len(queries),
             "distractors": len(distractors),
             "references": len(references),
-            "images_seen": images_seen,
+            **cost,
             "seconds": round(seconds, 1),
             "cut": f"{self.settings.max_results:,} globally best pairs",
             "seed": self.settings.seed,

@@ -19,7 +19,7 @@ from .files import replacing
 __all__ = ["COLOURS", "DPI", "Sheet", "styled", "apart", "png", "save", "ellipsize", "fitted", "wrapped"]
 
 DPI = 144
-COLOURS = {"Q": "#0072B2", "K": "#D55E00", "ink": "#1d2129", "soft": "#5b6472", "faint": "#d6dae0"}
+COLOURS = {"Q": "#0072B2", "K": "#D55E00", "S": "#0B6E4F", "M": "#8E4585", "ink": "#1d2129", "soft": "#5b6472", "faint": "#d6dae0"}
 STYLE = {
     "figure.dpi": DPI, "savefig.dpi": DPI, "figure.facecolor": "white", "font.size": 9, "font.family": "DejaVu Sans", "text.parse_math": False,
     "text.color": COLOURS["ink"], "axes.labelcolor": COLOURS["ink"], "axes.edgecolor": COLOURS["soft"], "axes.titlesize": 9,

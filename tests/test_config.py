@@ -51,3 +51,46 @@ def test_departures_name_the_papers_value():
 
 def test_first_side_k():
     assert experiment("paper", first_side="K", phases=3).phase_names() == ("K1", "Q1", "K2")
+
+
+def test_phases_of_the_other_methods_are_stretches_of_one_training():
+    assert experiment("cpu", method="simclr", phases=3).phase_names() == ("S1", "S2", "S3")
+    assert experiment("cpu", method="moco", phases=2).phase_names() == ("M1", "M2")
+
+
+@pytest.mark.parametrize(
+    "name, value, others",
+    [
+        ("max_negatives", 100, {"method": "simclr"}),
+        ("bank_chunks", 2, {"method": "moco"}),
+        ("far_head_trains", False, {"method": "simclr"}),
+        ("queue_size", 640, {}),
+        ("momentum", 0.9, {"method": "simclr"}),
+        ("replicas", 8, {}),
+        ("tau", 0.1, {"loss": "infonce"}),
+        ("w_neg", 1.0, {"loss": "infonce"}),
+        ("temperature", 0.1, {}),
+        ("focal_gamma", 1.0, {"loss": "infonce"}),
+        ("lars_trust", 0.01, {}),
+        ("hardest_per_query", 20, {"method": "simclr", "loss": "infonce"}),
+        ("queue_size", 1000, {"method": "moco", "batch_size": 32}),
+        ("momentum", 1.0, {"method": "moco"}),
+        ("shared_towers", True, {"method": "moco"}),
+        ("far_head_trains", False, {"shared_towers": True}),
+        ("replicas", 5, {"method": "simclr", "batch_size": 32}),
+        ("batch_size", 1, {"method": "simclr"}),
+        ("gist_residual", False, {"head_init": "zero"}),
+        ("method", "byol", {}),
+        ("loss", "triplet", {}),
+    ],
+)
+def test_settings_without_effect_or_sense_are_refused_by_name(name, value, others):
+    with pytest.raises(ValueError, match=name):
+        experiment("cpu", **{name: value}, **others)
+
+
+def test_combinations_of_the_comparisons_are_allowed():
+    experiment("paper", method="simclr", batch_size=192, replicas=8, learning_rate=1e-3)
+    experiment("cpu", method="moco", queue_size=4096, loss="infonce", temperature=0.1)
+    experiment("cpu", gist_residual=False, head_init="glorot", max_negatives=100, far_head_trains=False, optimizer="lars", weight_decay=1e-4)
+    experiment("cpu", shared_towers=True, loss="focal", focal_gamma=1.0)

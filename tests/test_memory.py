@@ -62,7 +62,8 @@ STEP = """
 import resource, sys, threading, time
 import numpy as np, keras
 from keras import ops
-from qknb.colearn import CoLearner, build_optimizer
+from qknb.colearn import CoLearner
+from qknb.optimizers import build_optimizer
 from qknb.config import experiment
 from qknb.memory import plan
 from qknb.towers import build_head

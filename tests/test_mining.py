@@ -7,7 +7,7 @@ from hypothesis import given, settings, strategies as st
 from keras import ops
 
 from qknb.losses import qk_loss, squared_distance
-from qknb.mining import dense_hardest, hardest_pairs, pairwise_d2
+from qknb.mining import dense_hardest, hardest_in_batch, hardest_pairs, pairwise_d2
 
 pytestmark = pytest.mark.both_backends
 
@@ -162,3 +162,20 @@ def test_near_duplicate_keys_are_left_out():
         d2, _, _, j = hardest_pairs(near, np.int32([0]), block, n_blocks, lambda x: x, 3, same_picture(key_gist, tolerance))
         found[tolerance] = [int(b) for a, b in zip(np.asarray(ops.convert_to_numpy(d2)), np.asarray(ops.convert_to_numpy(j)), strict=True) if np.isfinite(a)]
     assert found == {0.01: [1, 2, 3], 0.1: [2, 3], 2.0: [3]}
+
+
+@pytest.mark.parametrize("n_groups, per_query", [(1, 2), (2, 2), (4, 1), (2, 9)])
+def test_in_batch_each_group_of_queries_is_mined_by_itself(n_groups, per_query):
+    """8 queries against the 8 keys of the batch, one key twice; every group's hardest against all keys, by brute force."""
+    rng = np.random.default_rng(n_groups)
+    near, far = rng.normal(size=(8, 3)).astype("float32"), rng.normal(size=(8, 3)).astype("float32")
+    group = np.array([0, 1, 2, 3, 4, 5, 6, 2], "int32")
+    d2, near_index, far_index = (np.asarray(ops.convert_to_numpy(x)) for x in hardest_in_batch(near, group, far, group, n_groups, per_query))
+    size = 8 // n_groups
+    for g, found in enumerate(np.split(np.arange(8 * per_query), n_groups)):
+        pairs = [(((near[i] - far[j]) ** 2).sum(), i, j) for i in range(g * size, (g + 1) * size) for j in range(8) if group[i] != group[j]]
+        hardest = sorted(pairs)[: size * per_query]
+        n = len(hardest)
+        np.testing.assert_allclose(d2[found[:n]], [p[0] for p in hardest], rtol=1e-4)
+        assert [(i, j) for i, j in zip(near_index[found[:n]], far_index[found[:n]], strict=True)] == [p[1:] for p in hardest]
+        assert np.isinf(d2[found[n:]]).all()

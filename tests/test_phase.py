@@ -6,8 +6,9 @@ import pytest
 
 from qknb.bank import Bank
 from qknb.batches import Batches, chunk_keys, key_order
-from qknb.colearn import CoLearner, build_optimizer
+from qknb.colearn import CoLearner
 from qknb.config import experiment
+from qknb.optimizers import build_optimizer
 from qknb.phase import PhaseInput, chunk_plan, train_phase
 from qknb.towers import build_head
 

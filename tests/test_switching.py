@@ -126,7 +126,7 @@ def test_a_schedule_cannot_be_opened_with_another_number_of_phases(tmp_path):
 
 
 def test_one_schedule_over_the_whole_budget():
-    from qknb.colearn import build_optimizer
+    from qknb.optimizers import build_optimizer
 
     settings = experiment("cpu", restart_schedule=False, total_steps=1000, steps_per_phase=10)
     rate = lambda first: float(build_optimizer(settings, 10, first_step=first)._learning_rate(0))  # noqa: E731

@@ -210,7 +210,8 @@ def parts(n, stream, block_rows, jit=None, **changes):
     import keras
     import numpy as np
 
-    from qknb.colearn import CoLearner, build_optimizer
+    from qknb.colearn import CoLearner
+    from qknb.optimizers import build_optimizer
     from qknb.config import experiment
     from qknb.towers import build_head
 

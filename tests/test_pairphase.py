@@ -1,0 +1,107 @@
+"""Phases of simclr and moco: one training in stretches, cut off or not; a whole run end to end."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from made_pairs import pair_input, same, settings, weights
+
+from qknb.config import experiment
+from qknb.iteration import train
+from qknb.pairphase import STATE, train_pairs
+from qknb.prepare import prepare
+from qknb.runs import Run
+
+METHODS = {
+    "simclr": dict(method="simclr", train_backbone=True, replicas=2),
+    "simclr, heads, dropout": dict(method="simclr", train_backbone=False, head_dropout=0.3, loss="infonce"),
+    "moco": dict(method="moco", queue_size=24, momentum=0.9, train_backbone=True),
+    "moco, heads, LARS": dict(method="moco", queue_size=16, momentum=0.9, train_backbone=False, loss="infonce", optimizer="lars", learning_rate=5.0),
+}
+both_backends = pytest.mark.both_backends
+
+
+class Cut(Exception):
+    pass
+
+
+def towers(data):
+    return [weights(m) for m in (*(data.trunks or {}).values(), *data.heads.values())]
+
+
+@both_backends
+@pytest.mark.parametrize("name", METHODS)
+def test_stretches_and_cuts_leave_no_trace(tmp_path, name):
+    """Eight steps at once = two stretches of four = two stretches with a cut in the second: weights, queue, optimizer and log, bit for bit."""
+    s = settings(**METHODS[name], eval_every=1)
+    long = settings(**METHODS[name], steps_per_phase=8, phases=1)
+    whole = pair_input(long)
+    train_pairs(tmp_path / "whole", whole, long)
+
+    train_pairs(tmp_path / "first", pair_input(s), s, evaluate=lambda model, step: {})
+    state = tmp_path / "first" / STATE
+
+    def stop_at_4(model, step):
+        if step == 4:
+            raise Cut
+        return {}
+
+    with pytest.raises(Cut):
+        train_pairs(tmp_path / "second", pair_input(s, 1), s, previous=state, evaluate=stop_at_4)
+    again = pair_input(s, 1)
+    out = train_pairs(tmp_path / "second", again, s, previous=state, evaluate=lambda model, step: {})
+    assert out["steps"] == 4 and out["images"] == 2 * 8 * (2 if s.method == "simclr" else 1), "it went on from step 2"
+    assert all(same(a, b) for a, b in zip(towers(whole), towers(again), strict=True))
+    with np.load(tmp_path / "whole" / STATE) as a, np.load(tmp_path / "second" / STATE) as b:
+        assert a.files == b.files and all(np.array_equal(a[key], b[key]) for key in a.files)
+    lines = [json.loads(line) for folder in ("first", "second") for line in (tmp_path / folder / "steps.jsonl").read_text().splitlines()]
+    expected = [json.loads(line) for line in (tmp_path / "whole" / "steps.jsonl").read_text().splitlines()]
+    assert [line | {"step": i + 1} for i, line in enumerate(lines)] == expected
+
+
+def test_a_schedule_planned_for_another_length_is_refused(tmp_path):
+    s = settings(train_backbone=False)
+    train_pairs(tmp_path / "first", pair_input(s), s)
+    longer = settings(train_backbone=False, phases=3)
+    with pytest.raises(ValueError, match="planned over 8 steps.*12.*phases"):
+        train_pairs(tmp_path / "second", pair_input(longer, 1), longer, previous=tmp_path / "first" / STATE)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A prepared run."""
+    run = Run(tmp_path_factory.mktemp("store") / "r", experiment("smoke", n_jobs=1))
+    prepare(run)
+    return run.path
+
+
+@pytest.mark.parametrize("method, changes", [("simclr", {}), ("moco", {"queue_size": 16, "loss": "infonce"})])
+def test_a_whole_run(tmp_path, store, method, changes):
+    """Baselines, two phases, files, rows and their accounting; a run that was interrupted between its phases ends in the same rows."""
+    s = experiment("smoke", n_jobs=1, train_backbone=False, phases=2, steps_per_phase=4, method=method, **changes)
+
+    def fresh(name):
+        shutil.copytree(store / "store", tmp_path / name / "store")
+        (tmp_path / name / "manifest.json").write_text(json.dumps(json.loads((store / "manifest.json").read_text()) | {"experiment": json.loads(s.to_json())}))
+        return Run(tmp_path / name)
+
+    letter = method[0].upper()
+    rows = train(fresh("whole"))
+    test = {row["row"]: row for row in rows if row["split"] == "test"}
+    assert list(test) == ["GIST-256", "untrained cosine", "untrained whitened", f"{letter}1", f"{letter}2"]
+    per_step = 16 if method == "simclr" else 8
+    for number in (1, 2):
+        row = test[f"{letter}{number}"]
+        assert (row["images_seen"], row["steps"], row["phase_index"]) == (per_step * 4 * number, 4 * number, number)
+        assert row["negatives_per_step"] == (8 * 7 if method == "simclr" else 8 * 16)
+    assert test[f"{letter}2"]["training_seconds"] > test[f"{letter}1"]["training_seconds"] > 0
+    folder = tmp_path / "whole" / "phases"
+    assert not (folder / f"{letter}1" / STATE).exists() and (folder / f"{letter}2" / STATE).exists()
+    assert all((folder / f"{letter}2" / f"{side}_head.weights.h5").exists() for side in "QK") and (folder / f"{letter}2" / "hard_negatives.npz").exists()
+
+    cut = fresh("cut")
+    train(cut, [f"{letter}1"])
+    again = train(Run(cut.path))
+    timeless = [[{k: v for k, v in row.items() if "seconds" not in k} for row in found] for found in (rows, again)]
+    assert timeless[0] == timeless[1]
