@@ -70,6 +70,8 @@ def announce(run, max_hours=float("inf")):
         Estimated hours; 0 when nothing is left.
     """
     s = run.experiment
+    if s.method != "qk":
+        raise ValueError(f"times are estimated for method='qk', and this run has method={s.method!r}: train a phase of few steps to see its pace")
     done = [run.done(f"phase {name}").get("steps", 0) for name in run.finished_phases()]
     if done and not next_limit(policy_of(s, phase_steps((run.done("prepare") or {}).get("keys", 0), s)), done, s.phases, s.total_steps):
         print("All phases are done: nothing is left to estimate.")

@@ -90,7 +90,14 @@ def plan(settings, n_keys, device=None, *, trunk=None, n_features=None):
     Returns
     -------
     Plan
+
+    Raises
+    ------
+    ValueError
+        An unknown device, or a method without a bank.
     """
+    if settings.method != "qk":
+        raise ValueError(f"memory is planned for method='qk': method={settings.method!r} has no bank; its steps hold the activations of both towers")
     name, capacity = (device, DEVICES[device] * 1e9) if device in DEVICES else detect_device(device)
     usable = capacity * _USABLE["CPU" if name == "CPU" else "GPU"]
     if trunk is None and (settings.train_backbone or n_features is None):
