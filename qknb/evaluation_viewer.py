@@ -95,7 +95,7 @@ class EvaluationViewer:
     threshold : float
         Squared distance; it begins where precision is 90 %.
     query : int
-        Row of the query that is browsed.
+        Row of the query that is browsed; it begins with a copy.
     """
 
     def __init__(self, run_dir, row=None, split="test"):
@@ -106,7 +106,8 @@ class EvaluationViewer:
             raise ValueError(f"{run_dir} has nothing to look at: its {split} images or their descriptors are missing; evaluate the run first")
         self.queries, self.references = found[:2]
         self.show(row or self.rows[-1])
-        self.query = 0
+        truth = self.ranked(self.row).truth
+        self.query = int(truth[0, 0]) if len(truth) else 0
 
     def show(self, row):
         """Choose the row; the threshold goes to 90 % precision there, as distances differ from row to row."""
@@ -202,7 +203,7 @@ class EvaluationViewer:
 @styled
 def _browser_figure(image, title, found, references, n):
     wide, high = 1.18, 1.42
-    sheet = Sheet(figsize=(1.9 + (n + 1) * wide, .55 + max(2, len(found)) * high))
+    sheet = Sheet(figsize=(2.0 + (n + 1) * wide, .55 + max(2, len(found)) * high))
     width, height = sheet.get_size_inches()
 
     def put(x, y, picture, text, frame):
@@ -220,5 +221,5 @@ def _browser_figure(image, title, found, references, n):
         sheet.text((.12 + wide + .08) / width, 1 - (y + .1) / height, row.replace(" ", "\n"), fontsize=8, fontweight="bold", va="top")
         for column, neighbour in enumerate(neighbours):
             text = f"d² {neighbour.d2:.4f}" + (", its original" if neighbour.true else "")
-            put(2.1 + column * wide - .1, y, references.images[neighbour.reference], text, COLOURS["Q"] if neighbour.true else COLOURS["faint"])
+            put(2.12 + column * wide, y, references.images[neighbour.reference], text, COLOURS["Q"] if neighbour.true else COLOURS["faint"])
     return sheet

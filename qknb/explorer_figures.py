@@ -148,7 +148,7 @@ def heat_figure(values, chosen=None, title=None):
     axes.grid(False)
     if chosen:
         x, y = (float(np.interp(np.log(v), np.log(known), range(len(known)))) for v, known in ((chosen[1], budgets), (chosen[0], cycles)))
-        axes.plot([x], [y], "o", markersize=15, markerfacecolor="none", markeredgecolor=COLOURS["K"], markeredgewidth=2, gid=_gid(f"chosen: {chosen[0]:,} of {chosen[1]:,} steps"))
+        axes.plot([x], [y], "o", markersize=38, markerfacecolor="none", markeredgecolor=COLOURS["K"], markeredgewidth=2, gid=_gid(f"chosen: {chosen[0]:,} of {chosen[1]:,} steps"))
     sheet.suptitle(title or "Test micro-AP by phase length and budget", x=.012, y=.975, ha="left")
     return sheet
 
@@ -175,7 +175,7 @@ def lengths_figure(traces, values, title=None):
         if len(mean):
             axes.annotate(f"{budget:,} steps", (len(cycles) - 1, mean[-1, j]), xytext=(6, 0), textcoords="offset points", fontsize=8, fontweight="bold", color=grey, va="center")
     names = {"micro_ap": "until micro-AP\nsaturates", "loss": "until the loss\nsaturates"}
-    axes.set_xticks([*range(len(cycles)), *(len(cycles) + .3 + .9 * i for i in range(len(policies)))], [*(f"{c:,}" for c in cycles), *(names.get(p, p) for p in policies)])
+    axes.set_xticks([*range(len(cycles)), *(len(cycles) + .3 + .9 * i for i in range(len(policies)))], [*(f"{c:,}" for c in cycles), *(names.get(p.split(" ")[0], p) for p in policies)])
     axes.set(xlabel="steps in a phase", ylabel="test micro-AP after the last phase", xlim=(-.4, len(cycles) + max(.6, .9 * len(policies)) - .1))
     axes.set_position((.095, .16, .89, .7))
     sheet.suptitle(title or "Thin lines: one seed each; thick: their means; diamonds right: policies", x=.012, y=.975, ha="left")

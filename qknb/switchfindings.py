@@ -32,8 +32,11 @@ class Paired(NamedTuple):
 
 
 def label_of(trace):
-    """Name of a trace's way of switching: the length of its phases in steps (int), or the policy's name (str)."""
-    return trace["cycle"] or trace["policy"]["switch_policy"]
+    """Name of a trace's way of switching: the length of its phases in steps (int; never more than the budget), or the policy with its numbers (str)."""
+    if trace["cycle"]:
+        return min(trace["cycle"], trace["budget"])
+    name, policy = trace["policy"]["switch_policy"], trace["policy"]
+    return f"{name} (patience {policy['patience']}, gain {policy['min_gain']:g})" if "patience" in policy else name
 
 
 def finals(traces, measure="test"):
@@ -195,7 +198,8 @@ def _policy(values, policy, chosen, elsewhere):
     how = "chosen on the validation split" if elsewhere else "chosen with hindsight"
     verdict = {1: "beats", 0: "cannot be told apart from", -1: "stays behind"}[found.verdict]
     worst = [paired(values, policy, cycle) for cycle in sorted({key[0] for key in fixed})]
-    return (f"Switching at saturation of {_named(policy)} {verdict} the best fixed length ({rival:,} steps, {how}) at equal images seen: {_difference(found)}. "
+    rule = f"saturation of {_named(policy)}" if policy.startswith(("micro_ap", "loss")) else _named(policy)
+    return (f"Switching by {rule} {verdict} the best fixed length ({rival:,} steps, {how}) at equal images seen: {_difference(found)}. "
             f"It is clearly above {sum(p.verdict > 0 for p in worst)}, and clearly below {sum(p.verdict < 0 for p in worst)}, of the {len(worst)} fixed lengths.")
 
 
@@ -210,8 +214,10 @@ def _slopes(values, budget):
 
 
 def _named(label):
-    return {"micro_ap": "validation micro-AP", "loss": "the training loss", "short_cycles": "short cycles", "schedule": "a schedule"}.get(label, label) if isinstance(label, str) \
-        else "–" if label is None else f"{label:,} steps"
+    if not isinstance(label, str):
+        return "–" if label is None else f"{label:,} steps"
+    name, _, rest = label.partition(" ")
+    return " ".join(filter(None, ({"micro_ap": "validation micro-AP", "loss": "the training loss", "short_cycles": "short cycles", "schedule": "a schedule"}.get(name, name), rest)))
 
 
 def _mean_and_spread(cell):

@@ -5,6 +5,7 @@ import pytest
 from made_traces import end_of, made_trace, made_traces
 
 from qknb.switchfindings import best_cycle, finals, findings, findings_table, heat, paired
+from qknb.switching import Saturation
 
 
 def test_finals_and_the_heat_map():
@@ -22,6 +23,16 @@ def test_runs_that_are_not_complete_do_not_count():
     assert finals([made_trace(done=False)]) == {}
     with pytest.raises(ValueError, match="no split"):
         finals([], "train")
+
+
+def test_phases_longer_than_the_budget_are_phases_of_the_budget():
+    values = finals([made_trace(800, 600, final=.5), made_trace(300, 600, final=.4)])
+    assert values == {(600, 600, 1): .5, (300, 600, 1): .4}
+
+
+def test_policies_with_other_numbers_are_other_ways():
+    traces = [made_trace(100, 600, final=v, policy=Saturation("micro_ap", patience, .002, 50, 600)) for patience, v in ((2, .4), (3, .5))]
+    assert sorted(finals(traces).values()) == [.4, .5]
 
 
 def test_paired_differences_by_hand():
@@ -45,7 +56,7 @@ def test_sentences_follow_the_numbers():
     assert "16 runs, 2 seeds" in text
     assert "Yes, in these runs: phases of 50 against 200 steps: +0.015" in text and "4 of 4 pairs above zero" in text
     assert "At 600 steps phases of 50 steps end highest" in text
-    assert "Switching at saturation of validation micro-AP beats the best fixed length (50 steps, chosen with hindsight)" in text
+    assert "Switching by saturation of validation micro-AP (patience 3, gain 0.002) beats the best fixed length (50 steps, chosen with hindsight)" in text
     assert "beats" not in " ".join(findings(finals(made_traces(gain=.0035)), "made")), "half the pairs gain, half lose"
 
 
@@ -75,6 +86,6 @@ def test_the_choice_on_validation_is_said():
 
 def test_the_table_has_every_way_once():
     table = findings_table(finals(made_traces(gain=.02)))
-    assert [row[0] for row in table.rows] == ["50 steps", "100 steps", "200 steps", "validation micro-AP"]
+    assert [row[0] for row in table.rows] == ["50 steps", "100 steps", "200 steps", "validation micro-AP (patience 3, gain 0.002)"]
     assert table.rows[2][-1] == "–" and "4 of 4" in table.rows[0][-1] and "±" in table.rows[0][1]
     assert findings_table({}).rows == ()
