@@ -20,7 +20,7 @@ lab: $(VENV)/.installed
 	$(VENV)/bin/jupyter lab notebooks
 
 bench: $(VENV)/.installed-test
-	for file in tests/bench/bench_*.py; do echo "== $$file"; $(PY) $$file || exit 1; done
+	for file in $(filter-out tests/bench/bench_gpu.py,$(sort $(wildcard tests/bench/bench_*.py))); do echo "== $$file"; $(PY) $$file || exit 1; done
 
 bench-gpu: $(VENV)/.installed-test
 	KERAS_BACKEND=jax $(PY) tests/bench/bench_gpu.py

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from .edit_analysis import edit_recall, edit_recall_figure, edit_recall_table, edited_split
 from .figures import micro_ap_figure, precision_recall_figure, training_figure
-from .galleries import edit_grid, false_positives, gallery_figure, hardest_negatives, missed_copies
+from .galleries import edit_grid, false_positives, gallery_figure, hardest_negatives, has_removed, missed_copies
 from .imagesets import open_set
 from .outcomes import precision_recall_curve, ranked_pairs, training_log
 from .sheets import save
@@ -87,6 +87,9 @@ def drawings(run_dir):
         for name in sorted({name[0]: name for name in trained}.values(), key=trained.index):
             add(f"hardest_negatives_{name}", gallery_figure(hardest_negatives(run_dir, name)),
                 f"What side {name[0]} still confuses: the nearest pairs of different images, from a sample of the training set against the whole bank.")
+            if has_removed(run_dir, name):
+                add(f"removed_negatives_{name}", gallery_figure(hardest_negatives(run_dir, name, removed=True)),
+                    "Pairs that would have been among the hardest negatives, left out because their originals are nearer than ignore_duplicates in GIST distance.")
         if not trained:
             missing.append("Hardest negatives: no phase has been trained to its end yet.")
     else:

@@ -15,7 +15,7 @@ from .outcomes import ranked_pairs
 from .retrieval import pair_scores
 from .sheets import COLOURS, Sheet, fitted, styled, wrapped
 
-__all__ = ["Gallery", "Pair", "edit_grid", "edit_grid_figure", "false_positives", "gallery_figure", "hardest_negatives", "missed_copies",
+__all__ = ["Gallery", "Pair", "edit_grid", "edit_grid_figure", "false_positives", "gallery_figure", "hardest_negatives", "has_removed", "missed_copies",
            "pick_around", "pick_false", "pick_hardest", "pick_missed", "query_pair"]
 
 SMALL = 6.6  # points
@@ -130,13 +130,26 @@ def _copy_name(item):
     return f"{item['source']}, copy {item['view'] + 1}"
 
 
-def hardest_negatives(run_dir, phase, limit=12, per_image=2):
-    """Gallery of the hardest negatives that were mined at the end of a phase: the near image beside the far one."""
+def has_removed(run_dir, phase):
+    """Whether `ignore_duplicates` left pairs out that would have been among the hardest negatives at the end of a phase (bool)."""
+    path = Path(run_dir) / "phases" / phase / "hard_negatives.npz"
+    if not path.exists():
+        return False
+    with np.load(path, allow_pickle=False) as file:
+        return "removed_d2" in file.files and len(file["removed_d2"]) > 0
+
+
+def hardest_negatives(run_dir, phase, limit=12, per_image=2, removed=False):
+    """Gallery of the hardest negatives that were mined at the end of a phase: the near image beside the far one.
+
+    removed: instead, the pairs that `ignore_duplicates` left out of mining and that would have been among them.
+    """
     path = Path(run_dir) / "phases" / phase / "hard_negatives.npz"
     if not path.exists():
         raise ValueError(f"{path} is missing: phase {phase} has not been trained to its end")
     with np.load(path, allow_pickle=False) as file:
-        side, near_index, far_index, d2 = str(file["side"]), file["near_index"], file["far_index"], file["d2"]
+        prefix = "removed_" if removed else ""
+        side, near_index, far_index, d2 = str(file["side"]), *(file[prefix + name] for name in ("near_index", "far_index", "d2"))
     near, far = (_set(run_dir, name) for name in (("copies", "keys") if side == "Q" else ("keys", "copies")))
     sources = [[images.items[i]["source"] for i in index] for images, index in ((near, near_index), (far, far_index))]
     pairs = []
@@ -146,7 +159,8 @@ def hardest_negatives(run_dir, phase, limit=12, per_image=2):
                           "original" if side == "Q" else "edited copy", *(_copy_name(x) if x["edits"] else x["source"] for x in (a, b)),
                           f"d² {d2[i]:.4f}", "different images" if a["source"] != b["source"] else "the same image: not a negative",
                           describe(a["edits"] or b["edits"])))
-    return Gallery(f"Hardest negatives at the end of phase {phase}", f"Left: side {side}, the one in training; right: from the bank. Nearest pairs first; "
+    title = "Pairs taken for near duplicates and left out of mining" if removed else "Hardest negatives"
+    return Gallery(f"{title} at the end of phase {phase}", f"Left: side {side}, the one in training; right: from the bank. Nearest pairs first; "
                    f"each pair of images once, no image more than {per_image} times.", pairs)
 
 

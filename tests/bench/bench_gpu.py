@@ -113,9 +113,10 @@ def measure(rows, options):
     from keras import ops
 
     from qknb.backbones import build_backbone
-    from qknb.colearn import CoLearner, build_optimizer
+    from qknb.colearn import CoLearner
     from qknb.config import experiment
     from qknb.memory import plan
+    from qknb.optimizers import build_optimizer
     from qknb.towers import build_head, build_trunk
 
     keras.utils.clear_session()

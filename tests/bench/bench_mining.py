@@ -211,8 +211,8 @@ def parts(n, stream, block_rows, jit=None, **changes):
     import numpy as np
 
     from qknb.colearn import CoLearner
-    from qknb.optimizers import build_optimizer
     from qknb.config import experiment
+    from qknb.optimizers import build_optimizer
     from qknb.towers import build_head
 
     s = experiment("paper", train_backbone=False, block_rows=block_rows, **changes)
