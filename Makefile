@@ -7,7 +7,7 @@ PRESET ?= cpu
 PY = $(VENV)/bin/python
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test lab bench bench-gpu clean
+.PHONY: demo test lab explore bench bench-gpu clean
 
 demo: $(VENV)/.installed
 	$(PY) -m qknb notebooks --run $(RUN) --preset $(PRESET) "images=$(IMAGES)"
@@ -18,6 +18,9 @@ test: $(VENV)/.installed-test
 
 lab: $(VENV)/.installed
 	$(VENV)/bin/jupyter lab notebooks
+
+explore: $(VENV)/.installed
+	$(VENV)/bin/voila notebooks/07_when_to_switch.ipynb
 
 bench: $(VENV)/.installed-test
 	for file in $(filter-out tests/bench/bench_gpu.py,$(sort $(wildcard tests/bench/bench_*.py))); do echo "== $$file"; $(PY) $$file || exit 1; done
