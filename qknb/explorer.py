@@ -48,6 +48,8 @@ class Explorer:
         self.traces, self.chosen = {}, []
         self._values = {}  # images -> finals, which moving a slider does not change
         self.refresh(everything=True)
+        if self.first:  # begin with the lengths of the run that is shown
+            self.budget, self.cycle = self.first["budget"], self.first["policy"].get("steps_per_phase", self.cycle)
 
     # --- state ---------------------------------------------------------------------------------------------------------------
 

@@ -172,8 +172,9 @@ def lengths_figure(traces, values, title=None):
                 x = len(cycles) + .3 + policies.index(label) * .9 if label in policies else cycles.index(label)
                 trace = by_key.get((label, own, seed))
                 axes.plot([x], [value], "D", color=grey, markersize=4 if label in policies else 2, gid=_gid(tip_of(trace)) if trace else None)
-        if len(mean):
-            axes.annotate(f"{budget:,} steps", (len(cycles) - 1, mean[-1, j]), xytext=(6, 0), textcoords="offset points", fontsize=8, fontweight="bold", color=grey, va="center")
+        known = np.flatnonzero(~np.isnan(mean[:, j]))
+        if len(known):
+            axes.annotate(f"{budget:,} steps", (known[-1], mean[known[-1], j]), xytext=(6, 0), textcoords="offset points", fontsize=8, fontweight="bold", color=grey, va="center")
     names = {"micro_ap": "until micro-AP\nsaturates", "loss": "until the loss\nsaturates"}
     axes.set_xticks([*range(len(cycles)), *(len(cycles) + .3 + .9 * i for i in range(len(policies)))], [*(f"{c:,}" for c in cycles), *(names.get(p.split(" ")[0], p) for p in policies)])
     axes.set(xlabel="steps in a phase", ylabel="test micro-AP after the last phase", xlim=(-.4, len(cycles) + max(.6, .9 * len(policies)) - .1))

@@ -4,6 +4,7 @@ A trace is a dict that JSON holds in a few kilobytes. It is read from a run's fo
 traces of many runs were collected.
 """
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -103,7 +104,7 @@ def read_traces(paths):
     found = []
     for path in map(Path, paths):
         if path.is_dir():
-            if (path / "manifest.json").exists() and Run(path).done("prepare"):
+            with contextlib.suppress(ValueError):  # a run of another version, or not prepared
                 found.append(trace_of(path))
         else:
             found += [trace for trace in read_json_lines(path) if np.iterable(trace.get("phases"))]

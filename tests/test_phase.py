@@ -100,6 +100,21 @@ def test_a_phase_cut_off_ends_in_the_same_bits(tmp_path, chunks, views, side, dr
     assert (tmp_path / "whole/steps.jsonl").read_text() == (tmp_path / "cut/steps.jsonl").read_text()
 
 
+@pytest.mark.parametrize("chunks", [1, 2])
+def test_a_phase_ends_when_the_policy_says_so(tmp_path, chunks):
+    s = settings(train_backbone=False, eval_every=2, log_every=1, checkpoint_steps=1, bank_chunks=chunks)
+    data, asked = phase_input(s, number=3), []
+
+    def decide(history, number):
+        asked.append((number, [line["step"] for line in history], history[-1]["value"]))
+        return history[-1]["step"] >= (4 if chunks == 1 else 2)
+
+    out = train_phase(tmp_path, data, s, evaluate=lambda model, step: {"value": 10 * step}, decide=decide)
+    assert out["steps"] == (4 if chunks == 1 else 2) and len((tmp_path / "steps.jsonl").read_text().splitlines()) == out["steps"]
+    assert asked == [(3, [0, 2], 20), (3, [0, 2, 4], 40)][: len(asked)] and len(asked) == out["steps"] // 2
+    assert not (tmp_path / "checkpoint.npz").exists() and (tmp_path / "optimizer.npz").exists()
+
+
 def test_a_damaged_or_foreign_checkpoint_is_refused(tmp_path):
     s = settings(train_backbone=False)
     (tmp_path / "checkpoint.npz").write_bytes(b"PK\x03\x04 not whole")

@@ -68,6 +68,8 @@ def test_a_run_that_is_not_prepared_has_no_trace(tmp_path):
     Run(tmp_path / "r", experiment("cpu"))
     with pytest.raises(ValueError, match="not prepared"):
         trace_of(tmp_path / "r")
+    assert read_traces([tmp_path / "r", tmp_path]) == []
+    (tmp_path / "r" / "manifest.json").write_text('{"format": 99}')
     assert read_traces([tmp_path / "r"]) == []
 
 
