@@ -89,7 +89,7 @@ def build_backbone(name, image_size, weights="imagenet", *, pooling="avg", dtype
     inputs = keras.Input((image_size, image_size, 3), name="pixels")
     features = trunk(PixelScaling(scale, offset, dtype="float32", name="scaling")(inputs))
     pool = keras.layers.GlobalAveragePooling2D if pooling == "avg" else GeMPooling
-    return keras.Model(inputs, pool(dtype="float32", name=f"{pooling}_pool")(features), name=f"{name}_{image_size}")
+    return keras.Model(inputs, pool(dtype="float32", name=f"{pooling}_pool")(features), name=f"{name}_{image_size}{'' if pooling == 'avg' else f'_{pooling}'}")
 
 
 def weights_fingerprint(model):

@@ -8,7 +8,7 @@ import json
 import re
 from pathlib import Path
 
-from .config import Experiment
+from .config import RESUMABLE, Experiment
 from .curves import curves_figure, ending, loss_figure
 from .galleries import Gallery, gallery_figure, hardest_negatives
 from .outcomes import training_log
@@ -19,7 +19,7 @@ from .tables import Column, Table, show_count, show_seconds, show_spread
 __all__ = ["Compared", "differences_table", "groups", "loss_curves", "micro_ap_curves", "negatives_galleries", "notes_table", "open_for_comparison", "phases_table",
            "scores_table"]
 
-SPEED = frozenset("residency n_jobs checkpoint_seconds checkpoint_steps keep_banks embed_batch preset".split())
+SPEED = RESUMABLE - {"phases"}
 """Settings that do not touch a run's numbers: runs that differ in these and in the seed alone are averaged."""
 
 

@@ -77,10 +77,10 @@ class Trainer:
             GistPCA.fit(np.asarray(gist[rows]), dim=self.settings.gist_dim).save(path)
         return GistPCA.load(path)
 
-    def pretrained(self):
-        """The backbone as it starts: ImageNet weights, or random ones by seed."""
+    def pretrained(self, pooling="avg"):
+        """The backbone as it starts: ImageNet weights, or random ones by seed. Towers have average pooling; "gem" is for a row of the table."""
         s = self.settings
-        backbone = build_backbone(s.backbone, s.image_size, weights=None if s.weights == "none" else s.weights)
+        backbone = build_backbone(s.backbone, s.image_size, weights=None if s.weights == "none" else s.weights, pooling=pooling)
         if s.weights == "none":
             _seed_weights(backbone, s.seed)
         return backbone

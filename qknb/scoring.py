@@ -110,6 +110,19 @@ class Scorer:
                 self._record(row, 0, split, found, ways[row](train), UNTRAINED, time.monotonic() - begin)
         self.run.mark("baselines", seconds=round(time.monotonic() - started, 1))
 
+    def record_fixed(self, row, split, found, train, seconds):
+        """Evaluate and record a row without training.
+
+        Parameters
+        ----------
+        row, split : str
+        found : {"queries": (q, d), "references": (r, d)} float32
+        train : (n, d) float32
+            Descriptors of training keys, for score normalization.
+        seconds : float
+        """
+        self._record(row, 0, split, found, train, UNTRAINED, seconds)
+
     def _record(self, row, phase_index, split, found, train, cost, seconds):
         path = self.run / "evaluation" / f"{row}.npz"
         arrays = {self.sets[f"{split}_{part}"].name: values for part, values in found.items()}

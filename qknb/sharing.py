@@ -20,7 +20,7 @@ from .imagesets import ImageSet
 from .prepare import prepare, prepared
 from .runs import Run, versions
 
-__all__ = ["bring_preparation", "build_preparation", "preparation_name", "preparation_settings", "same_store"]
+__all__ = ["bring_preparation", "build_preparation", "is_ready", "preparation_name", "preparation_settings", "same_store"]
 
 STORE = frozenset(
     "seed images disc21_splits n_scenes extra_scenes max_keys image_size views edit_strength test_references test_queries val_references val_queries "
@@ -37,6 +37,7 @@ TRAINING = frozenset(
 """Settings that touch neither the prepared images nor anything that is made before the first phase. One that is not named here counts as touching them."""
 WHITENING = frozenset(("head_input", "whiten_dim"))
 """Settings that concern what is made of the pretrained features, and not the features."""
+_READY = "shared preparation"  # step of its manifest
 _LINKED = (".npy", "items.jsonl")  # large, and never written again in place; everything else is copied
 
 
@@ -92,12 +93,22 @@ def build_preparation(path, members, n_jobs=-1, store_of=None):
     trainer.scorer.baselines(trainer.pretrained())
     trunk = trainer.trunk("K")
     trainer.bank("keys", trunk)
-    if any(not m.train_backbone or m.first_side == "K" for m in members):
+    if _copies(members):
         trainer.bank("copies", trunk)
     for split in trainer.sets["splits"]:
         for part in ("queries", "references"):
             trainer.bank(f"{split}_{part}", trunk, dtype="float32")
+    run.mark(_READY, copies=_copies(members))
     return run
+
+
+def is_ready(path, members):
+    """Whether a shared preparation is there that holds all that `build_preparation` would make for these runs, with these versions (bool)."""
+    try:
+        run = Run(path)
+    except ValueError:
+        return False
+    return bool(run.done(_READY)) and run.manifest["versions"] == versions() and (run.done(_READY)["copies"] or not _copies(members))
 
 
 def bring_preparation(run, path):
@@ -133,6 +144,11 @@ def bring_preparation(run, path):
             run.log_row(row)
         run.mark("baselines", **{k: v for k, v in shared.done("baselines").items() if k != "finished"})
     return f"Shares the preparation {shared.path.name}."
+
+
+def _copies(members):
+    """Whether any of the runs begins with features of the copies."""
+    return any(not m.train_backbone or m.first_side == "K" for m in members)
 
 
 def _fingerprints(run):

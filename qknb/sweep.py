@@ -17,7 +17,7 @@ from pathlib import Path
 from .files import write_json
 from .machine import machine_name, plan_parallel, thread_variables
 from .runs import Run
-from .sharing import preparation_name, same_store
+from .sharing import is_ready, preparation_name, same_store
 from .sweep_job import is_finished
 from .sweep_results import summary_table, sweep_rows
 
@@ -109,6 +109,8 @@ def _jobs(path, unfinished, notebooks, folder, at_once, threads):
                 orders = {"kind": "prepare", "path": str(shared), "members": settings, "threads": threads, "store_of": other and other.orders["path"]}
                 made[name] = _Job(f"prepare {name}", orders, other)
                 preparations.append((made[name], run.settings))
+                if is_ready(shared, [member.settings for member in members]):
+                    made[name].state = "done"
                 jobs.append(made[name])
         settings, overrides = run.settings, run.overrides
         if settings.n_jobs == -1:

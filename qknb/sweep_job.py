@@ -3,6 +3,7 @@
 Started by `qknb.sweep` with its orders as JSON on standard input. It ends when the sweep that started it does, however that ended.
 """
 
+import dataclasses
 import json
 import os
 import sys
@@ -10,12 +11,12 @@ import threading
 import time
 from pathlib import Path
 
-from .config import experiment
+from .config import RESUMABLE, Experiment, experiment
 from .runs import Run
 
 __all__ = ["is_finished", "main", "result_digest"]
 
-_SPEED = frozenset("residency n_jobs checkpoint_seconds checkpoint_steps keep_banks embed_batch preset".split())
+_SPEED = RESUMABLE - {"phases"}
 
 
 def result_digest(settings):
@@ -29,7 +30,14 @@ def is_finished(path, settings, notebooks):
         steps = Run(path).manifest["steps"]
     except ValueError:
         return False
-    return all((steps.get(f"notebook {name}") or {}).get("settings") == result_digest(settings) for name in notebooks)
+    wanted, defaults = json.loads(result_digest(settings)), {field.name: field.default for field in dataclasses.fields(Experiment)}
+    for name in notebooks:
+        if f"notebook {name}" not in steps:
+            return False
+        then = defaults | json.loads(steps[f"notebook {name}"]["settings"])  # settings newer than the run stood at their defaults
+        if any(then[field] != value for field, value in wanted.items()):
+            return False
+    return True
 
 
 def main():

@@ -5,7 +5,6 @@ The same rows are read from a sweep's folder (`sweep_rows`) and from a folder of
 """
 
 import json
-import statistics
 from pathlib import Path
 
 from .files import write_text
@@ -13,7 +12,7 @@ from .runs import Run, read_json_lines
 from .spreads import mean_spread
 from .tables import Column, Table, show_count, show_seconds, show_spread
 
-__all__ = ["collect", "collected_rows", "last_rows", "negatives_per_query", "results_of", "summary_table", "sweep_rows"]
+__all__ = ["collect", "collected_rows", "last_rows", "reference_rows", "results_of", "summary_table", "sweep_rows", "sweep_with"]
 
 
 def sweep_rows(folder):
@@ -27,8 +26,8 @@ def sweep_rows(folder):
     Returns
     -------
     list of dict
-        A row of metrics.jsonl, and: `run`, `combination`, `seed`, `preset`, `overrides`; `steps` and `train_seconds` up to this row, from the start of
-        training, evaluations included; `steps_in_all`, the whole run's; `negatives` (see `negatives_per_query`); `machine`, `parallel`, `threads`.
+        A row of metrics.jsonl, which says what it has cost (`qknb.accounting.spent`), and: `sweep`, `run`, `combination`, `seed`, `preset`, `overrides`; `machine`,
+        `parallel`, `threads`.
 
     Raises
     ------
@@ -38,7 +37,7 @@ def sweep_rows(folder):
     folder = Path(folder)
     try:
         listed = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
-        runs, notebooks = listed["runs"], listed["notebooks"]
+        runs, notebooks, name = listed["runs"], listed["notebooks"], listed["name"]
     except (OSError, ValueError, KeyError, TypeError):
         raise ValueError(f"{folder} is not a sweep's folder (no sweep.json that can be read): run `python -m qknb sweep GRID.yml` first") from None
     rows = []
@@ -47,49 +46,23 @@ def sweep_rows(folder):
             run = Run(folder / facts["run"])
         except ValueError:  # not begun yet, or of another format
             continue
-        rows += _rows_of(run, facts, notebooks)
+        rows += _rows_of(run, {"sweep": name} | facts, notebooks)
     return rows
 
 
 def _rows_of(run, facts, notebooks):
     steps, settings = run.manifest["steps"], run.experiment
     where = next((steps[f"notebook {name}"] for name in notebooks if f"notebook {name}" in steps), {})
-    whole = sum((steps.get(f"phase {name}") or {}).get("steps", 0) for name in run.finished_phases())
-    counts = steps.get("prepare") or {}
     found = []
     for row in run.rows():
         done = [steps[f"phase {name}"] for name in settings.phase_names(row["phase_index"]) if f"phase {name}" in steps]
-        own = {
+        own = {  # for rows that were written before their cost stood in them
             "steps": sum(phase.get("steps", 0) for phase in done),
-            "train_seconds": round(sum(phase.get("seconds", 0.0) for phase in done), 1),
-            "steps_in_all": whole,
-            "negatives": negatives_per_query(settings, counts) if row["phase_index"] else None,
+            "training_seconds": round(sum(phase.get("seconds", 0.0) for phase in done), 1),
             **{name: where.get(name) for name in ("machine", "parallel", "threads")},
         }
-        found.append(facts | row | own)
+        found.append(facts | own | row)
     return found
-
-
-def negatives_per_query(settings, counts):
-    """With how many images that are not its own each image of a batch is compared in a step of the first phase, or None when it is not known.
-
-    Parameters
-    ----------
-    settings : Experiment
-    counts : dict
-        What `prepare` recorded.
-
-    Returns
-    -------
-    int or None
-    """
-    keys, views, method = counts.get("keys"), settings.views, getattr(settings, "method", "qk")
-    if keys is None:
-        return None
-    if method != "qk":
-        return min(settings.queue_size, keys * views) if method == "moco" else settings.batch_size - 1
-    rows = keys if settings.first_side == "Q" else keys * views
-    return rows - rows // keys
 
 
 def collect(folder, target):
@@ -100,7 +73,7 @@ def collect(folder, target):
     Raises
     ------
     ValueError
-        Not a sweep, or nothing is finished.
+        Not a sweep, or nothing is finished, or the rows of another sweep are in `target`.
     """
     notebooks = json.loads((Path(folder) / "sweep.json").read_text(encoding="utf-8"))["notebooks"] if (Path(folder) / "sweep.json").exists() else []
     rows = sweep_rows(folder)
@@ -108,6 +81,9 @@ def collect(folder, target):
     rows = [row for row in rows if row["run"] in finished]
     if not rows:
         raise ValueError(f"{folder}: no run is finished yet, so there is nothing to collect")
+    others = {row["sweep"] for path in Path(target).glob("seed-*.jsonl") for row in read_json_lines(path) if "sweep" in row} - {rows[0]["sweep"]}
+    if others:
+        raise ValueError(f"{target} holds the rows of the sweep {', '.join(sorted(others))}: give this one a folder of its own")
     paths = []
     for seed in sorted({row["seed"] for row in rows}):
         paths.append(Path(target) / f"seed-{seed}.jsonl")
@@ -134,6 +110,41 @@ def results_of(folder):
     return sweep_rows(folder) if (Path(folder) / "sweep.json").exists() else collected_rows(folder)
 
 
+def sweep_with(folders, *combinations):
+    """The first of several folders of results that has a combination.
+
+    Parameters
+    ----------
+    folders : sequence of path
+    *combinations : str
+        The second is looked for where no folder has the first, and so on.
+
+    Returns
+    -------
+    folder : Path
+    rows : list of dict
+    combination : str
+        The one that was found.
+
+    Raises
+    ------
+    ValueError
+        No folder has any of them; the message says what there is, or how to get results.
+    """
+    found, problems = {}, []
+    for folder in map(Path, folders):
+        try:
+            found[folder] = results_of(folder)
+        except ValueError as error:
+            problems.append(str(error))
+    for name in combinations:
+        for folder, rows in found.items():
+            if any(row["combination"] == name for row in rows):
+                return folder, rows, name
+    there = [f"{folder} has {', '.join(dict.fromkeys(row['combination'] for row in rows))}" for folder, rows in found.items()]
+    raise ValueError(f"no results of {' or '.join(combinations)}: {'; '.join(there + problems) or 'no folder was named'}")
+
+
 def last_rows(rows, split="test"):
     """{combination: [the row of the last evaluated phase, for each seed]}, in the order of the rows; runs without a phase are left out."""
     found = {}
@@ -145,39 +156,51 @@ def last_rows(rows, split="test"):
     return {name: list(by_seed.values()) for name, by_seed in found.items()}
 
 
-def summary_table(rows, split="test"):
+def reference_rows(rows, split="test"):
+    """{row without training: [one row a seed]}, in the order of the rows. Runs of one seed share their images, so each seed counts once."""
+    found = {}
+    for row in rows:
+        if row["split"] == split and not row["phase_index"]:
+            found.setdefault(row["row"], {}).setdefault(row["seed"], row)
+    return {name: list(by_seed.values()) for name, by_seed in found.items()}
+
+
+def summary_table(rows, split="test", *, references=False):
     """One line a combination, of its last phase: mean and sample standard deviation over seeds, and what training took.
 
     Parameters
     ----------
     rows : list of dict
         From `results_of`.
+    references : bool
+        Put the rows without training first.
 
     Returns
     -------
     qknb.tables.Table
-        Columns: combination, last phase, seeds, micro-AP, with score normalization, recall at 90 % precision, images seen, steps, negatives of each
-        query in a step, training time with evaluations.
+        Columns: combination, last phase, seeds, micro-AP, with score normalization, recall at 90 % precision, images seen, steps, negatives of a step,
+        training time.
     """
     parts = ("mean", "std")
     columns = (Column("combination", left=True), Column("after", left=True), Column("seeds"), Column("micro-AP", show_spread, parts=parts),
                Column("normalized", show_spread, parts=parts), Column("recall at P90", show_spread, parts=parts), Column("images seen", _range),
-               Column("steps", _range), Column("negatives", _range), Column("time", show_seconds))
-    values, where, unequal = [], set(), False
-    for name, last in last_rows(rows, split).items():
-        unequal |= len({row["row"] for row in last}) > 1
-        where |= {(row.get("machine"), row.get("parallel"), row.get("threads")) for row in last if row.get("machine")}
-        values.append((name, " / ".join(dict.fromkeys(row["row"] for row in last)), len(last), mean_spread([row["micro_ap"] for row in last]),
-                       mean_spread([row["micro_ap_normalized"] for row in last if row.get("micro_ap_normalized") is not None]),
-                       mean_spread([row["recall_at_p90"] or 0.0 for row in last]), *(_ends(last, field) for field in ("images_seen", "steps", "negatives")),
-                       statistics.fmean(row["train_seconds"] for row in last)))
+               Column("steps", _range), Column("negatives a step", _range), Column("time", show_seconds))
+    fixed = reference_rows(rows, split) if references else {}
+    lines = [(name, "–", last) for name, last in fixed.items()]
+    lines += [(name, " / ".join(dict.fromkeys(row["row"] for row in last)), last) for name, last in last_rows(rows, split).items()]
+    values = [(name, after, len(last), mean_spread([row["micro_ap"] for row in last]),
+               mean_spread([row["micro_ap_normalized"] for row in last if row.get("micro_ap_normalized") is not None]),
+               mean_spread([row["recall_at_p90"] or 0.0 for row in last]), *(_ends(last, field) for field in ("images_seen", "steps", "negatives_per_step")),
+               mean_spread([row["training_seconds"] for row in last])[0]) for name, after, last in lines]
+    where = {(row.get("machine"), row.get("parallel"), row.get("threads")) for _, after, last in lines[len(fixed):] for row in last if row.get("machine")}
     seeds = sorted({row["seed"] for row in rows})
     notes = [f"Split {split}; last evaluated phase of each run; mean and sample standard deviation over seeds {', '.join(map(str, seeds))}.",
-             "Negatives: images of others that each image of a batch is compared with in a step. Time: training with its evaluations, mean over seeds."]
+             "Images seen: that went through a backbone or head in training. Negatives: pairs among which a step finds those that it pushes apart. Time: training "
+             "and its banks, mean over seeds."]
     notes += [f"{machine}: {parallel} run{'s' * (parallel > 1)} at a time, {threads} thread{'s' * (threads > 1)} each." for machine, parallel, threads in sorted(where)]
-    if unequal or len({count for _, _, count, *_ in values}) > 1:
+    if any(len({row["row"] for row in last}) > 1 for last in last_rows(rows, split).values()) or len({count for _, _, count, *_ in values}) > 1:
         notes.append("Some runs are missing or unfinished: lines are not all of the same seeds or phases.")
-    return Table(" ".join(notes), columns, tuple(values))
+    return Table(" ".join(notes), columns, tuple(values), frozenset({len(fixed)} if fixed else ()))
 
 
 def _ends(rows, field):

@@ -3,12 +3,15 @@
 import keras
 import numpy as np
 
+from qknb.backbone_layers import GeMPooling
 
-def small_backbone(name, image_size, weights="imagenet"):
+
+def small_backbone(name, image_size, weights="imagenet", pooling="avg"):
     """Stands in for `qknb.backbones.build_backbone`: 8 features, the same weights every time."""
     image = keras.Input((image_size, image_size, 3))
     x = keras.layers.Conv2D(8, 3, strides=4, name="conv")(keras.layers.Rescaling(1 / 255)(image))
-    model = keras.Model(image, keras.layers.GlobalAveragePooling2D(dtype="float32")(x), name=f"small_{image_size}")
+    pool = keras.layers.GlobalAveragePooling2D if pooling == "avg" else GeMPooling
+    model = keras.Model(image, pool(dtype="float32")(x), name=f"small_{image_size}_{pooling}")
     model.get_layer("conv").set_weights([np.random.default_rng(0).normal(size=(3, 3, 3, 8)).astype(np.float32), np.zeros(8, np.float32)])
     return model
 

@@ -16,7 +16,7 @@ def test_every_row_with_every_value_and_seed(tmp_path):
 base: {preset: smoke, views: 2}
 rows:
   - {name: plain}
-  - {name: twin, gist_residual: false}
+  - {name: twin, gist_input: false}
 grid: {tau: [0.05, 1e-1], phases: [2]}
 seeds: [3, 1]
 """)
@@ -24,7 +24,7 @@ seeds: [3, 1]
     names = [run.run_name for run in found.runs]
     assert names == [f"{row}_tau-{tau}_phases-2-s{seed}" for seed in (3, 1) for row in ("plain", "twin") for tau in ("0.05", "1e-1")]
     assert found.combinations == tuple(dict.fromkeys(name[:-3] for name in names))
-    assert found.runs[7].settings == experiment("smoke", views=2, gist_residual=False, tau=0.1, phases=2, seed=1)
+    assert found.runs[7].settings == experiment("smoke", views=2, gist_input=False, tau=0.1, phases=2, seed=1)
     assert found.runs[0].overrides == {"views": 2, "tau": 0.05, "phases": 2, "seed": 3}
 
 

@@ -13,7 +13,7 @@ from qknb.config import experiment
 from qknb.iteration import train
 from qknb.prepare import prepare
 from qknb.runs import Run
-from qknb.sharing import bring_preparation, build_preparation, preparation_name, preparation_settings, same_store
+from qknb.sharing import bring_preparation, build_preparation, is_ready, preparation_name, preparation_settings, same_store
 
 SMOKE = {"train_backbone": False, "phases": 2, "steps_per_phase": 4, "n_jobs": 1, "n_scenes": 64}
 
@@ -40,7 +40,7 @@ def alone(tmp_path_factory):
 
 
 def rows_without_time(path):
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in Run(path).rows()]
+    return [{k: v for k, v in row.items() if k not in ("seconds", "training_seconds")} for row in Run(path).rows()]
 
 
 def test_the_same_numbers_as_a_run_that_was_prepared_alone(shared_preparation, alone, tmp_path):
@@ -117,6 +117,15 @@ def test_a_preparation_with_the_same_images_takes_them_from_another(shared_prepa
     for name in ("store/copies/images.npy", "banks/keys-pretrained-float16/rows.npy"):
         assert os.path.samefile(made / name, shared_preparation / name)
     assert not (made / "whitening.npz").exists() and (made / "banks/copies-trunk-float16/complete.json").exists()
+
+
+def test_a_finished_preparation_is_known_without_opening_its_features(shared_preparation, tmp_path, monkeypatch):
+    member = experiment("smoke", **SMOKE)
+    assert is_ready(shared_preparation, [member]) and not is_ready(tmp_path / "none", [member])
+    only_keys = build_preparation(tmp_path / "keys", [dataclasses.replace(member, train_backbone=True)], n_jobs=1, store_of=shared_preparation).path
+    assert is_ready(only_keys, [dataclasses.replace(member, train_backbone=True)]) and not is_ready(only_keys, [member])
+    monkeypatch.setattr("qknb.sharing.versions", lambda: {"keras": "0.0"})
+    assert not is_ready(shared_preparation, [member])
 
 
 def test_which_runs_may_share():

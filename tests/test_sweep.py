@@ -12,10 +12,12 @@ import pytest
 
 from qknb.__main__ import main
 from qknb.config import experiment
-from qknb.grid import Combination
+from qknb.grid import Combination, read_grid
 from qknb.machine import cores, machine_name, plan_parallel, thread_variables
 from qknb.runs import Run
-from qknb.sweep_results import collected_rows, last_rows, negatives_per_query, results_of, summary_table, sweep_rows
+from qknb.sweep import sweep
+from qknb.sweep_job import is_finished, result_digest
+from qknb.sweep_results import collected_rows, last_rows, reference_rows, results_of, summary_table, sweep_rows, sweep_with
 from tests.paths import ROOT
 
 PARAMETERS = "run_root = ''\nrun_name = ''\npreset = ''\nimages = ''\nsettings = ''"
@@ -33,7 +35,7 @@ run.mark("prepare", keys=60, copies=60)
 run.mark("phase Q1", steps=4, images_total=32, seconds=2.5)
 row = {"row": "Q1", "phase_index": 1, "split": "test", "micro_ap": run.experiment.tau + run.experiment.seed / 10, "micro_ap_normalized": 0.5, "recall_at_p90": None,
        "threshold_at_p90": None, "recall_at_rank1": 1.0, "recall_at_rank10": 1.0, "queries": 4, "distractors": 2, "references": 4}
-run.log_row(row | {"images_seen": 32, "seconds": 2.5, "seed": run.experiment.seed})
+run.log_row(row | {"images_seen": 32, "negatives_per_step": 472, "seconds": 2.5, "seed": run.experiment.seed})
 run.log_row(row | {"row": "GIST-256", "phase_index": 0, "images_seen": 0, "micro_ap": 0.9})
 """
 
@@ -81,8 +83,16 @@ def test_a_failing_run_does_not_stop_the_others_and_finished_ones_are_skipped(pl
     key = lambda row: (row["run"], row["row"])  # noqa: E731
     assert sorted(rows, key=key) == sorted(results_of(place.path), key=key)
     (good,) = summary_table(rows).rows
-    assert good[:3] == ("good", "Q1", 2) and good[3] == (pytest.approx(0.25), pytest.approx(0.1 / 2**0.5)) and good[6:] == (32, 4, 59, 2.5)
+    assert good[:3] == ("good", "Q1", 2) and good[3] == (pytest.approx(0.25), pytest.approx(0.1 / 2**0.5)) and good[6:] == (32, 4, 472, 2.5)
     assert last_rows(rows)["good"][0]["machine"] == machine_name()
+    assert sweep_with([tmp_path / "none", kept], "other", "good")[::2] == (kept, "good")
+    with pytest.raises(ValueError, match="no results of other: .*kept has good"):
+        sweep_with([tmp_path / "none", kept], "other")
+    (kept / "seed-1.jsonl").write_text((kept / "seed-1.jsonl").read_text().replace('"sweep": "g"', '"sweep": "h"'))
+    assert main([*place({"good": 0.1}, "[1, 2]"), "--collect", str(kept)]) == 1 and "rows of the sweep h" in capsys.readouterr().err
+    assert [row["seed"] for row in reference_rows(rows)["GIST-256"]] == [1, 2]
+    first, _ = summary_table(rows, references=True).rows
+    assert first[:3] == ("GIST-256", "–", 2) and first[3] == (0.9, 0.0)
 
 
 def test_a_killed_sweep_takes_its_runs_along_and_goes_on(place, capsys):
@@ -93,9 +103,6 @@ def test_a_killed_sweep_takes_its_runs_along_and_goes_on(place, capsys):
         time.sleep(0.1)
     with pytest.raises(ValueError, match="another sweep is at work"), pytest.MonkeyPatch.context() as patch:
         patch.setattr("qknb.sweep._ORPHANS", 0.0)
-        from qknb.grid import read_grid
-        from qknb.sweep import sweep
-
         sweep(read_grid(words[1]), place.path.parent, folder=place.path.parent.parent)
     time.sleep(3)  # the quick one ends meanwhile
     process.send_signal(signal.SIGKILL)
@@ -105,6 +112,19 @@ def test_a_killed_sweep_takes_its_runs_along_and_goes_on(place, capsys):
     assert "1 finished before" in capsys.readouterr().out
     assert [line.split()[0] for line in executed(place)] == ["quick-s0", "slow-s0", "slow-s0"]
     assert Run(place.path / "slow-s0").done("notebook tiny")["threads"] >= 1
+
+
+def test_a_finished_run_stays_finished_when_settings_are_added_and_not_when_its_own_change(tmp_path):
+    run = Run(tmp_path / "r", experiment("smoke", tau=0.1))
+    assert not is_finished(run.path, run.experiment, ["tiny"])
+    old = json.loads(result_digest(run.experiment))
+    del old["shared_towers"]  # a setting that came later
+    run.mark("notebook tiny", settings=json.dumps(old | {"gone": 1}))
+    assert is_finished(run.path, run.experiment, ["tiny"]) and not is_finished(run.path, run.experiment, ["tiny", "other"])
+    for change in ({"tau": 0.2}, {"phases": 9}, {"shared_towers": True}):
+        assert not is_finished(run.path, experiment("smoke", **{"tau": 0.1} | change), ["tiny"]), change
+    assert is_finished(run.path, experiment("smoke", tau=0.1, n_jobs=3, keep_banks=True), ["tiny"])  # no number depends on these
+    assert not is_finished(tmp_path / "none", run.experiment, ["tiny"])
 
 
 def test_plans_for_the_machine(monkeypatch):
@@ -130,10 +150,5 @@ def test_faults(place, tmp_path, capsys):
         with pytest.raises(ValueError):
             reader(tmp_path)
     assert not os.path.exists(tmp_path / "kept")
-
-
-def test_negatives_of_a_query():
-    counts = {"keys": 60}
-    assert negatives_per_query(experiment("smoke", views=3), counts) == 59
-    assert negatives_per_query(experiment("smoke", views=3, first_side="K"), counts) == 177
-    assert negatives_per_query(experiment("smoke"), {}) is None
+    with pytest.raises(ValueError, match="no results of qk or base: .*no collected sweep"):
+        sweep_with([tmp_path], "qk", "base")

@@ -1,0 +1,51 @@
+"""Notebook 05: runs a sweep of all methods in seconds, shows it, and shows it again from the kept rows alone."""
+
+import csv
+import json
+
+import papermill
+
+from qknb.__main__ import main
+from qknb.accounting import images_per_step
+from qknb.grid import read_grid
+from tests.paths import ROOT
+
+NOTEBOOK = ROOT / "notebooks" / "05_compare_methods.ipynb"
+FIGURES = {"methods.png", "ratio.png", "ablations.png"}
+TABLES = {"methods.csv", "paired.csv", "ablations.csv"}
+
+
+def execute(done, **parameters):
+    papermill.execute_notebook(NOTEBOOK, done, parameters=parameters, kernel_name="python3", cwd=NOTEBOOK.parent, progress_bar=False)
+    outputs = [output for cell in json.loads(done.read_text())["cells"] if cell["cell_type"] == "code" for output in cell["outputs"]]
+    assert not [output for output in outputs if output.get("name") == "stderr"]
+    return outputs
+
+
+GRID = ROOT / "experiments" / "compare-methods-smoke.yml"
+
+
+def test_every_row_of_the_small_grid_sees_the_same_number_of_images():
+    images = {run.combination: run.settings.phases * run.settings.steps_per_phase * images_per_step(run.settings) for run in read_grid(GRID).runs}
+    assert {"qk", "simclr", "moco"} <= set(images) and set(images.values()) == {64}
+
+
+def test_a_sweep_and_its_kept_rows_give_the_same_tables(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    grid = tmp_path / "compare-methods-smoke.yml"
+    grid.write_text("".join(line for line in GRID.read_text().splitlines(keepends=True) if "name: moco" not in line))  # one run fewer: a test of the notebook
+    methods = {"methods": "qk simclr"}
+    execute(tmp_path / "run.ipynb", grids=str(grid), run_root=str(tmp_path / "runs"), parallel=1, **methods)
+    results = tmp_path / "runs" / "compare-methods-smoke"
+    assert FIGURES | TABLES <= {path.name for path in results.iterdir()}
+    with open(results / "methods.csv") as file:
+        lines = {line["combination"]: line for line in csv.DictReader(file)}
+    assert [*lines][3:] == ["GIST-960", "untrained GeM cosine", "untrained GeM whitened", "qk", "simclr", "qk-10-negatives"]
+    assert {lines[name]["images seen"] for name in ("qk", "simclr")} == {"64"} and lines["simclr"]["steps"] == "4" and lines["simclr"]["after"] == "S2"
+    assert int(lines["qk-10-negatives"]["negatives a step"]) == 8 * 10
+    kept = tmp_path / "kept"
+    assert main(["sweep", str(grid), "--root", str(tmp_path / "runs"), "--collect", str(kept)]) == 0
+    execute(tmp_path / "read.ipynb", results=f"{kept}, {tmp_path}/none", **methods)
+    assert FIGURES <= {path.name for path in kept.iterdir()}
+    for name in TABLES:
+        assert sorted((kept / name).read_text().splitlines()) == sorted((results / name).read_text().splitlines())

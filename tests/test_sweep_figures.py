@@ -1,0 +1,51 @@
+"""What a comparison of methods shows, from rows written by hand."""
+
+import json
+
+import numpy as np
+import pytest
+
+from qknb.sweep_figures import PAPER_RATIO, ablation_figure, curves_of, levels_of, methods_figure, paired_table, ratio_curves, ratio_figure
+
+
+def row(combination, seed, phase, images, micro_ap, name=None, split="test"):
+    return {"run": f"{combination}-s{seed}", "combination": combination, "seed": seed, "row": name or f"P{phase}", "phase_index": phase, "split": split, "images_seen": images,
+            "micro_ap": micro_ap, "micro_ap_normalized": micro_ap, "recall_at_p90": None, "steps": 1, "negatives_per_step": 2, "training_seconds": 3.0}
+
+
+ROWS = [row(name, seed, phase, phase * 100, value + seed / 10)
+        for name, values in (("qk", (.4, .6)), ("simclr", (.3, .2)), ("other", (.5, .7))) for seed in (1, 2) for phase, value in enumerate(values, 1)]
+ROWS += [row("qk", seed, 0, 0, .1 * seed, "GIST-256") for seed in (1, 2)] + [row("simclr", 1, 0, 0, .9, "GIST-256"), row("qk", 1, 2, 200, 9, split="val")]
+
+
+def test_curves_are_by_seed_and_in_the_order_asked_for():
+    curves = curves_of(ROWS, ["simclr", "qk"])
+    assert list(curves) == ["simclr", "qk"] and curves["qk"] == [([100, 200], [.5, .7]), ([100, 200], [.6000000000000001, .8])]
+    assert levels_of(ROWS) == {"GIST-256": pytest.approx(.15)}  # each seed once, though two runs of seed 1 have it
+    figure = methods_figure(ROWS, ["qk", "simclr"])
+    assert figure.get_suptitle() == "qk ends at 0.750, simclr at 0.350" and {line.get_label() for line in figure.axes[0].lines} == {"qk", "simclr", "GIST-256"}
+    with pytest.raises(ValueError, match="no result of mocco: there are"):
+        methods_figure(ROWS, ["mocco"])
+
+
+def test_pairs_share_their_seed():
+    by_name = {line[0]: line[1:] for line in paired_table(ROWS, "qk").rows}
+    assert set(by_name) == {"simclr", "other"} and by_name["simclr"][0] == 2 and by_name["simclr"][3] == 2
+    assert by_name["simclr"][1] == (pytest.approx(.4), pytest.approx(0, abs=1e-9))
+    assert by_name["simclr"][2][0] == pytest.approx((.7 / .3 + .8 / .4) / 2) and by_name["other"][3] == 0
+    assert pytest.approx(1.70, abs=.005) == PAPER_RATIO and "1.70" in paired_table(ROWS, "qk").caption
+    assert paired_table([r for r in ROWS if r["combination"] == "qk" or r["seed"] == 2], "qk").rows[0][1] == 1
+
+
+def test_ratios_at_equal_images_interpolate_the_base():
+    late = [r | {"images_seen": r["images_seen"] * 3 / 2} if r["combination"] == "simclr" else r for r in ROWS]  # at 150 and 300 images
+    first, _ = ratio_curves(late, "qk")["simclr"]
+    np.testing.assert_allclose(first, ([150], [(.5 + .7) / 2 / .4]))  # the base has no value at 300
+    assert "equal" in {line.get_label() for line in ratio_figure(ROWS, "qk", ["simclr"]).axes[0].lines}
+
+
+def test_bars_hold_the_base_and_what_was_chosen():
+    axes = ablation_figure(ROWS, "qk", ["other"]).axes[0]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["qk", "other"]
+    np.testing.assert_allclose([patch.get_width() for patch in axes.patches], [.75, .85])
+    assert json.dumps([text.get_text() for text in axes.texts]).count("+0.100") == 1
