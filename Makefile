@@ -4,6 +4,7 @@ VENV ?= .venv
 RUN ?= demo
 IMAGES ?= scenes
 PRESET ?= cpu
+WORKERS ?= 2
 PY = $(VENV)/bin/python
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
@@ -13,8 +14,8 @@ demo: $(VENV)/.installed
 	$(PY) -m qknb notebooks --run $(RUN) --preset $(PRESET) "images=$(IMAGES)"
 
 test: $(VENV)/.installed-test
-	$(PY) -m pytest
-	KERAS_BACKEND=jax $(PY) -m pytest -m both_backends
+	$(PY) -m pytest -n $(WORKERS) --dist loadfile
+	KERAS_BACKEND=jax $(PY) -m pytest -n $(WORKERS) --dist loadfile -m both_backends
 
 lab: $(VENV)/.installed
 	$(VENV)/bin/jupyter lab notebooks
