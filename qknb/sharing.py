@@ -31,7 +31,7 @@ TRAINING = frozenset(
     "preset method tower shared_towers head_layers head_units head_init head_dropout residual_scale gist_residual gist_input loss tau temperature focal_gamma "
     "hardest_per_query max_negatives w_pos w_neg d2_floor far_head_trains replicas queue_size momentum batch_size phases first_side epochs_per_phase steps_per_phase "
     "optimizer lars_trust lars_momentum learning_rate backbone_lr_scale cosine_steps cosine_alpha restart_schedule reset_optimizer weight_decay train_backbone "
-    "block_rows bank_chunks residency refresh_every refresh_candidates ignore_duplicates n_jobs log_every eval_every score_every checkpoint_seconds "
+    "block_rows bank_chunks residency devices refresh_every refresh_candidates ignore_duplicates n_jobs log_every eval_every score_every checkpoint_seconds "
     "checkpoint_steps keep_banks switch_policy total_steps patience min_gain min_steps cycle_steps first_steps phase_growth".split()
 )
 """Settings that touch neither the prepared images nor anything that is made before the first phase. One that is not named here counts as touching them."""
