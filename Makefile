@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN ?= demo
-IMAGES ?= scenes
-PRESET ?= cpu
+IMAGES ?=
+PRESET ?= auto
 WORKERS ?= 2
 PY = $(VENV)/bin/python
 export TF_CPP_MIN_LOG_LEVEL ?= 3
@@ -11,16 +11,16 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 .PHONY: demo test lab explore bench bench-gpu clean
 
 demo: $(VENV)/.installed
-	$(PY) -m qknb notebooks --run $(RUN) --preset $(PRESET) "images=$(IMAGES)"
+	$(PY) -m qknb notebooks --run $(RUN) --preset $(PRESET) $(if $(IMAGES),"images=$(IMAGES)")
 
 test: $(VENV)/.installed-test
 	$(PY) -m pytest -n $(WORKERS) --dist loadfile
 	KERAS_BACKEND=jax $(PY) -m pytest -n $(WORKERS) --dist loadfile -m both_backends
 
-lab: $(VENV)/.installed
+lab: $(VENV)/.installed-lab
 	$(VENV)/bin/jupyter lab notebooks
 
-explore: $(VENV)/.installed
+explore: $(VENV)/.installed-lab
 	$(VENV)/bin/voila notebooks/07_when_to_switch.ipynb
 
 bench: $(VENV)/.installed-test
@@ -37,6 +37,10 @@ $(VENV)/bin/python:
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 	$(PY) -m pip install -q -e .
 	touch $@
+
+$(VENV)/.installed-lab: pyproject.toml | $(VENV)/bin/python
+	$(PY) -m pip install -q -e ".[lab]"
+	touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/python
 	$(PY) -m pip install -q -e ".[test]"

@@ -53,7 +53,7 @@ def main(arguments=None):
             continue
         step.add_argument("--run", required=True, help="name of the run; its folder is ROOT/RUN")
         step.add_argument("--root", default="runs", help="folder of all runs (default: runs)")
-        step.add_argument("--preset", choices=PRESETS, help="needed for a new run")
+        step.add_argument("--preset", choices=[*PRESETS, "auto"], help="needed for a new run; auto chooses by the device and the number of images")
         step.add_argument("settings", nargs="*", metavar="name=value", help="settings that differ from the preset's")
     add_commands(steps)
     add_sweep(steps)
@@ -101,12 +101,12 @@ def _do(options):
 
         print(plan(experiment(options.preset, **overrides), options.keys, options.device).text())
         return
-    if overrides and not options.preset:
+    if overrides and not options.preset and options.step != "notebooks":
         raise ValueError("settings need --preset as well: together they say what the run is")
     if options.step == "notebooks":
         from .batch import run_notebooks
 
-        print(run_notebooks(options.root, options.run, options.preset or "cpu", overrides))
+        print(run_notebooks(options.root, options.run, options.preset or "auto", overrides))
         return
     from .runs import open_run
 
@@ -114,7 +114,7 @@ def _do(options):
     if options.step == "estimate":
         from .estimate import announce
 
-        announce(run)
+        announce(run, again=True)
     elif options.step == "prepare":
         from .prepare import prepare
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-from .imagefiles import MAX_PIXELS, BadImage, read_rgb, to_rgb
+from .imagefiles import MAX_PIXELS, BadImage, read_both, to_rgb
 
 __all__ = ["ArchivedImages", "Index", "index_images"]
 
@@ -71,12 +71,16 @@ class ArchivedImages:
 
     def load(self, i, oriented=True):
         """Image `i` as RGB; `oriented` applies the EXIF orientation. Raises `qknb.imagefiles.BadImage`, named by file and member."""
+        return self.load_both(i)[0 if oriented else 1]
+
+    def load_both(self, i):
+        """Image `i` upright, and as stored; read once."""
         row, index = self._selected()[0][i], self.index()
         place, name = index.places[index.place[row]], index.ids[row].decode()
         if index.offset[row] < 0:
-            return read_rgb(Path(place) / (name + index.extensions[index.kind[row]]), oriented=oriented)
+            return read_both(Path(place) / (name + index.extensions[index.kind[row]]))
         data = _member(place, name, int(index.offset[row]), int(index.size[row]), int(index.check[row]), int(index.kind[row]))
-        return _decode(data, f"{place}:{name}", oriented)
+        return _decode(data, f"{place}:{name}")
 
     def fingerprint(self):
         """Changes when an id comes or goes, a zip changes, or a file of a folder is added or replaced."""
@@ -199,13 +203,15 @@ def _member(path, name, offset, size, check, method):
     return data
 
 
-def _decode(data, name, oriented):
+def _decode(data, name):
+    """(upright, as stored) of an image file's bytes."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise BadImage(name, f"too large: {image.width} x {image.height} pixels, the limit is {MAX_PIXELS:,}")
             image.load()
-            return to_rgb(ImageOps.exif_transpose(image) if oriented else image)
+            stored = to_rgb(image)
+            return (stored if image.getexif().get(0x0112, 1) == 1 else to_rgb(ImageOps.exif_transpose(image))), stored
     except BadImage:
         raise
     except Exception as error:                                   # decoders raise many kinds of errors for broken data

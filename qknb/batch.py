@@ -10,13 +10,15 @@ import sys
 import time
 from pathlib import Path
 
+from .autopreset import AUTO
+from .colab import mount_drive
 from .config import located
 from .runs import open_run
 from .switching import read_policy
 
 __all__ = ["NOTEBOOKS", "open_from_notebook", "read_settings", "run_notebooks"]
 
-NOTEBOOKS = ("00_quickstart", "01_prepare_images", "02_train_qk", "03_evaluate")
+NOTEBOOKS = ("00_quickstart", "01_prepare_images", "02_train_qk", "03_evaluate", "08_find_copies")
 _QUIET = {"QKNB_PLAIN": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}  # plain progress lines; no start-up messages
 
 
@@ -60,7 +62,7 @@ def open_from_notebook(run_root, run_name, preset="", images="scenes", settings=
     run_root, run_name : str
         The run is the folder run_root/run_name.
     preset : str
-        One of `config.PRESETS`; "" opens a run that is there, with the settings it was made with.
+        One of `config.PRESETS`; "auto" chooses by the device (`qknb.autopreset`); "" opens a run that is there, with the settings it was made with.
     images : str
         See `config.Experiment.images`; a relative path counts from where the notebook is.
     settings : str
@@ -79,6 +81,9 @@ def open_from_notebook(run_root, run_name, preset="", images="scenes", settings=
     if "images" in overrides:
         raise ValueError("images has a parameter of its own: give it there, not among the settings")
     root = Path(run_root).expanduser()
+    mount_drive(root.absolute())
+    if preset == AUTO and images == "scenes" and (root / run_name / "manifest.json").exists():
+        return open_run(root, run_name, preset, **overrides)  # the run says itself what its images are
     if preset:
         return open_run(root, run_name, preset, images=located(images), **overrides)
     if overrides or images != "scenes":
@@ -126,6 +131,8 @@ def run_notebooks(root, name, preset, overrides=None, *, notebooks=NOTEBOOKS, fo
     images = located(str(overrides.pop("images", "scenes")))
     settings = " ".join(f"{key}={value}" for key, value in overrides.items())
     run = open_from_notebook(root, name, preset, images, settings)  # at fault here and not in the middle of a notebook
+    if preset == AUTO:
+        preset, images, settings = "", "scenes", ""  # chosen now, and kept by the run
     parameters = {"run_root": str(root), "run_name": name, "preset": preset, "images": images, "settings": settings}
     for number, notebook in enumerate(notebooks, 1):
         print(f"\n[{number}/{len(notebooks)}] {notebook}", flush=True)

@@ -79,7 +79,7 @@ class Experiment:
 
     # --- optimisation -------------------------------------------------------------------------------------------------------
     batch_size: int = 32
-    phases: int = 5  # Q1, K1, Q2, K2, Q3
+    phases: int = 5  # Q1, K1, Q2, K2, Q3; 0: nothing is trained, the pretrained features are the descriptor
     first_side: str = "Q"
     epochs_per_phase: float = 2.0  # passes over the keys in a phase
     steps_per_phase: int = 0  # if not 0, overrides epochs_per_phase
@@ -183,7 +183,7 @@ _CHOICES = {
 }
 _POSITIVE = (
     "image_size views test_references test_queries val_references val_queries max_results gist_size gist_dim whiten_dim head_units tau "
-    "hardest_per_query d2_floor batch_size phases learning_rate block_rows refresh_candidates embed_batch log_every checkpoint_seconds n_scenes "
+    "hardest_per_query d2_floor batch_size learning_rate block_rows refresh_candidates embed_batch log_every checkpoint_seconds n_scenes "
     "patience cycle_steps phase_growth score_every temperature replicas queue_size lars_trust"
 ).split()
 

@@ -1,4 +1,4 @@
-"""The commands `export`, `index` and `find` of `python -m qknb`."""
+"""The commands `export`, `index`, `find` and `copytest` of `python -m qknb`."""
 
 from pathlib import Path
 
@@ -8,17 +8,19 @@ COMMANDS = {
     "export": "write the towers of a trained run as .keras files, with a model card",
     "index": "describe every image of a folder, so that copies can be found in it (again: bring the index up to date)",
     "find": "find which images are copies of indexed ones, or the near-duplicates within the index (--self)",
+    "copytest": "count copies found and wrong alarms at the threshold, by kind of edit, beside GIST and a perceptual hash",
 }
 LISTED = 10  # lines printed of a long list
 
 
 def add_commands(steps):
-    """Add the three commands to an argparse subparsers object."""
-    export, index, find = (steps.add_parser(name, help=text, description=text) for name, text in COMMANDS.items())
+    """Add the commands to an argparse subparsers object."""
+    export, index, find, copytest = (steps.add_parser(name, help=text, description=text) for name, text in COMMANDS.items())
     for parser in (export, index):
         parser.add_argument("--run", required=True, help="name of a trained run below ROOT, or the path of its folder")
     find.add_argument("--run", help="where the run of the index is now, if it was moved")
-    for parser in (export, index, find):
+    copytest.add_argument("--run", required=True, nargs="+", help="finished runs that differ in their seed; their counts are added up")
+    for parser in (export, index, find, copytest):
         parser.add_argument("--root", default="runs", help="folder of all runs (default: runs)")
     index.add_argument("folder", metavar="DIR", help="folder of images; subfolders are searched")
     index.add_argument("--index", help="folder of the index (default: RUN/index/<name of DIR>)")
@@ -36,13 +38,14 @@ def add_commands(steps):
 
 def run_command(options):
     """Do what parsed options of one of the commands ask for. Errors are ValueError or OSError, as in the functions called."""
-    {"export": _export, "index": _index, "find": _find}[options.step](options)
+    {"export": _export, "index": _index, "find": _find, "copytest": _copytest}[options.step](options)
 
 
-def _run_path(options):
-    path = Path(options.run).expanduser()
-    here = any((path / name).exists() for name in ("manifest.json", "descriptor.json"))
-    return path if here else Path(options.root) / options.run
+def _run_path(options, name=None):
+    name = name or options.run
+    path = Path(name).expanduser()
+    here = any((path / file).exists() for file in ("manifest.json", "descriptor.json"))
+    return path if here else Path(options.root) / name
 
 
 def _export(options):
@@ -96,6 +99,18 @@ def _find(options):
     print(f"{len(copies):,} copies, {len(matches) - len(copies):,} not sure, among {len(found.queries):,} images looked up; {limits.note}")
     _print_skipped(found.skipped)
     print(f"{out}\n{page}")
+
+
+def _copytest(options):
+    from .copytest import copy_test, copy_test_table, edit_test_table
+
+    paths = [_run_path(options, name) for name in options.run]
+    runs = [copy_test(path) for path in paths]
+    for name, table in (("copytest", copy_test_table(runs)), ("copytest_by_edit", edit_test_table(runs))):
+        print(table.text(), end="\n\n")
+        if len(paths) == 1:
+            table.write_csv(paths[0] / "tables" / f"{name}.csv")
+            print(paths[0] / "tables" / f"{name}.csv", end="\n\n")
 
 
 def _print_skipped(skipped):

@@ -12,7 +12,7 @@ from .copygallery import copies_gallery
 from .galleries import gallery_figure
 from .sheets import COLOURS, Sheet, png, save, styled
 
-__all__ = ["CopyViewer", "distances_figure"]
+__all__ = ["CopyViewer", "distances_figure", "uploaded_files"]
 
 CLOSEST = 1e-6  # squared distances below it are drawn there: the axis is logarithmic
 
@@ -44,6 +44,13 @@ def distances_figure(found, limits):
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.legend(loc="lower right", frameon=False)
     return sheet
+
+
+def uploaded_files(value):
+    """[(name, bytes)] of an upload button's value: ipywidgets 8 gives a sequence, 7 (Colab's) a dict by name."""
+    if isinstance(value, dict):
+        return [(name, bytes(file["content"])) for name, file in value.items()]
+    return [(item["name"], bytes(item["content"])) for item in value]
 
 
 class CopyViewer:
@@ -131,7 +138,7 @@ class CopyViewer:
 
         def uploaded(change):
             if change["new"]:
-                self.upload([(item["name"], bytes(item["content"])) for item in change["new"]])
+                self.upload(uploaded_files(change["new"]))
                 draw()
 
         slider.observe(moved, "value")

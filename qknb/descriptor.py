@@ -19,7 +19,7 @@ from PIL import Image, ImageOps
 
 from .export import FORMAT, SIDES, export_run, pca_fingerprint, tower_fingerprint
 from .gist import GistPCA, gist, gist_input
-from .imagefiles import BadImage, is_turned, read_rgb, to_rgb
+from .imagefiles import BadImage, read_both, to_rgb
 from .store import to_square
 
 __all__ = ["Batch", "Descriptor"]
@@ -205,8 +205,8 @@ def _as_list(images):
 def _read(image, side):
     """(upright, as stored) RGB images; for a query both are upright."""
     if isinstance(image, str | Path):
-        upright = read_rgb(image)
-        return upright, read_rgb(image, oriented=False) if side == "key" and is_turned(image) else upright
+        upright, stored = read_both(image)
+        return upright, stored if side == "key" else upright
     if isinstance(image, Image.Image):
         stored = to_rgb(image)
         upright = to_rgb(ImageOps.exif_transpose(image)) if image.format != "TIFF" and image.getexif().get(0x0112, 1) != 1 else stored

@@ -5,16 +5,19 @@ Amounts follow from the settings and the number of images; rates are measured on
 """
 
 import dataclasses
+import time
 from typing import NamedTuple
 
 from .config import DISC21
 from .imagefiles import image_files
+from .imagesets import open_set, open_split, split_names
 from .store import plan_split
 from .switching import next_limit, phase_steps, planned_lengths, policy_of
 from .tables import Column, Table, show_count, show_seconds
 
-__all__ = ["Amounts", "Rates", "amounts", "announce", "disk_table", "embedded_images", "preparation_bytes", "time_table"]
+__all__ = ["Amounts", "Rates", "amounts", "announce", "disk_table", "embedded_images", "preparation_bytes", "run_amounts", "time_table"]
 
+LITTLE = 500  # images, and steps, that take less time than measuring how long they will take
 RECORD = {"original": 100, "copy": 800}  # bytes of a row of items.jsonl: ids; ids and edits
 
 
@@ -55,8 +58,25 @@ def amounts(settings):
     return Amounts(counts, tuple((counts[f"{part}_queries"], counts[f"{part}_references"]) for part in ("val", "test")))
 
 
-def announce(run, max_hours=float("inf")):
-    """Print what a run will take, disk first, measured on this machine. Says so and measures nothing where its last phase is done.
+def run_amounts(run):
+    """`amounts` of a run: of its stored sets where it is prepared (its images may be elsewhere by then), otherwise of its settings."""
+    if not run.done("prepare"):
+        return amounts(run.experiment)
+    store, counts, searches = run / "store", {}, []
+    for name in ("keys", "copies"):
+        counts[name] = len(open_set(store / name))
+    for split in split_names(store)[0]:
+        queries, references, _ = open_split(store, split)
+        counts |= {queries.name: len(queries), references.name: len(references)}
+        searches.append((len(queries), len(references)))
+    return Amounts(counts, tuple(searches))
+
+
+def announce(run, max_hours=float("inf"), *, again=False):
+    """Print what a run will take: disk, memory of a phase, then time, measured on this machine. Says so and measures nothing where its last phase is done.
+
+    It is said before a run begins: where the images are prepared already, only with `again` or a limit. A run of a few hundred images and steps
+    takes less time than measuring: for it, unless there is a limit, no time is printed.
 
     Parameters
     ----------
@@ -67,30 +87,60 @@ def announce(run, max_hours=float("inf")):
     Returns
     -------
     float
-        Estimated hours; 0 when nothing is left.
+        Estimated hours; 0 when nothing is left, NaN when nothing was measured.
     """
     s = run.experiment
     if s.method != "qk":
         raise ValueError(f"times are estimated for method='qk', and this run has method={s.method!r}: train a phase of few steps to see its pace")
     done = [run.done(f"phase {name}").get("steps", 0) for name in run.finished_phases()]
-    if done and not next_limit(policy_of(s, phase_steps((run.done("prepare") or {}).get("keys", 0), s)), done, s.phases, s.total_steps):
-        print("All phases are done: nothing is left to estimate.")
+    if (done or run.done("baselines")) and not next_limit(policy_of(s, phase_steps((run.done("prepare") or {}).get("keys", 0), s)), done, s.phases, s.total_steps):
+        print("All phases are done: nothing is left to estimate." if done else "The reference rows are done, and no phase is wanted: nothing is left to estimate.")
         return 0.0
+    if run.done("prepare") and not again and max_hours == float("inf"):
+        print(f"The run has begun. What is left of it: python -m qknb estimate --run {run.path.name} --root {run.path.parent}")
+        return float("nan")
     from .quiet import import_keras
 
     import_keras()
     from .backbones import feature_dim
+    from .memory import plan
     from .probe import measure_rates
 
-    work = amounts(s)
-    print(disk_table(work.counts, s, feature_dim(s.backbone)).text(), "\n", flush=True)
-    table = time_table(work, s, measure_rates(s))
-    print(table.text(), flush=True)
+    work = run_amounts(run)
+    features = feature_dim(s.backbone)
+    print(disk_table(work.counts, s, features).text(), "\n", flush=True)
+    if s.phases:
+        print(f"Memory of a phase, on {plan(s, work.counts['keys'], n_features=s.whiten_dim if s.head_input == 'whitened' else features).text()}\n", flush=True)
+    if sum(work.counts.values()) <= LITTLE and phase_steps(work.counts["keys"], s) * s.phases <= LITTLE and max_hours == float("inf"):
+        print("Time: about a minute, for so little.")
+        return float("nan")
+    table = time_table(work, s, measure_rates(s, None if run.done("prepare") else _readable(s.images)))
     hours = table.rows[-1][-1] / 3600
+    ends = time.strftime("%H:%M on %A, %d %B", time.localtime(time.time() + 3600 * hours))
+    print(f"{table.text()}\n\nBegun now, it ends at about {ends}.", flush=True)
     if hours > max_hours:
         raise ValueError(f"the run would take about {hours:.2g} hours, more than max_hours={max_hours:g}: allow more, or change the settings (steps_per_phase, max_keys, "
                          "image_size, a smaller backbone)")
     return hours
+
+
+def _readable(images, n=16):
+    """Some of a folder's images that can be read, as a source to measure on; None for embedded scenes and the challenge's data."""
+    from .imagefiles import BadImage
+    from .sources import Folder, Subset
+
+    if images == "scenes" or images.startswith(DISC21):
+        return None
+    folder, good = Folder(images), []
+    for row in range(0, len(folder), max(1, len(folder) // (2 * n))):
+        try:
+            folder.load(row)
+            good.append(row)
+        except BadImage:
+            continue
+        if len(good) == n:
+            break
+    return Subset(folder, good) if len(good) > 1 else None
 
 
 def is_copy(name):
@@ -171,6 +221,9 @@ def time_table(work, settings, rates):
     edited = sum(n for name, n in counts.items() if is_copy(name))
     plain = sum(counts.values()) - edited
     rows = [("prepare originals", plain, None, plain / rates.originals), ("prepare edited copies", edited, None, edited / rates.copies)]
+    if settings.images != "scenes" and not settings.images.startswith(DISC21):
+        found = plain - settings.extra_scenes + sum(round(queries * settings.distractor_share) for queries, _ in work.searches)
+        rows.insert(0, ("read the folder", found, None, found / rates.originals))  # every file is decoded once to find what is broken or double
     searched = 2 * sum(queries * references for queries, references in work.searches)  # with and without score normalization
     lengths = iter(planned_lengths(counts["keys"], settings))
     for part, images in embedded_images(counts, settings):

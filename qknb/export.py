@@ -1,5 +1,7 @@
 """The two towers of a trained run as files that plain Keras loads, with everything that belongs to them.
 
+A run with phases=0 has no trained towers: its descriptor is the pretrained backbone's features, whitened, on both sides.
+
 RUN/descriptor/ gets `query.keras` and `key.keras` ([image 0..255, GIST-PCA] -> descriptor), `gist_pca.npz` (mean, components),
 `whitening.npz` (kernel, bias; fixed layers of the towers hold the same), `descriptor.json` (sizes, thresholds, fingerprint; written last:
 without it the export does not count) and `MODEL_CARD.md`.
@@ -15,10 +17,11 @@ import numpy as np
 from .files import replacing, write_json, write_text
 from .runs import Run
 
-__all__ = ["FOLDER", "FORMAT", "SIDES", "export_run", "finished_phase", "pca_fingerprint", "plain_model", "tower_fingerprint"]
+__all__ = ["FOLDER", "FORMAT", "PRETRAINED", "SIDES", "export_run", "finished_phase", "pca_fingerprint", "plain_model", "tower_fingerprint"]
 
 FORMAT = 1
 FOLDER = "descriptor"  # inside a run
+PRETRAINED = "untrained whitened"  # row of the table whose descriptor a run without phases exports
 SIDES = {"query": "Q", "key": "K"}
 CLOSE, CLOSE_HALF = 1e-3, 2e-2  # a loaded tower may differ by so much from the trained one (float32 on one processor: by 0); mixed precision
 
@@ -46,7 +49,7 @@ def export_run(run_dir):
     """
     run = Run(run_dir)
     folder, phase = run / FOLDER, finished_phase(run)
-    stamp = {"phase": phase, "finished": run.done(f"phase {phase}")["finished"]}
+    stamp = {"phase": phase, "finished": run.done("baselines" if phase == PRETRAINED else f"phase {phase}")["finished"]}
     ready = _read(folder / "descriptor.json")
     if ready and ready.get("source") == stamp and all((folder / f"{side}.keras").exists() for side in SIDES):
         return folder
@@ -60,7 +63,7 @@ def export_run(run_dir):
     policy = keras.config.dtype_policy()
     try:
         trainer = Trainer(run)
-        towers = {side: _write_tower(trainer, letter, folder / f"{side}.keras") for side, letter in SIDES.items()}
+        towers = {side: _write_tower(trainer, letter, folder / f"{side}.keras", trained=phase != PRETRAINED) for side, letter in SIDES.items()}
     finally:
         keras.config.set_dtype_policy(policy)
     settings, limits = run.experiment, calibrate(run.path, phase)
@@ -86,8 +89,10 @@ def export_run(run_dir):
 
 
 def finished_phase(run):
-    """Name of the last phase that a run has finished, such as "K2". ValueError when there is none."""
+    """Name of the last phase that a run has finished, such as "K2"; `PRETRAINED` for a run that wants no phases. ValueError when there is none."""
     done = run.finished_phases()
+    if not done and not run.experiment.phases and not run.experiment.total_steps and run.done("baselines"):
+        return PRETRAINED
     if not done:
         raise ValueError(f"the run at {run.path} has no finished phase, so there is no descriptor yet: train it (notebook 02_train_qk, or `python -m qknb train`)")
     return done[-1]
@@ -147,7 +152,17 @@ def _leaves(model):
             yield layer
 
 
-def _write_tower(trainer, letter, path):
+def _pretrained_head(n_features, gist_dim):
+    """A head that passes the trunk's features on, without GIST, which a tower takes all the same."""
+    from keras import Input, Model, layers
+
+    if n_features != gist_dim:
+        raise ValueError(f"phases=0 makes a descriptor of whitened features only: it needs head_input=whitened and whiten_dim=gist_dim, not {n_features} and {gist_dim} values")
+    features, gist = Input((n_features,), name="features"), Input((gist_dim,), name="gist")
+    return Model([features, gist], layers.Add(name="features_alone")([features, layers.Rescaling(0.0, name="no_gist")(gist)]), name="pretrained")
+
+
+def _write_tower(trainer, letter, path, trained=True):
     """Write one tower; returns the fingerprint of its weights."""
     import keras
 
@@ -155,7 +170,8 @@ def _write_tower(trainer, letter, path):
     from .towers import join_tower
 
     trunk = trainer.trunk(letter)
-    head = trainer.head(letter, n_features=trunk.output_shape[-1])
+    n_features = trunk.output_shape[-1]
+    head = trainer.head(letter, n_features=n_features) if trained else _pretrained_head(n_features, trainer.settings.gist_dim)
     size = trainer.settings.image_size
     tower = plain_model(join_tower(trunk, head, size, name=f"{letter}_tower"))
     with replacing(path) as temporary:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 
-__all__ = ["EXTENSIONS", "MAX_PIXELS", "BadImage", "image_files", "is_turned", "read_rgb", "to_rgb"]
+__all__ = ["EXTENSIONS", "MAX_PIXELS", "BadImage", "image_files", "is_turned", "read_both", "read_rgb", "to_rgb"]
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 MAX_PIXELS = 100_000_000  # 300 MB once decoded
@@ -110,6 +110,24 @@ def read_rgb(path, *, oriented: bool = True, max_pixels: int = MAX_PIXELS) -> Im
     BadImage
         For a file that is missing, empty, not an image, truncated, broken or too large.
     """
+    stored, turn = _read(path, max_pixels)
+    return _turned(stored, turn) if oriented else stored
+
+
+def read_both(path, *, max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, Image.Image]:
+    """`read_rgb` with the EXIF orientation and without, (upright, stored), decoding the file once. They are one image where there is nothing to turn."""
+    stored, turn = _read(path, max_pixels)
+    return _turned(stored, turn), stored
+
+
+def _turned(image: Image.Image, turn: tuple) -> Image.Image:
+    for step in turn:
+        image = image.transpose(step)
+    return image
+
+
+def _read(path, max_pixels: int) -> tuple[Image.Image, tuple]:
+    """An image file as RGB, pixels as stored, and the steps that turn it upright."""
     path = Path(path)
     try:
         status = path.stat()
@@ -125,11 +143,7 @@ def read_rgb(path, *, oriented: bool = True, max_pixels: int = MAX_PIXELS) -> Im
                 if image.width < 1 or image.height < 1:
                     raise BadImage(path, "has no pixels")
                 image.load()
-                turn = _orientation(image) if oriented else ()
-                image = to_rgb(image)
-        for step in turn:
-            image = image.transpose(step)
-        return image
+                return to_rgb(image), _orientation(image)
     except BadImage:
         raise
     except Image.DecompressionBombError:
@@ -145,14 +159,6 @@ def read_rgb(path, *, oriented: bool = True, max_pixels: int = MAX_PIXELS) -> Im
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ValueError, ... for broken data
         text = " ".join(str(error).replace(str(path), "the file").split()) or type(error).__name__
         raise BadImage(path, f"truncated: {text}" if "truncated" in text.lower() else f"broken: {text[:200]}") from None
-
-
-def is_turned(path) -> bool:
-    """Whether a readable image file has an EXIF orientation that `read_rgb` applies. Only its header is read."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with Image.open(path) as image:
-            return bool(_orientation(image))
 
 
 def _orientation(image: Image.Image) -> tuple:

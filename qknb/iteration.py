@@ -78,11 +78,18 @@ class Trainer:
         return GistPCA.load(path)
 
     def pretrained(self, pooling="avg"):
-        """The backbone as it starts: ImageNet weights, or random ones by seed. Towers have average pooling; "gem" is for a row of the table."""
+        """The backbone as it starts: ImageNet weights, or random ones by seed. Towers have average pooling; "gem" is for a row of the table.
+
+        One for all where none is trained: building and tracing take seconds.
+        """
         s = self.settings
+        if pooling == "avg" and "backbone" in self._unchanging:
+            return self._unchanging["backbone"]
         backbone = build_backbone(s.backbone, s.image_size, weights=None if s.weights == "none" else s.weights, pooling=pooling)
         if s.weights == "none":
             _seed_weights(backbone, s.seed)
+        if not s.train_backbone and pooling == "avg":
+            self._unchanging["backbone"] = backbone
         return backbone
 
     def _whitening(self):

@@ -59,9 +59,8 @@ def model_card(run, phase, facts):
     rows = {(row["row"], row["split"]): row for row in run.rows()}
     return "\n\n".join(
         [
-            f"# Image copy descriptor: run {_plain(run.path.resolve().name)}, after phase {phase}",
-            f"Two towers, for queries (perhaps edited copies) and for keys (originals), {settings.backbone} at {settings.image_size} pixels with GIST, "
-            f"trained in turns by QK Iteration (Wu & Wu 2021, arXiv 2111.07954). Fingerprint `{facts['fingerprint'][:16]}`.",
+            f"# Image copy descriptor: run {_plain(run.path.resolve().name)}, {f'after phase {phase}' if settings.phases else 'without training'}",
+            _origin(settings) + f" Fingerprint `{facts['fingerprint'][:16]}`.",
             "## Use",
             _USE.format(run=_plain(str(run.path)), dim=facts["dim"], size=facts["image_size"], gist=facts["gist_size"]),
             "## Data",
@@ -80,12 +79,21 @@ def model_card(run, phase, facts):
     ) + "\n"
 
 
+def _origin(settings):
+    backbone = f"{settings.backbone} at {settings.image_size} pixels"
+    if not settings.phases:
+        return f"Pretrained features of {backbone}, whitened on this run's images and scaled to unit length; nothing was trained, and both sides are the same."
+    return (f"Two towers, for queries (perhaps edited copies) and for keys (originals), {backbone} with GIST, "
+            "trained in turns by QK Iteration (Wu & Wu 2021, arXiv 2111.07954).")
+
+
 def _data(run):
     settings, counts = run.experiment, run.done("prepare") or {}
     origin = "Embedded scenes: pictures composed by program" if settings.images == "scenes" else f"Images of `{_plain(str(settings.images))}`"
+    edited = f" and {show_count(counts.get('copies'))} edited copies of them" if settings.phases else ""
     lines = [
         f"- {origin}.",
-        f"- Training: {show_count(counts.get('keys'))} originals and {show_count(counts.get('copies'))} edited copies of them; "
+        f"- {'Training' if settings.phases else 'Whitening'}: {show_count(counts.get('keys'))} originals{edited}; "
         f"{show_count(counts.get('extra_scenes', 0))} of the originals are embedded scenes added to a small folder.",
         f"- Left out: {show_count(counts.get('skipped', 0))} unreadable files, {show_count(counts.get('duplicates', 0))} exact duplicates.",
         f"- Held out by a random split (seed {settings.seed}): no test or validation image was trained on, none is in both.",

@@ -38,6 +38,8 @@ FILES = {
     "phases": "weights after each phase, loss and distances, hardest negatives",
     "evaluation": "held-out descriptors of every row of the table",
     "descriptor": "the towers to keep, with their model card",
+    "index": "descriptors of the collections that were searched",
+    "find_copies": "matches found, as a list and as a page of pairs; the example's images",
     "figures": "all figures as PNG",
     "tables": "all tables as CSV",
     "notebooks": "executed notebooks",

@@ -19,6 +19,8 @@ from .switching import phase_steps
 
 __all__ = ["Keeper", "PhaseInput", "chunk_plan", "load_checkpoint", "train_phase", "trim_logs"]
 
+LOG_SECONDS = 5  # so often the log is written: a mounted drive is slow at many small writes
+
 
 class PhaseInput:
     """What one phase works on.
@@ -153,6 +155,7 @@ class Keeper(keras.callbacks.Callback):
         self.folder, self.checkpoint, self.step, self.steps, self.settings = folder, checkpoint, step, steps, settings
         self.bar, self.evaluate, self.decide, self.saved, self.stopped = bar, evaluate, decide, time.monotonic(), False
         self.state = getattr(evaluate, "state", dict)
+        self._lines, self._written = [], time.monotonic()
 
     def on_train_begin(self, logs=None):
         if self.evaluate is not None and self.settings.eval_every and not self.step:
@@ -165,11 +168,14 @@ class Keeper(keras.callbacks.Callback):
         s, self.step = self.settings, self.step + 1
         self.bar.update(1)
         if not np.isfinite(logs["loss"]):
+            self._write_log()
             raise FloatingPointError(f"the loss is {logs['loss']} at step {self.step} of {self.folder.name}: lower learning_rate (the last checkpoint is kept)")
         due = self.evaluate is not None and s.eval_every and (self.step % s.eval_every == 0 or self.step == self.steps)
         if self.step % s.log_every == 0 or self.step == self.steps or due:
             line = {"step": self.step} | {name: float(logs[name]) for name in STEP_METRICS}
-            append_json_line(self.folder / "steps.jsonl", line | {"learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))})
+            self._lines.append(line | {"learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))})
+        if due or time.monotonic() - self._written >= LOG_SECONDS:
+            self._write_log()
         if due:
             self._record()
             self.stopped = self.decide is not None and bool(self.decide(read_json_lines(self.folder / "evaluations.jsonl")))
@@ -177,10 +183,19 @@ class Keeper(keras.callbacks.Callback):
         if self.stopped:
             self.model.stop_training = True
         elif due and self.step < self.steps:
+            self._write_log()
             with replacing(self.checkpoint) as temporary:
                 watched = {f"watch/{name}": array for name, array in self.state().items()}
                 np.savez(temporary, step=np.int64(self.step), **watched, **state_arrays(self.model))
             self.saved = time.monotonic()
+
+    def on_train_end(self, logs=None):
+        self._write_log()
+
+    def _write_log(self):
+        if self._lines:
+            append_json_line(self.folder / "steps.jsonl", *self._lines)
+        self._lines, self._written = [], time.monotonic()
 
     def _record(self):
         earlier = read_json_lines(self.folder / "evaluations.jsonl")

@@ -2,45 +2,85 @@
 
 from .tables import GIST_ROW, show_share
 
-__all__ = ["advice", "verdict"]
+__all__ = ["FEW", "advice", "before", "verdict"]
 
-FEW, SOME, MANY, VERY_MANY = 300, 2_000, 50_000, 500_000  # training originals
+FEW, SOME, MANY, VERY_MANY = 300, 2_000, 50_000, 500_000  # images found
 
 
-def advice(keys, matched_queries):
-    """What to expect of a training set.
+def advice(images, matched_queries, settings):
+    """What to expect of so many images.
 
     The bounds are rules of thumb: from thousands of photos, heads alone learn to beat the untrained rows; whole backbones need more.
 
     Parameters
     ----------
-    keys : int
-        Training originals.
+    images : int
+        Images found, without embedded scenes that join them.
     matched_queries : int
-        Test queries that are copies of a reference.
+        Test queries that will be copies of a reference.
+    settings : Experiment
 
     Returns
     -------
     str
         Sentences.
     """
-    found = f"{keys:,} images to learn from"
-    if keys < FEW:
-        text = (f"{found} are too few: take what follows as a demonstration. The pretrained features without training (the rows \"untrained\" of "
-                "the table) are likely to find copies better. Give more images, or add embedded scenes to them: settings=\"extra_scenes=4000\".")
-    elif keys < SOME:
-        text = (f"{found} are few. Training may help; trust it only if the last phase ends clearly above the \"untrained\" rows of the table. "
-                "Several copies of each image help (settings=\"views=4\"), and so do embedded scenes (\"extra_scenes=4000\").")
-    elif keys < MANY:
-        text = f"{found}: what the preset cpu is made for. More steps help for a while: settings=\"steps_per_phase=2000\"."
-    elif keys < VERY_MANY:
+    found, with_scenes = f"{images:,} images found", settings.extra_scenes and settings.images != "scenes"
+    if not settings.phases:
+        text = (f"{found}: nothing is trained. The pretrained features of a network that has seen ImageNet are the descriptor (the row \"untrained whitened\" of the table), "
+                + ("as so few images are too few to learn from." if images < FEW else "as phases=0 says."))
+    elif images < FEW:
+        text = (f"{found}: too few to learn from. Use the pretrained descriptor, without training: settings=\"phases=0\", or preset=\"auto\", in another run. "
+                + ("What is trained here learns from the embedded scenes that join the images." if with_scenes else "Take what follows as a demonstration."))
+    elif images < SOME:
+        text = (f"{found}, hundreds: training may help; trust it only if the last phase ends clearly above the \"untrained\" rows of the table. "
+                + ("Embedded scenes join them" if with_scenes else "Embedded scenes would help (settings=\"extra_scenes=4000\")")
+                + (f", with {settings.views} copies of each image." if settings.views > 1 else "; so would several copies of each image (\"views=4\")."))
+    elif images < MANY:
+        text = f"{found}, thousands: what the preset cpu is made for. More steps help for a while: settings=\"steps_per_phase=2000\"."
+    elif images < VERY_MANY:
         text = f"{found}: enough to train the backbones as well. Take a GPU and the preset t4; on processors alone, the preset cpu still works."
     else:
-        text = f"{found}: the paper's size. Take a GPU and the preset paper or t4, and expect hours to days for each phase."
+        text = (f"{found}, about the paper's million: take a GPU and the preset paper or t4, and expect hours to days for each phase; the disk below is the other thing to have. "
+                "On processors alone, the preset cpu with settings=\"max_keys=100000\" takes a part of them.")
     if matched_queries < 1000:
-        text += (f" The test has {matched_queries:,} copies to find, so its scores are uncertain by about ±{min(1, matched_queries ** -0.5 if matched_queries else 1):.2f}: "
+        text += (f" The test will have {matched_queries:,} copies to find, so its scores are uncertain by about ±{min(1, matched_queries ** -0.5 if matched_queries else 1):.2f}: "
                  "small differences mean nothing.")
     return text
+
+
+def before(run):
+    """`advice` for a run, from the images found; it need not be prepared yet.
+
+    Parameters
+    ----------
+    run : qknb.runs.Run
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    FileNotFoundError, NotADirectoryError, ValueError
+        As preparing would: no folder, no images, or too few.
+    """
+    from .config import DISC21
+    from .estimate import run_amounts
+    from .imagefiles import image_files
+
+    settings, counts = run.experiment, run_amounts(run).counts
+    if settings.images == "scenes":
+        images = settings.n_scenes
+    elif settings.images.startswith(DISC21):
+        images = counts["keys"] + counts["val_references"]
+    elif run.done("prepare"):
+        images = counts["keys"] - settings.extra_scenes + counts["val_references"] + counts["test_references"]
+    else:
+        images = len(image_files(settings.images))
+    queries, references = counts.get("test_queries", 0), counts.get("test_references", 0)
+    matched = min(queries - round(queries * settings.distractor_share), references) if queries else 1000  # of the challenge's queries, thousands
+    return advice(images, matched, settings)
 
 
 def verdict(rows):
@@ -59,7 +99,8 @@ def verdict(rows):
         return "Nothing has been evaluated yet."
     last, untrained = rows[-1], [row for row in rows if not row["phase_index"]]
     if not last["phase_index"]:
-        return "Only the rows without training have been evaluated yet."
+        listed = ", ".join(f"{row['row']} {_found(row)}" for row in untrained)
+        return f"Only the rows without training have been evaluated. Where 9 of 10 reported pairs must be right, they find of the copies: {listed}."
     others = "".join(f"; {row['row']} {_found(row)}" for row in untrained)
     words = [f"Where 9 of 10 reported pairs must be right, {last['row']}, the last phase, finds {_found(last)} of the copies{others}."]
     best = max(untrained, key=lambda row: row["micro_ap"], default=None)

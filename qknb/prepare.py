@@ -131,6 +131,10 @@ class Both:
         n = len(self.first)
         return self.first.load(i, oriented=oriented) if i < n else self.second.load(i - n, oriented=oriented)
 
+    def load_both(self, i):
+        n = len(self.first)
+        return self.first.load_both(i) if i < n else self.second.load_both(i - n)
+
     def fingerprint(self):
         return json.dumps([self.first.fingerprint(), self.second.fingerprint()])
 

@@ -1,6 +1,7 @@
 """Importing Keras without the start-up messages of TensorFlow, which say nothing that a reader needs and hide what one does."""
 
 import contextlib
+import logging
 import os
 import re
 import sys
@@ -33,8 +34,16 @@ def without_startup_messages():
 
 
 def import_keras():
-    """Import Keras and its backend, quietly. Returns the module `keras`."""
+    """Import Keras and its backend, quietly. Returns the module `keras`.
+
+    TensorFlow's advice on retracing is held back, too: a run builds several towers on purpose, and each is traced once.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with without_startup_messages():
         import keras
+    logging.getLogger("tensorflow").addFilter(_not_retracing)
     return keras
+
+
+def _not_retracing(record):
+    return "retracing" not in str(record.msg)

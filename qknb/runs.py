@@ -116,14 +116,19 @@ class Run:
 
 
 def open_run(run_root, name, preset=None, **overrides):
-    """Open `run_root/name`, with the settings of `preset` and `overrides` (see `config.experiment`)."""
-    return Run(Path(run_root) / name, experiment(preset, **overrides) if preset else None)
+    """Open `run_root/name`, with the settings of `preset` and `overrides` (see `config.experiment`; preset "auto": `qknb.autopreset`)."""
+    path = Path(run_root) / name
+    if preset == "auto":
+        from .autopreset import auto_settings
+
+        return Run(path, auto_settings(path, **overrides))
+    return Run(path, experiment(preset, **overrides) if preset else None)
 
 
-def append_json_line(path, value):
-    """Append one JSON object as a line."""
+def append_json_line(path, *values):
+    """Append JSON objects, a line each, in one writing."""
     with open(path, "a", encoding="utf-8") as file:
-        file.write(json.dumps(value) + "\n")
+        file.write("".join(json.dumps(value) + "\n" for value in values))
 
 
 def read_json_lines(path):

@@ -277,6 +277,10 @@ class Scenes:
         """Scene `i` of this source as RGB (there is no EXIF: `oriented` changes nothing)."""
         return scene(self.seed, range(self.start, self.start + self.n)[i], self.size)
 
+    def load_both(self, i: int) -> tuple[Image.Image, Image.Image]:
+        """Scene `i` twice: it is upright as it is."""
+        return (self.load(i),) * 2
+
     def fingerprint(self) -> str:
         """Changes with the series and with how scenes are drawn."""
         sample = hashlib.sha256(self.load(0).tobytes()).hexdigest()

@@ -1,7 +1,7 @@
 """Sets of images: a folder, embedded scenes, a part of either; and the scan that finds what is wrong with a folder.
 
-A source has `ids` (a tuple of str), a length, `load(i, oriented=True) -> PIL.Image` in RGB, and `fingerprint()`, a str that changes when
-the images do. Sources are small, and travel between processes.
+A source has `ids` (a tuple of str), a length, `load(i, oriented=True) -> PIL.Image` in RGB, `load_both(i) -> (oriented, as stored)` from one
+decoding, and `fingerprint()`, a str that changes when the images do. Sources are small, and travel between processes.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from pathlib import Path
 from PIL import Image
 
 from .files import write_rows
-from .imagefiles import MAX_PIXELS, BadImage, image_files, read_rgb
+from .imagefiles import MAX_PIXELS, BadImage, image_files, read_both, read_rgb
 from .progress import progress
 from .scenes import Scenes
 
@@ -56,6 +56,10 @@ class Folder:
         """Image `i` as RGB; `oriented` applies the EXIF orientation. Raises `qknb.imagefiles.BadImage` for an unreadable file."""
         return read_rgb(Path(self.path) / self.ids[i], oriented=oriented, max_pixels=self.max_pixels)
 
+    def load_both(self, i: int) -> tuple[Image.Image, Image.Image]:
+        """Image `i` upright, and as stored."""
+        return read_both(Path(self.path) / self.ids[i], max_pixels=self.max_pixels)
+
     def fingerprint(self) -> str:
         """Changes when an image is added, removed or changed."""
         if self.hashes is not None:
@@ -86,6 +90,10 @@ class Subset:
     def load(self, i: int, oriented: bool = True) -> Image.Image:
         """Image `i` of the part."""
         return self.source.load(self.rows[i], oriented)
+
+    def load_both(self, i: int) -> tuple[Image.Image, Image.Image]:
+        """Image `i` of the part upright, and as stored."""
+        return self.source.load_both(self.rows[i])
 
     def fingerprint(self) -> str:
         """The source's, and the rows."""

@@ -63,16 +63,17 @@ def plan_split(n, settings, held_out=("val", "test")):
         return total, counts
 
     total, counts = held(1.0)
-    if total > n // 2:
-        total, counts = held(max(0.0, n / 2 / total))
-        while total > n // 2 and total > held(0.0)[0]:
+    room = max(0, min(n // 2, n - settings.batch_size))
+    if total > room:
+        total, counts = held(room / total)
+        while total > room and total > held(0.0)[0]:
             scale = counts[held_out[-1]][0] / sizes[held_out[-1]][0] * 0.95
             total, counts = held(scale)
     needed = held(0.0)[0] + settings.batch_size
     if n < needed or n - total < settings.batch_size:
         raise ValueError(
             f"{n} usable images are too few: training takes at least one batch of {settings.batch_size} keys beside {held(0.0)[0]} held-out images. "
-            f"Give at least {needed} images, or lower batch_size"
+            f"Give at least {needed} images, or lower batch_size. To find copies among fewer, take a run of other images (`make demo` makes one): python -m qknb index FOLDER --run RUN"
         )
     order = np.random.default_rng([settings.seed, 7]).permutation(n)
     parts, at = {}, 0
@@ -166,13 +167,11 @@ def prepare_rows(block, start, stop, rows, *, source, settings, views, purpose, 
         index = rows[row // each - start // each]
         name = ids[index]
         try:
-            image = source.load(index)
+            image, for_gist = (source.load(index), None) if views else source.load_both(index)
             edits = given
             if views:
                 image, edits = augment(image, seed=settings.seed, key=name, view=view, purpose=purpose, strength=settings.edit_strength, overlays=overlays)
                 for_gist = image
-            else:
-                for_gist = source.load(index, oriented=False)
         except (OSError, ValueError) as error:
             advice = getattr(source, "advice", "it could be read before: prepare the run again so that it is skipped")
             raise OSError(f"image {name!r} cannot be read now ({error}): {advice}") from error

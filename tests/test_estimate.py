@@ -75,3 +75,23 @@ def test_announce_measures_prints_and_refuses_what_is_too_long(tmp_path, capsys,
     assert not (run / "store").exists()
     run.mark("phase Q1")
     assert announce(run, max_hours=0) == 0 and "nothing is left" in capsys.readouterr().out
+
+
+def test_announce_says_little_of_little_and_nothing_twice(tmp_path, capsys, monkeypatch):
+    use_small_backbone(monkeypatch)
+    monkeypatch.setattr("qknb.probe.measure_rates", lambda *_: pytest.fail("measuring takes longer than the run"))
+    run = Run(tmp_path / "r", experiment("smoke", n_scenes=60, phases=1, n_jobs=1))
+    announce(run)
+    text = capsys.readouterr().out
+    assert "about a minute" in text and text.index("on disk") < text.index("Memory of a phase, on CPU") and "fits" in text
+    run.mark("prepare", keys=30)
+    announce(run)
+    assert "has begun" in capsys.readouterr().out
+
+
+def test_reading_a_folder_counts(tmp_path):
+    work = Amounts({"keys": 130, "copies": 130, "val_references": 10, "val_queries": 10, "test_references": 20, "test_queries": 20}, ((10, 10), (20, 20)))
+    s = experiment("smoke", images=str(tmp_path), extra_scenes=30)
+    first, second = time_table(work, s, RATES).rows[:2]
+    assert first[:2] == ("read the folder", 130 + 10 + 20 - 30 + 5 + 10) and second[0] == "prepare originals"
+    assert time_table(work, experiment("smoke"), RATES).rows[0][0] == "prepare originals"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile, ImageOps
 
-from qknb.imagefiles import BadImage, image_files, read_rgb, to_rgb
+from qknb.imagefiles import BadImage, image_files, read_both, read_rgb, to_rgb
 
 GREY = np.arange(256, dtype=np.uint8).reshape(16, 16)
 COLOUR = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
@@ -95,6 +95,8 @@ def test_exif_orientation(tmp_path, orientation):
         expected = np.asarray(ImageOps.exif_transpose(stored).convert("RGB"))
     assert np.array_equal(pixels(tmp_path / "a.png"), expected)
     assert np.array_equal(pixels(tmp_path / "a.png", oriented=False), COLOUR)
+    upright, stored = read_both(tmp_path / "a.png")
+    assert np.array_equal(upright, expected) and np.array_equal(stored, COLOUR)
 
 
 def tiny_png_that_says(width, height):

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from qknb.config import experiment
-from qknb.gist import gist
+from qknb.gist import gist, gist_input
 from qknb.imagesets import open_set, truth_pairs
-from qknb.sources import Scenes
-from qknb.store import build_set, plan_split
+from qknb.sources import Folder, Scenes
+from qknb.store import build_set, plan_split, prepare_rows, to_square
 
 
 @pytest.mark.parametrize("n", [60, 96, 500, 2726, 5000])
@@ -67,3 +68,22 @@ def test_another_recipe_makes_the_set_anew(tmp_path):
     one = build_set(tmp_path / "r", source, [0, 1], experiment("smoke", n_jobs=1))
     two = build_set(tmp_path / "r", source, [0, 2], experiment("smoke", n_jobs=1))
     assert one.fingerprint != two.fingerprint and two.ids[1] == source.ids[2]
+
+
+def test_an_image_is_read_once_and_gives_what_two_readings_gave(tmp_path, monkeypatch):
+    """The square is of the upright image, GIST of the pixels as stored; for embedded scenes and turned photos alike."""
+    rng, exif = np.random.default_rng(0), Image.Exif()
+    exif[0x0112] = 6
+    for name, turn in (("plain.png", None), ("turned.jpg", exif)):
+        Image.fromarray(rng.integers(0, 256, (5, 4, 3), np.uint8)).resize((50, 40), Image.Resampling.BICUBIC).save(tmp_path / name, **({"exif": turn} if turn else {}))
+    settings = experiment("smoke")
+    for source in (Folder(str(tmp_path)), Scenes(2, seed=1)):
+        opened = []
+        with monkeypatch.context() as patch:
+            patch.setattr(Image, "open", lambda path, real=Image.open: opened.append(path) or real(path))
+            _, images, gists, _ = prepare_rows(0, 0, 2, [0, 1], source=source, settings=settings, views=0, purpose="", overlays=None, id_format=None, given=[])
+        assert len(opened) == (2 if isinstance(source, Folder) else 0)
+        np.testing.assert_array_equal(images, [to_square(source.load(i), settings.image_size) for i in range(2)])
+        np.testing.assert_array_equal(gists, gist(np.stack([gist_input(source.load(i, oriented=False), settings.gist_size) for i in range(2)])))
+    photos = Folder(str(tmp_path))
+    assert photos.load(1).size == (40, 50) and photos.load(1, oriented=False).size == (50, 40)

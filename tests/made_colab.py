@@ -1,0 +1,101 @@
+"""Machines as Colab gives them, for tests: a home and a folder of their own, a stand-in for `google.colab`, and the project to be cloned."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from qknb.colab import HOME, repository
+from tests.paths import ROOT
+
+CUT = """
+def _cut(numpy, os, real):
+    def savez(path, *arrays, **named):
+        if {place!r} in str(path) and {name!r} in os.path.basename(path):
+            os.kill(os.getpid(), 9)
+        return real(path, *arrays, **named)
+
+    numpy.savez = savez
+
+
+import numpy, os  # the notebooks import what they use themselves
+_cut(numpy, os, numpy.savez)
+del numpy, os
+"""
+
+
+WHERE = """
+import google.colab
+
+
+def _where(shell, path):
+    def note(*_):
+        import pathlib, sys
+
+        if "qknb" in sys.modules:
+            pathlib.Path(path).write_text(sys.modules["qknb"].__file__)
+
+    shell.events.register("post_run_cell", note)
+
+
+_where(get_ipython(), {path!r})
+"""
+
+
+def project_to_clone(folder):
+    """A git repository of the project's files as they are now. Returns its path."""
+    folder.mkdir(parents=True)
+    for name in ("qknb", "notebooks"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@t", "-c", "init.defaultBranch=main", "-C", str(folder)]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "as it is"]):
+        subprocess.run([*git, *words], check=True, capture_output=True)
+    return folder
+
+
+class Machine:
+    """A fresh machine.
+
+    Parameters
+    ----------
+    folder : path
+    origin : path
+        What its notebooks clone.
+    cut : (str, str), optional
+        The kernel kills itself when it saves arrays to a path with the first in it, under a name with the second.
+    """
+
+    def __init__(self, folder, origin, cut=None):
+        self.folder, self.content = Path(folder), Path(folder) / "content"
+        self.notebooks, self.home = self.content / "opened", Path(folder) / "home"  # where Colab's own front end is, not the project
+        stand_in = self.folder / "packages" / "google" / "colab"
+        stand_in.mkdir(parents=True)
+        (stand_in / "__init__.py").write_text("")
+        (stand_in / "drive.py").write_text("def mount(place):\n    raise AssertionError('not asked for')\n")
+        startup = self.home / ".ipython" / "profile_default" / "startup"
+        startup.mkdir(parents=True)
+        self._where = self.folder / "where.txt"
+        (startup / "00-colab.py").write_text(WHERE.format(path=str(self._where)) + (CUT.format(place=cut[0], name=cut[1]) if cut else ""))
+        self.notebooks.mkdir(parents=True)
+        for path in (ROOT / "notebooks").glob("*.ipynb"):
+            text = path.read_text(encoding="utf-8")
+            (self.notebooks / path.name).write_text(text.replace(repository() + '\\"', str(origin) + '\\"').replace(HOME, str(self.project)), encoding="utf-8")
+
+    @property
+    def project(self):
+        """Where the project's clone is, once a notebook has run."""
+        return self.content / "qknb"
+
+    def imported_from(self):
+        """The folder that the last kernel had `qknb` from."""
+        return Path(self._where.read_text()).parent
+
+    def use(self, monkeypatch):
+        """Let kernels that are started now run on it."""
+        monkeypatch.setenv("MPLCONFIGDIR", os.environ.get("MPLCONFIGDIR", str(Path.home() / ".cache" / "matplotlib")))  # else fonts are looked for anew
+        monkeypatch.setenv("HOME", str(self.home))
+        monkeypatch.setenv("IPYTHONDIR", str(self.home / ".ipython"))
+        monkeypatch.setenv("PYTHONPATH", str(self.folder / "packages"))
+        monkeypatch.setenv("PIP_DRY_RUN", "1")  # should this Python lack something, the clone must not be installed into it
+        monkeypatch.chdir(self.content)

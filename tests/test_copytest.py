@@ -1,0 +1,76 @@
+"""The copy test against hand-counted cases: thresholds with ties, pairs counted as reported, right and wrong, by edit; pHash bits."""
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from made_run import EDITS, QUERIES, make_run
+from qknb.__main__ import main
+from qknb.calibration import calibrate
+from qknb.copytest import HASH_ROW, copy_test, copy_test_table, edit_test_table, threshold_at
+from qknb.hashing import phash
+
+
+def test_threshold_counts_equal_distances_together():
+    distance, right = np.array([1.0, 2, 3, 3, 4, 5]), np.array([1, 1, 1, 0, 1, 0], bool)
+    assert threshold_at(distance, right, 0.8) == 4.0  # 4 of 5
+    assert threshold_at(distance, right, 0.9) == 2.0  # at 3 only 3 of 4 are right, although the right one may stand first
+    assert threshold_at(distance[::-1], right[::-1], 0.9) == 2.0
+    assert threshold_at(distance, right, 0.6) == 4.0  # a wrong pair at the end adds nothing
+    assert threshold_at(distance, ~right, 0.9) is None and threshold_at([], []) is None
+
+
+def test_without_ties_it_is_the_runs_own_rule(smoke_run):
+    for row in ("GIST-256", "untrained whitened", "K1"):
+        (outcome,) = copy_test(smoke_run, [row])
+        own = calibrate(smoke_run, row).copy
+        assert (outcome.threshold is None) == (own is None)
+        assert own is None or outcome.threshold == pytest.approx(own, rel=1e-6)
+
+
+def test_counts_of_a_run_made_by_hand(tmp_path):
+    """GIST-256 of made_run: squared distances of true pairs 4, .01, 25; of the distractor's nearest pair .04."""
+    run = make_run(tmp_path / "r")
+    gist, k1 = copy_test(run, ["GIST-256", "K1"])
+    assert (gist.queries, gist.distractors, gist.references, gist.copies) == (4, 1, 4, 3)
+    assert gist.threshold == pytest.approx(0.01, rel=1e-3) and (gist.reported, gist.right, gist.alarmed) == (1, 1, 0)
+    assert gist.recall == pytest.approx(1 / 3) and gist.precision == 1 and gist.wrong_per_thousand == 0
+    assert (k1.reported, k1.right) == (2, 2)  # .01 and .01; the next pair is the distractor's at .25
+    np.testing.assert_array_equal([gist.by_edit[key] for key in (("geometry", "rotate"), ("geometry", ""), ("compression", "encoding_quality"))], [(3, 1, 1, 1)] * 3)
+    path = run / "evaluation" / "K1.npz"
+    with np.load(path) as file:
+        arrays = dict(file)
+    arrays["test_references"] = QUERIES + np.array([[0.05, 0]], np.float32)  # on the test everything is nearer, the distractor too
+    np.savez(path, **arrays)
+    (k1,) = copy_test(run, ["K1"])
+    assert (k1.reported, k1.right, k1.alarmed, k1.found_later) == (4, 3, 1, 0 if k1.precision < 0.9 else 3)
+    assert k1.wrong_per_thousand == 250 and len(EDITS) == 2
+
+
+def test_tables_add_up_runs(tmp_path):
+    runs = [copy_test(make_run(tmp_path / name), ["GIST-256"]) for name in "ab"]
+    (line,) = copy_test_table(runs).rows
+    assert line[:4] == ("GIST-256", 2, 6, 1 / 3) and line[5:8] == (0, 1.0, 0.0)
+    assert "2 runs, counts added up; in each: 4 edited queries, 1 of them" in copy_test_table(runs).caption
+    groups = edit_test_table(runs, groups_only=True).rows
+    assert groups[0][:5] == ("geometry", "any of the group", 6, 1 / 3, 1.0) and len(groups) == 2
+
+
+def test_the_command_runs_on_a_finished_run(smoke_run, capsys):
+    assert main(["copytest", "--run", str(smoke_run)]) == 0
+    text = capsys.readouterr().out
+    assert all(way in text for way in ("K1", "untrained whitened", "GIST-256", HASH_ROW)) and "16 edited queries, 8 of them" in text
+    lines = (smoke_run / "tables" / "copytest.csv").read_text().splitlines()
+    assert len(lines) == 5 and lines[0].startswith("way of comparing,copies found,of,")
+    assert main(["copytest", "--root", str(smoke_run), "--run", "none"]) == 1 and "not been evaluated" in capsys.readouterr().err
+
+
+def test_phash_keeps_blurred_images_and_tells_others_apart():
+    rng = np.random.default_rng(0)
+    images = [Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).resize((96, 96), Image.Resampling.BICUBIC) for _ in range(6)]
+    bits, blurred = phash(images), phash([image.filter(ImageFilter.GaussianBlur(1)) for image in images])
+    assert bits.shape == (6, 64) and set(np.unique(bits)) == {0.0, 1.0}
+    differing = ((bits[:, None] - blurred[None]) ** 2).sum(2)
+    assert np.diag(differing).max() <= 4 and differing[~np.eye(6, dtype=bool)].min() > 12
+    np.testing.assert_array_equal(phash(np.stack([np.asarray(image) for image in images])), bits)
+    assert np.abs(bits.mean(1) - 0.5).max() <= 1 / 64, "half of the bits lie above the median"
