@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from qknb.bank import Bank
-from qknb.batches import Batches, chunk_keys, key_order
+from qknb.batches import Batches, chunk_keys, key_order, negative_rows
 from qknb.colearn import CoLearner
 from qknb.config import experiment
 from qknb.optimizers import build_optimizer
@@ -75,6 +75,34 @@ def test_stored_features_train_heads_only(tmp_path):
     assert not (tmp_path / "checkpoint.npz").exists()
 
 
+def test_the_far_side_can_be_frozen_whole(tmp_path):
+    data = phase_input(settings(train_backbone=False, far_head_trains=False))
+    near, far = weights(data.near_head), weights(data.far_head)
+    train_phase(tmp_path, data, settings(train_backbone=False, far_head_trains=False))
+    assert same(far, weights(data.far_head)) and not same(near, weights(data.near_head))
+
+
+def test_one_head_for_both_sides_trains_as_one(tmp_path):
+    s = settings(train_backbone=False, shared_towers=True)
+    data = phase_input(s)
+    data.far_head = data.near_head
+    before = weights(data.near_head)
+    train_phase(tmp_path, data, s)
+    with np.load(tmp_path / "optimizer.npz") as file:
+        shapes = [file[name].shape for name in file.files]
+    assert not same(before, weights(data.near_head)) and shapes.count(before[0].shape) == 2, "two moments for one kernel"
+
+
+def test_negatives_are_drawn_once_and_with_all_their_rows():
+    s, keys = settings(max_negatives=5), np.arange(3, 43)
+    rows = negative_rows(keys, 3, s)
+    assert len(rows) == 15 and (np.diff(rows) > 0).all() and set(rows // 3) <= set(keys)
+    np.testing.assert_array_equal(rows, negative_rows(keys, 3, s))
+    np.testing.assert_array_equal(negative_rows(keys, 1, s), rows[::3] // 3)
+    np.testing.assert_array_equal(negative_rows(keys, 1, settings(max_negatives=40)), keys)
+    assert list(negative_rows(keys, 1, settings(max_negatives=5, seed=1))) != list(rows[::3] // 3)
+
+
 class Cut(Exception):
     pass
 
@@ -125,9 +153,10 @@ def test_a_damaged_or_foreign_checkpoint_is_refused(tmp_path):
         train_phase(tmp_path, phase_input(s), s)
 
 
-def test_the_loss_of_a_step_is_equation_4_of_the_whole_matrix(tmp_path):
-    """One step on known heads, against float64 NumPy."""
-    s = settings(train_backbone=False, steps_per_phase=1, log_every=1, views=1)
+@pytest.mark.parametrize("max_negatives", [0, 7])
+def test_the_loss_of_a_step_is_equation_4_of_the_whole_matrix(tmp_path, max_negatives):
+    """One step on known heads, against float64 NumPy; with max_negatives the matrix has the columns of so many keys and no more."""
+    s = settings(train_backbone=False, steps_per_phase=1, log_every=1, views=1, max_negatives=max_negatives, hardest_per_query=5)
     data = phase_input(s)
     key, _ = key_order(np.arange(KEYS), s.seed, 0, 0, s.batch_size)
     near = head_in_float64(data.near_head, np.concatenate([np.asarray(data.near_features.rows, np.float64)[:, :FEATURES], data.near_gist], 1)[key])
@@ -135,7 +164,9 @@ def test_the_loss_of_a_step_is_equation_4_of_the_whole_matrix(tmp_path):
     d2 = ((near[:, None] - far[None]) ** 2).sum(-1)
     positive = np.zeros(d2.shape, bool)
     positive[np.arange(len(key)), key] = True
-    hardest = np.sort(d2[~positive])[: s.batch_size * s.hardest_per_query]
+    counts = np.isin(np.arange(KEYS), negative_rows(np.arange(KEYS), 1, s))
+    assert counts.sum() == (max_negatives or KEYS)
+    hardest = np.sort(d2[~positive & counts])[: s.batch_size * s.hardest_per_query]
     l_pos = (d2[positive] / s.tau).mean()
     l_neg = -np.log(-np.expm1(-hardest / s.tau)).sum() / (s.batch_size * s.hardest_per_query)
     last = train_phase(tmp_path, data, s)["last"]
