@@ -75,7 +75,8 @@ class SimclrLearner(PairLearner):
         size = s.batch_size // replicas.count
         query, own_key = (ops.reshape(part, (size, s.gist_dim)) for part in (query, key))
         group = ops.reshape(x["group"], (size,))
-        keys, key_group = replicas.gather(own_key), replicas.gather(group)  # gradients flow back to the replica that a row came from
+        keys = ops.reshape(replicas.gather(own_key), (s.batch_size, s.gist_dim))  # gradients flow back to the replica that a row came from
+        key_group = ops.reshape(replicas.gather(group), (s.batch_size,))
         positive_d2 = squared_distance(query, own_key)[:, None]
         if s.loss == "infonce":
             d2 = pairwise_d2(query, keys)

@@ -98,4 +98,5 @@ class Machine:
         monkeypatch.setenv("IPYTHONDIR", str(self.home / ".ipython"))
         monkeypatch.setenv("PYTHONPATH", str(self.folder / "packages"))
         monkeypatch.setenv("PIP_DRY_RUN", "1")  # should this Python lack something, the clone must not be installed into it
+        monkeypatch.delenv("PYTEST_CURRENT_TEST", raising=False)  # where it is set, kernels do not show what their subprocesses print
         monkeypatch.chdir(self.content)

@@ -55,7 +55,7 @@ def contents(run):
             out |= {f"{path.name}/{name}": file[name] for name in file.files}
     out["steps"] = "".join(p.read_text() for p in sorted((run / "phases").rglob("steps.jsonl")))
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    out["table"] = [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+    out["table"] = [{k: v for k, v in row.items() if k not in ("seconds", "training_seconds")} for row in rows]
     return out
 
 

@@ -47,8 +47,8 @@ def test_zero_start_is_gist_itself():
 
 def test_parts_can_be_taken_away():
     features, gist = inputs()
-    no_residual = build_head(experiment("cpu", gist_residual=False), 20)
-    assert np.abs(numpy(no_residual([features, gist]))).max() == 0
+    residual, no_residual = (build_head(experiment("cpu", gist_residual=yes, head_init="glorot"), 20) for yes in (True, False))
+    np.testing.assert_allclose(numpy(residual([features, gist])) - gist, numpy(no_residual([features, gist])), atol=1e-5)
     no_input = build_head(experiment("paper", gist_input=False, gist_residual=False), 20)
     np.testing.assert_array_equal(numpy(no_input([features, gist])), numpy(no_input([features, gist * 2])))
 
