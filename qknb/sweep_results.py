@@ -191,7 +191,7 @@ def summary_table(rows, split="test", *, references=False):
     values = [(name, after, len(last), mean_spread([row["micro_ap"] for row in last]),
                mean_spread([row["micro_ap_normalized"] for row in last if row.get("micro_ap_normalized") is not None]),
                mean_spread([row["recall_at_p90"] or 0.0 for row in last]), *(_ends(last, field) for field in ("images_seen", "steps", "negatives_per_step")),
-               mean_spread([row["training_seconds"] for row in last])[0]) for name, after, last in lines]
+               mean_spread([row.get("training_seconds", 0.0) for row in last])[0]) for name, after, last in lines]
     where = {(row.get("machine"), row.get("parallel"), row.get("threads")) for _, after, last in lines[len(fixed):] for row in last if row.get("machine")}
     seeds = sorted({row["seed"] for row in rows})
     notes = [f"Split {split}; last evaluated phase of each run; mean and sample standard deviation over seeds {', '.join(map(str, seeds))}.",
