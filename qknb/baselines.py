@@ -61,6 +61,22 @@ def _describe(trunk, head, images, gist, training):
     return ops.cast(head([features, gist], training=training), "float32")
 
 
+@ops.custom_gradient
+def _matrix_d2(a, b):
+    """`pairwise_d2` with a gradient that reaches each argument on one way.
+
+    Gradients that reach a tensor on three ways or more are added by TensorFlow in an order that changes from step to step: training would not
+    repeat bit for bit.
+    """
+    d2 = pairwise_d2(a, b)
+
+    def gradient(*args, upstream=None):
+        g = 2.0 * ops.where(d2 > 0, args[0] if upstream is None else upstream, 0.0)
+        return ops.sum(g, axis=1)[:, None] * a - ops.matmul(g, b), ops.sum(g, axis=0)[:, None] * b - ops.matmul(ops.transpose(g), a)
+
+    return d2, gradient
+
+
 class SimclrLearner(PairLearner):
     """Both towers train; each query is pushed away from the other keys of the batch.
 
@@ -79,7 +95,7 @@ class SimclrLearner(PairLearner):
         key_group = ops.reshape(replicas.gather(group), (s.batch_size,))
         positive_d2 = squared_distance(query, own_key)[:, None]
         if s.loss == "infonce":
-            d2 = pairwise_d2(query, keys)
+            d2 = _matrix_d2(query, keys)
             negative_d2 = ops.where(group[:, None] != key_group[None, :], d2, float("inf"))
             loss, l_pos, l_neg = infonce_loss(positive_d2, negative_d2, s.temperature)
             losses = loss / replicas.count, l_pos, l_neg / replicas.count
@@ -135,7 +151,7 @@ class MocoLearner(PairLearner):
         positive_d2 = squared_distance(query, key)[:, None]
         if s.loss == "infonce":
             counts = ops.logical_and(group[:, None] != queue_group[None, :], queue_group[None, :] >= 0)
-            negative_d2 = ops.where(counts, pairwise_d2(query, queue), float("inf"))
+            negative_d2 = ops.where(counts, _matrix_d2(query, queue), float("inf"))
             losses = infonce_loss(positive_d2, negative_d2, s.temperature)
         else:
             found, near_index, far_rows, _ = hardest_pairs(

@@ -87,11 +87,11 @@ def announce(run, max_hours=float("inf"), *, again=False):
     Returns
     -------
     float
-        Estimated hours; 0 when nothing is left, NaN when nothing was measured.
+        Estimated hours; 0 when nothing is left, NaN when nothing was measured (with another method than qk it never is).
     """
     s = run.experiment
-    if s.method != "qk":
-        raise ValueError(f"times are estimated for method='qk', and this run has method={s.method!r}: train a phase of few steps to see its pace")
+    if s.method != "qk" and max_hours < float("inf"):
+        raise ValueError(f"max_hours needs an estimate, which there is for method='qk' only; this run has method={s.method!r}")
     done = [run.done(f"phase {name}").get("steps", 0) for name in run.finished_phases()]
     if (done or run.done("baselines")) and not next_limit(policy_of(s, phase_steps((run.done("prepare") or {}).get("keys", 0), s)), done, s.phases, s.total_steps):
         print("All phases are done: nothing is left to estimate." if done else "The reference rows are done, and no phase is wanted: nothing is left to estimate.")
@@ -109,6 +109,9 @@ def announce(run, max_hours=float("inf"), *, again=False):
     work = run_amounts(run)
     features = feature_dim(s.backbone)
     print(disk_table(work.counts, s, features).text(), "\n", flush=True)
+    if s.method != "qk":
+        print(f"Memory and time are estimated for method='qk' only. The first steps of a run with method={s.method!r} show its pace: training says when it ends.")
+        return float("nan")
     if s.phases:
         print(f"Memory of a phase, on {plan(s, work.counts['keys'], n_features=s.whiten_dim if s.head_input == 'whitened' else features).text()}\n", flush=True)
     if sum(work.counts.values()) <= LITTLE and phase_steps(work.counts["keys"], s) * s.phases <= LITTLE and max_hours == float("inf"):

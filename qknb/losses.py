@@ -94,9 +94,9 @@ def infonce_loss(positive_d2, negative_d2, temperature=0.07):
     positive = -positive_d2 / temperature
     finite = ops.isfinite(negative_d2)
     negative = ops.where(finite, -ops.where(finite, negative_d2, ops.zeros_like(negative_d2)) / temperature, _NEVER)
+    loss = ops.mean(ops.softplus(ops.logsumexp(negative, axis=1, keepdims=True) - positive))  # -log of a softmax, in a form without cancellation
     l_pos = ops.mean(-positive)
-    l_neg = ops.mean(ops.logaddexp(positive, ops.logsumexp(negative, axis=1, keepdims=True)))
-    return l_pos + l_neg, l_pos, l_neg
+    return loss, l_pos, loss - l_pos
 
 
 def by_query(d2, near_index, n_near):

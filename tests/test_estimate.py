@@ -89,6 +89,16 @@ def test_announce_says_little_of_little_and_nothing_twice(tmp_path, capsys, monk
     assert "has begun" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("method", ["simclr", "moco"])
+def test_methods_without_an_estimate_of_time_get_the_disk_they_need(tmp_path, capsys, method):
+    run = Run(tmp_path / "r", experiment("smoke", n_scenes=60, phases=1, n_jobs=1, method=method))
+    announce(run)
+    text = capsys.readouterr().out
+    assert "on disk" in text and f"method={method!r}" in text and "training steps" not in text
+    with pytest.raises(ValueError, match="qk"):
+        announce(run, max_hours=1)
+
+
 def test_reading_a_folder_counts(tmp_path):
     work = Amounts({"keys": 130, "copies": 130, "val_references": 10, "val_queries": 10, "test_references": 20, "test_queries": 20}, ((10, 10), (20, 20)))
     s = experiment("smoke", images=str(tmp_path), extra_scenes=30)
