@@ -16,9 +16,9 @@ from .gist import GistPCA
 from .mining import hardest_pairs
 from .phase import PhaseInput, train_phase
 from .prepare import prepared
-from .scoring import Scorer, apply_head, fit_sample
+from .scoring import Scorer, fit_sample
 from .switching import next_limit, phase_steps, policy_of
-from .towers import build_head, build_trunk, fit_whitening
+from .towers import apply_head, build_head, build_trunk, fit_whitening
 from .watch import PhaseWatch
 
 __all__ = ["Trainer", "train"]

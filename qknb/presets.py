@@ -36,7 +36,6 @@ PRESETS = {
         phases=3,
         steps_per_phase=6,
         train_backbone=True,
-        learning_rate=1e-3,
         block_rows=64,
         log_every=2,
         views=1,

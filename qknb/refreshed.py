@@ -13,8 +13,7 @@ from keras import ops
 from .blocks import ResidentBlocks
 from .losses import squared_distance
 from .mining import hardest_pairs
-from .scoring import apply_head
-from .towers import constant_head
+from .towers import apply_head, constant_head
 
 __all__ = ["RefreshedMiner"]
 

@@ -2,7 +2,6 @@
 
 import time
 
-import keras
 import numpy as np
 
 from .bootstrap import bootstrap_interval
@@ -10,9 +9,9 @@ from .files import replacing
 from .metrics import evaluate
 from .normalization import ScoreNormalization
 from .retrieval import top_pairs
-from .towers import fit_whitening
+from .towers import apply_head, fit_whitening
 
-__all__ = ["Scorer", "apply_head", "fit_sample", "BASELINES"]
+__all__ = ["Scorer", "fit_sample", "BASELINES"]
 
 UNTRAINED = {"images_seen": 0, "steps": 0, "negatives_per_step": 0, "training_seconds": 0.0}
 """Cost of a row without training."""
@@ -24,15 +23,6 @@ WIDE = 200_000  # references; beyond, only rows of 256 values are searched
 _RESAMPLES = 300  # of the queries, for the 95 % interval of micro-AP
 _LONG = 1e9  # a search over so many pairs shows its progress
 _FITTED = 20_000  # keys that PCA whitening is fitted on, at most
-
-
-def apply_head(head, rows, n_features, batch=4096):
-    """Descriptors of bank rows: (n, W) float -> (n, gist_dim) float32."""
-    out = [np.zeros((0, head.output_shape[-1]), np.float32)]
-    for at in range(0, len(rows), batch):
-        part = np.asarray(rows[at : at + batch], np.float32)
-        out.append(np.asarray(keras.ops.convert_to_numpy(head([part[:, :n_features], part[:, n_features:]], training=False)), np.float32))
-    return np.concatenate(out)
 
 
 def fit_sample(bank, seed):

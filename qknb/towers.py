@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-__all__ = ["build_trunk", "build_head", "fit_whitening", "join_tower", "constant_head"]
+__all__ = ["build_trunk", "build_head", "fit_whitening", "join_tower", "apply_head", "constant_head"]
 
 
 def build_trunk(backbone, whitening=None):
@@ -119,6 +119,15 @@ def join_tower(trunk, head, image_size, name="tower"):
     image = keras.Input((image_size, image_size, 3), name="image")
     gist = keras.Input(head.inputs[1].shape[1:], name="gist")
     return keras.Model([image, gist], head([trunk(image), gist]), name=name)
+
+
+def apply_head(head, rows, n_features, batch=4096):
+    """Descriptors of bank rows: (n, W) float -> (n, gist_dim) float32."""
+    out = [np.zeros((0, head.output_shape[-1]), np.float32)]
+    for at in range(0, len(rows), batch):
+        part = np.asarray(rows[at : at + batch], np.float32)
+        out.append(np.asarray(ops.convert_to_numpy(head([part[:, :n_features], part[:, n_features:]], training=False)), np.float32))
+    return np.concatenate(out)
 
 
 def constant_head(head, n_features):

@@ -13,11 +13,11 @@ import argparse
 import os
 import platform
 import sys
-import time
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from bench_mining import best_of  # noqa: E402
 
 
 def main(arguments=None):
@@ -50,17 +50,6 @@ def main(arguments=None):
         peak = f"{r['peak'] / 1e9:9.2f}" if r["peak"] else f"{'-':>9}"
         loss = r["step"] - r["backbone"] - r["mining"]
         print(f"{rows:>10,}{r['step'] * 1e3:>10.1f}{r['backbone'] * 1e3:>13.1f}{r['mining'] * 1e3:>11.1f}{loss * 1e3:>9.1f}{share:>8.1%}{peak}{r['planned'] / 1e9:>12.2f}", flush=True)
-
-
-def best_of(steps, function):
-    """Least seconds of `steps` calls after one that is not counted. The function must wait for its own result."""
-    function()
-    times = []
-    for _ in range(steps):
-        begin = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - begin)
-    return min(times)
 
 
 def compiled(function):

@@ -129,13 +129,20 @@ def one_block(block_rows):
     }
     whole = None
     for name, part in parts.items():
-        step, times = tf.function(part), []
-        for _ in range(12):
-            begin = time.perf_counter()
-            step()
-            times.append(time.perf_counter() - begin)
-        whole = whole or min(times)
-        print(f"{name:<56}{min(times) * 1e3:9.2f} ms{min(times) / whole:8.1%}")
+        seconds = best_of(12, tf.function(part))
+        whole = whole or seconds
+        print(f"{name:<56}{seconds * 1e3:9.2f} ms{seconds / whole:8.1%}")
+
+
+def best_of(steps, function):
+    """Least seconds of `steps` calls after one that is not counted. The function must wait for its own result."""
+    function()
+    times = []
+    for _ in range(steps):
+        begin = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - begin)
+    return min(times)
 
 
 def free_bytes():
@@ -175,13 +182,7 @@ def measure(way, path, block_rows, steps, trial):
     before = peak_bytes()
     rows = np.load(path, mmap_mode="r")
     step = {"floor": floor_step, "dense": dense_step}.get(way, lambda r, b: two_pass_step(r, b, way == "stream", **trial))(rows, block_rows)
-    step()
-    times = []
-    for _ in range(steps):
-        begin = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - begin)
-    return {"seconds": min(times), "peak": peak_bytes() - before}
+    return {"seconds": best_of(steps, step), "peak": peak_bytes() - before}
 
 
 def floor_step(rows, block_rows):
