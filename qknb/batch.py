@@ -13,6 +13,7 @@ from pathlib import Path
 from .autopreset import AUTO
 from .colab import mount_drive
 from .config import located
+from .machine import import_variables
 from .runs import open_run
 from .switching import read_policy
 
@@ -179,11 +180,13 @@ def _execute(notebook, executed, parameters):
 
 @contextlib.contextmanager
 def _environment(values):
-    """Environment variables for processes started inside; those that are set already stay, and all are as before afterwards."""
-    added = {name: value for name, value in values.items() if name not in os.environ}
+    """Environment variables for processes started inside, which import this same package; those that are set already stay, and all are as before afterwards."""
+    added = {name: value for name, value in values.items() if name not in os.environ} | import_variables()
+    before = {name: os.environ[name] for name in added if name in os.environ}
     os.environ.update(added)
     try:
         yield
     finally:
         for name in added:
             del os.environ[name]
+        os.environ.update(before)

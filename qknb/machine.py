@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-__all__ = ["cores", "machine_name", "plan_parallel", "thread_variables"]
+__all__ = ["cores", "import_variables", "machine_name", "plan_parallel", "thread_variables"]
 
 RUN_MEMORY = 2.5e9  # bytes that one run is planned with, its bank not counted: Python, TensorFlow, a batch of embedding
 
@@ -36,6 +36,18 @@ def thread_variables(threads):
     """
     names = "TF_NUM_INTRAOP_THREADS TF_NUM_INTEROP_THREADS OMP_NUM_THREADS OPENBLAS_NUM_THREADS MKL_NUM_THREADS VECLIB_MAXIMUM_THREADS".split()
     return dict.fromkeys(names, str(threads))
+
+
+def import_variables():
+    """Environment variables with which a process started here imports this same package; {name: str}, empty where it is installed like any other.
+
+    In Colab only the notebook's own search path has the project's clone.
+    """
+    project = Path(__file__).resolve().parents[1]
+    if not (project / "pyproject.toml").exists():
+        return {}
+    others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != str(project)]
+    return {"PYTHONPATH": os.pathsep.join([str(project), *others])}
 
 
 def plan_parallel(runs, asked=0):

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from .files import write_json
-from .machine import machine_name, plan_parallel, thread_variables
+from .machine import import_variables, machine_name, plan_parallel, thread_variables
 from .runs import Run
 from .sharing import is_ready, preparation_name, same_store
 from .sweep_job import is_finished
@@ -151,7 +151,7 @@ def _start(job, path, threads):
     with open(log, "a", encoding="utf-8") as file:
         file.write(f"\n=== {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
         file.flush()
-        environment = os.environ | thread_variables(threads) | {"QKNB_PLAIN": "1", "PYTHONUNBUFFERED": "1"}
+        environment = os.environ | thread_variables(threads) | import_variables() | {"QKNB_PLAIN": "1", "PYTHONUNBUFFERED": "1"}
         inherited = (_HELD[-1],) if _HELD else ()
         job.process = subprocess.Popen([sys.executable, "-m", "qknb.sweep_job"], stdin=subprocess.PIPE, stdout=file, stderr=subprocess.STDOUT, env=environment,
                                        pass_fds=inherited, text=True)

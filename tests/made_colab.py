@@ -5,6 +5,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from qknb.colab import HOME, repository
 from tests.paths import ROOT
 
@@ -42,12 +44,24 @@ _where(get_ipython(), {path!r})
 """
 
 
-def project_to_clone(folder):
-    """A git repository of the project's files as they are now. Returns its path."""
+def colab_machine(folder, monkeypatch):
+    """A fresh machine that kernels run on from now on; its clone's notebooks, too, know where it keeps the project. Skips where there is no git."""
+    if not shutil.which("git"):
+        pytest.skip("git is needed: the notebooks' first cell clones the project in Colab")
+    machine = Machine(folder / "machine", folder / "origin")
+    project_to_clone(machine.origin, machine.rewritten)
+    machine.use(monkeypatch)
+    return machine
+
+
+def project_to_clone(folder, rewritten=str):
+    """A git repository of the project's files as they are now, its notebooks' text passed through `rewritten`. Returns its path."""
     folder.mkdir(parents=True)
     for name in ("qknb", "notebooks"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
     shutil.copy(ROOT / "pyproject.toml", folder)
+    for path in (folder / "notebooks").glob("*.ipynb"):
+        path.write_text(rewritten(path.read_text(encoding="utf-8")), encoding="utf-8")
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@t", "-c", "init.defaultBranch=main", "-C", str(folder)]
     for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "as it is"]):
         subprocess.run([*git, *words], check=True, capture_output=True)
@@ -67,7 +81,7 @@ class Machine:
     """
 
     def __init__(self, folder, origin, cut=None):
-        self.folder, self.content = Path(folder), Path(folder) / "content"
+        self.folder, self.content, self.origin = Path(folder), Path(folder) / "content", Path(origin)
         self.notebooks, self.home = self.content / "opened", Path(folder) / "home"  # where Colab's own front end is, not the project
         stand_in = self.folder / "packages" / "google" / "colab"
         stand_in.mkdir(parents=True)
@@ -79,8 +93,11 @@ class Machine:
         (startup / "00-colab.py").write_text(WHERE.format(path=str(self._where)) + (CUT.format(place=cut[0], name=cut[1]) if cut else ""))
         self.notebooks.mkdir(parents=True)
         for path in (ROOT / "notebooks").glob("*.ipynb"):
-            text = path.read_text(encoding="utf-8")
-            (self.notebooks / path.name).write_text(text.replace(repository() + '\\"', str(origin) + '\\"').replace(HOME, str(self.project)), encoding="utf-8")
+            (self.notebooks / path.name).write_text(self.rewritten(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+    def rewritten(self, text):
+        """A notebook's text with this machine's places in it."""
+        return text.replace(repository() + '\\"', str(self.origin) + '\\"').replace(HOME, str(self.project))
 
     @property
     def project(self):

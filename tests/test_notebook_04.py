@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from made_backbone import use_small_backbone
+from made_colab import colab_machine
 from made_disc21 import LAYOUTS, make_tree
 
 from qknb import paper
@@ -21,9 +22,11 @@ def rows_of(path):
         return {row["row"]: row for row in csv.DictReader(file)}
 
 
-def test_the_whole_notebook_on_zips(tmp_path):
+def test_the_whole_notebook_on_zips_in_colab(tmp_path, monkeypatch):
+    machine = colab_machine(tmp_path / "colab", monkeypatch)
     overrides = QUICK | {"images": f"disc21:{make_tree(tmp_path / 'DISC21', 'meta')}"}
-    run_notebooks(tmp_path, "r", "smoke", overrides, notebooks=(NOTEBOOK.stem,), folder=NOTEBOOK.parent)
+    run_notebooks(tmp_path, "r", "smoke", overrides, notebooks=(NOTEBOOK.stem,), folder=machine.notebooks)
+    assert machine.imported_from() == machine.project / "qknb"
     run = tmp_path / "r"
     cells = json.loads((run / "notebooks" / NOTEBOOK.name).read_text(encoding="utf-8"))["cells"]
     printed = {cell["id"]: "".join("".join(out.get("text", "")) for out in cell.get("outputs", [])) for cell in cells}

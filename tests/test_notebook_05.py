@@ -4,6 +4,7 @@ import csv
 import json
 
 import papermill
+from made_colab import colab_machine
 
 from qknb.__main__ import main
 from qknb.accounting import images_per_step
@@ -15,8 +16,8 @@ FIGURES = {"methods.png", "ratio.png", "ablations.png"}
 TABLES = {"methods.csv", "paired.csv", "ablations.csv"}
 
 
-def execute(done, **parameters):
-    papermill.execute_notebook(NOTEBOOK, done, parameters=parameters, kernel_name="python3", cwd=NOTEBOOK.parent, progress_bar=False)
+def execute(done, notebook=NOTEBOOK, **parameters):
+    papermill.execute_notebook(notebook, done, parameters=parameters, kernel_name="python3", cwd=notebook.parent, progress_bar=False)
     outputs = [output for cell in json.loads(done.read_text())["cells"] if cell["cell_type"] == "code" for output in cell["outputs"]]
     assert not [output for output in outputs if output.get("name") == "stderr"]
     return outputs
@@ -30,12 +31,13 @@ def test_every_row_of_the_small_grid_sees_the_same_number_of_images():
     assert {"qk", "simclr", "moco"} <= set(images) and set(images.values()) == {64}
 
 
-def test_a_sweep_and_its_kept_rows_give_the_same_tables(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+def test_a_sweep_in_colab_and_its_kept_rows_give_the_same_tables(tmp_path, monkeypatch):
+    machine = colab_machine(tmp_path, monkeypatch)
     grid = tmp_path / "compare-methods-smoke.yml"
     grid.write_text("".join(line for line in GRID.read_text().splitlines(keepends=True) if "name: moco" not in line))  # one run fewer: a test of the notebook
     methods = {"methods": "qk simclr"}
-    execute(tmp_path / "run.ipynb", grids=str(grid), run_root=str(tmp_path / "runs"), parallel=1, **methods)
+    execute(tmp_path / "run.ipynb", machine.notebooks / NOTEBOOK.name, grids=str(grid), run_root=str(tmp_path / "runs"), parallel=1, **methods)
+    assert machine.imported_from() == machine.project / "qknb"
     results = tmp_path / "runs" / "compare-methods-smoke"
     assert FIGURES | TABLES <= {path.name for path in results.iterdir()}
     with open(results / "methods.csv") as file:

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from made_colab import colab_machine
 from made_traces import made_traces
 from PIL import Image
 from test_traces import make_run
@@ -12,19 +13,22 @@ from tests.paths import ROOT
 NOTEBOOK = ROOT / "notebooks" / "07_when_to_switch.ipynb"
 
 
-def execute(tmp_path, **parameters):
+def execute(tmp_path, notebook=NOTEBOOK, **parameters):
     papermill = pytest.importorskip("papermill")
     out = tmp_path / "out.ipynb"
-    papermill.execute_notebook(NOTEBOOK, out, parameters=parameters, kernel_name="python3", cwd=NOTEBOOK.parent, progress_bar=False)
+    papermill.execute_notebook(notebook, out, parameters=parameters, kernel_name="python3", cwd=notebook.parent, progress_bar=False)
     return out.read_text(encoding="utf-8")
 
 
-def test_it_saves_the_figures_and_computes_the_findings(tmp_path):
+def test_it_saves_the_figures_and_computes_the_findings_in_colab(tmp_path, monkeypatch):
+    machine = colab_machine(tmp_path, monkeypatch)
     root, collected = tmp_path / "runs", tmp_path / "collected"
     make_run(root / "live", done=1)
     collected.mkdir()
     (collected / "made.jsonl").write_text("".join(json.dumps(t) + "\n" for t in made_traces(gain=.02)))
-    printed = execute(tmp_path, run_root=str(root), run_name="live", collected=str(collected), policy_file=str(root / "policy.yml"))
+    notebook = machine.notebooks / NOTEBOOK.name
+    printed = execute(tmp_path, notebook, run_root=str(root), run_name="live", collected=str(collected), policy_file=str(root / "policy.yml"))
+    assert machine.imported_from() == machine.project / "qknb"
     assert "17 traces, of made, scenes" in printed and "Yes, in these runs: phases of 50 against 200 steps" in printed
     assert "too few finished runs" in printed, "of the scenes there is one run, in training"
     for name in ("curves", "movement", "heat_made", "lengths_made"):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from qknb.__main__ import main
 from qknb.config import experiment
 from qknb.grid import Combination, read_grid
-from qknb.machine import cores, machine_name, plan_parallel, thread_variables
+from qknb.machine import cores, import_variables, machine_name, plan_parallel, thread_variables
 from qknb.runs import Run
 from qknb.sweep import sweep
 from qknb.sweep_job import is_finished, result_digest
@@ -152,3 +153,22 @@ def test_faults(place, tmp_path, capsys):
     assert not os.path.exists(tmp_path / "kept")
     with pytest.raises(ValueError, match="no results of qk or base: .*no collected sweep"):
         sweep_with([tmp_path], "qk", "base")
+
+
+def test_processes_import_the_package_that_started_them(tmp_path, monkeypatch):
+    """In Colab nothing but the notebook's own search path has the project: another process started from it would not find it, or find another."""
+    shutil.copytree(ROOT / "qknb", tmp_path / "clone" / "qknb", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "clone" / "pyproject.toml").touch()
+    asked = "import os, subprocess, sys; from qknb.machine import import_variables; from qknb import batch\n"
+    inner = "import qknb; print(qknb.__file__)"
+    ways = (f"subprocess.run([sys.executable, '-c', {inner!r}], env=os.environ | import_variables())",
+            f"with batch._environment({{}}): subprocess.run([sys.executable, '-c', {inner!r}])\nprint('QKNB', os.environ.get('PYTHONPATH'))")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "empty"))
+    for way in ways:
+        code = f"import sys; sys.path.insert(0, {str(tmp_path / 'clone')!r})\n{asked}\n{way}"
+        out = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert out.stdout.splitlines()[0] == str(tmp_path / "clone" / "qknb" / "__init__.py"), out
+    assert out.stdout.splitlines()[1] == f"QKNB {tmp_path / 'empty'}", "as it was"
+    monkeypatch.setattr("qknb.machine.__file__", str(tmp_path / "site-packages" / "qknb" / "machine.py"))
+    assert import_variables() == {}
