@@ -15,7 +15,7 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
 	$(PY) -m pytest -n $(WORKERS) --dist loadfile
-	KERAS_BACKEND=jax $(PY) -m pytest -n $(WORKERS) --dist loadfile -m both_backends
+	KERAS_BACKEND=jax JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile -m both_backends
 
 lab: $(VENV)/.installed-lab
 	$(VENV)/bin/jupyter lab notebooks

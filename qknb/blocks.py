@@ -63,7 +63,7 @@ class BlockReader:
     def read(self, i):
         """Block i: rows (block_rows, W) float16, group (block_rows,) int32. Beyond the bank's end: an empty block."""
         start, stop = min(i * self.block_rows, self.n_rows), min((i + 1) * self.block_rows, self.n_rows)
-        rows = np.empty((self.block_rows, self.rows.shape[1]), np.float16)
+        rows = _aligned((self.block_rows, self.rows.shape[1]), np.float16)
         group = np.full(self.block_rows, -1, np.int32)
         n = stop - start
         rows[n:] = 0
@@ -220,6 +220,14 @@ def _from_host(function, argument, *shapes):
             tensor.set_shape(shape)
         return out
     raise NotImplementedError(f'residency="stream" works with TensorFlow and JAX, not with {keras.backend.backend()}: set residency="device"')
+
+
+def _aligned(shape, dtype, boundary=64):
+    """An empty array that begins where backends want tensors to begin: they then use it as it is, and would copy any other."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    memory = np.empty(size + boundary, np.uint8)
+    first = -memory.ctypes.data % boundary
+    return memory[first : first + size].view(dtype).reshape(shape)
 
 
 def _variable(shape, dtype, name):

@@ -1,7 +1,9 @@
-"""A small finished run, made by hand: known images, descriptors, distances and truth, for tests of tables, figures and the report."""
+"""A small finished run, made by hand: known images, descriptors, distances and truth, for tests of tables, figures and the report. And what two real runs must agree in."""
 
 import json
+from pathlib import Path
 
+import h5py
 import numpy as np
 
 QUERIES = np.array([[0.0, 0], [10.0, 0], [20.0, 0], [30.0, 0]], np.float32)  # Q0..Q2 are copies of R0..R2, Q3 is a distractor
@@ -70,3 +72,35 @@ def make_phase(folder, side):
     near, far = ([2, 0, 3, 9], [5, 3, 5, 0]) if side == "Q" else ([5, 3, 5, 0], [2, 0, 3, 9])  # copies 2, 3 are of key 1; 0 of key 0; 9 of key 4
     np.savez(folder / "hard_negatives.npz", side=np.array(side), near_index=np.array(near), far_index=np.array(far),
              d2=np.array([.011, .02, .01, .03], np.float32))
+
+
+def _weights(path):
+    found = {}
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    return found
+
+
+def contents(run):
+    """Everything a run ends with that must not depend on its history."""
+    out = {}
+    for path in sorted((run / "phases").rglob("*.weights.h5")):
+        out |= {f"{path.parent.name}/{path.name}/{name}": value for name, value in _weights(path).items()}
+    for path in sorted((run / "evaluation").glob("*.npz")):
+        with np.load(path) as file:
+            out |= {f"{path.name}/{name}": file[name] for name in file.files}
+    out["steps"] = "".join(p.read_text() for p in sorted((run / "phases").rglob("steps.jsonl")))
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    out["table"] = [{k: v for k, v in row.items() if k not in ("seconds", "training_seconds")} for row in rows]
+    return out
+
+
+def same_ends(one, two):
+    """Assert that two runs have ended in the same bits: weights, descriptors, logs of steps, rows (but for wall times)."""
+    a, b = contents(Path(one)), contents(Path(two))
+    assert a.keys() == b.keys() and any("weights" in key for key in a)
+    for key in a:
+        if isinstance(a[key], np.ndarray):
+            np.testing.assert_array_equal(a[key], b[key], err_msg=key)
+        else:
+            assert a[key] == b[key], key

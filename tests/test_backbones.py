@@ -183,6 +183,9 @@ def test_gem_pooling_is_the_cubic_mean():
     features = np.random.default_rng(0).random((2, 3, 4, 5)).astype("float32") - 0.2
     expected = (np.maximum(features.astype("float64"), 1e-6) ** 3).mean((1, 2)) ** (1 / 3)
     np.testing.assert_allclose(numpy(GeMPooling()(features)), expected, rtol=1e-5)
+
+
+def test_backbones_may_end_in_gem_pooling():
     model = build_backbone("EfficientNetLite0", 32, weights=None, pooling="gem")
     assert layers_of(model, GeMPooling)[0].p == 3 and model.output_shape == (None, 1280)
 

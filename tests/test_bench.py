@@ -11,11 +11,11 @@ import pytest
 BENCH = Path(__file__).resolve().parent / "bench"
 
 
-@pytest.mark.parametrize("backend", ["jax", "tensorflow"])
-def test_the_accelerator_benchmark_runs_on_a_processor(backend):
-    pytest.importorskip(backend)
+def test_the_accelerator_benchmark_runs_on_a_processor():
+    """On JAX, as `make bench-gpu` does; what compiles need not be fast here."""
+    pytest.importorskip("jax")
     small = "--rows 300 --backbone EfficientNetLite0 --image-size 32 --policy float32 --steps 1 --block-rows 128".split()
-    out = subprocess.run([sys.executable, BENCH / "bench_gpu.py", *small], capture_output=True, text=True, env=dict(os.environ, KERAS_BACKEND=backend), timeout=300)
+    out = subprocess.run([sys.executable, BENCH / "bench_gpu.py", *small], capture_output=True, text=True, env=dict(os.environ, KERAS_BACKEND="jax", JAX_DISABLE_MOST_OPTIMIZATIONS="1"), timeout=300)
     assert out.returncode == 0, out.stderr[-2000:]
     row = out.stdout.strip().splitlines()[-1].split()
     assert row[0] == "300" and float(row[3]) > 0 and row[5].endswith("%"), out.stdout

@@ -30,7 +30,7 @@ def numpy_hardest(near, near_group, far, far_group, n):
     return sorted(pairs)[:n]
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12 if keras.backend.backend() == "tensorflow" else 4, deadline=None)  # JAX compiles each shape anew
 @given(st.integers(1, 5), st.integers(1, 40), st.integers(1, 17), st.integers(1, 60), st.integers(0, 10_000))
 def test_pairs_equal_brute_force(batch, n_far, block_rows, n_hardest, seed):
     """Any T, any block size (T not a multiple of it), fewer negatives than asked for, several positives per item."""

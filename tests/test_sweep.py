@@ -16,7 +16,7 @@ from qknb.config import experiment
 from qknb.grid import Combination, read_grid
 from qknb.machine import cores, import_variables, machine_name, plan_parallel, thread_variables
 from qknb.runs import Run
-from qknb.sweep import sweep
+from qknb.sweep import _alone, sweep
 from qknb.sweep_job import is_finished, result_digest
 from qknb.sweep_results import collected_rows, last_rows, reference_rows, results_of, summary_table, sweep_rows, sweep_with
 from tests.paths import ROOT
@@ -96,6 +96,13 @@ def test_a_failing_run_does_not_stop_the_others_and_finished_ones_are_skipped(pl
     assert first[:3] == ("GIST-256", "–", 2) and first[3] == (0.9, 0.0)
 
 
+def wait_for(reached, seconds=60):
+    until = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
 def test_a_killed_sweep_takes_its_runs_along_and_goes_on(place, capsys):
     words = place({"quick": 0.1, "slow": 8})
     process = subprocess.Popen([sys.executable, "-m", "qknb", *words], stdout=subprocess.DEVNULL)
@@ -105,10 +112,11 @@ def test_a_killed_sweep_takes_its_runs_along_and_goes_on(place, capsys):
     with pytest.raises(ValueError, match="another sweep is at work"), pytest.MonkeyPatch.context() as patch:
         patch.setattr("qknb.sweep._ORPHANS", 0.0)
         sweep(read_grid(words[1]), place.path.parent, folder=place.path.parent.parent)
-    time.sleep(3)  # the quick one ends meanwhile
+    wait_for(lambda: Run(place.path / "quick-s0").done("notebook tiny"))
     process.send_signal(signal.SIGKILL)
     process.wait()
-    (place.path / "go").touch()
+    with _alone(place.path):  # its jobs have ended
+        (place.path / "go").touch()
     assert main(words) == 0
     assert "1 finished before" in capsys.readouterr().out
     assert [line.split()[0] for line in executed(place)] == ["quick-s0", "slow-s0", "slow-s0"]
