@@ -86,7 +86,9 @@ def explorer_box(explorer, policy_file):
     write.on_click(write_file)
     draw(*parts)
     controls = w.VBox([w.HTML("<b>runs</b> (the policy is applied to the first)"), runs, kind, *sliders.values()])
-    below = w.Tab([w.HBox([parts["heat"], parts["runs"]]), parts["movement"]], titles=("length and budget", "movement"))
+    below = w.Tab([w.HBox([parts["heat"], parts["runs"]]), parts["movement"]])
+    for i, title in enumerate(("length and budget", "movement")):
+        below.set_title(i, title)  # ipywidgets 7, which is Colab's, has no other way
     return w.VBox([
         w.HTML(_STYLE), w.HBox([controls, w.VBox([parts["curves"], parts["sentences"]], layout=w.Layout(flex="1 1 0"))]), below,
         w.HBox([file, write, written]), w.HBox([again, w.Label("follow the live run:"), play, state]),

@@ -76,7 +76,9 @@ def test_switches_follow_the_policy(explorer):
 
 
 def test_moving_a_slider_changes_what_is_shown(explorer):
-    named, shown = parts(explorer.widget())
+    box = explorer.widget()
+    named, shown = parts(box)
+    assert [tab.get_title(i) for tab in box.children if hasattr(tab, "get_title") for i in range(2)] == ["length and budget", "movement"]
     before, heat = curves_of(shown).value, next(p.value for p in shown if "by phase length and budget" in p.value)
     named["patience (evaluations)"].value = 1
     assert explorer.patience == 1 and curves_of(shown).value != before and "would switch at step 150 of 200" in curves_of(shown).value
