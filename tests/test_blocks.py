@@ -91,7 +91,7 @@ def test_a_streamed_bank_can_be_changed_for_another(tmp_path):
         blocks.fill(BlockReader(np.zeros((99, 6), np.float16), np.arange(99), 8))
 
 
-@settings(max_examples=10 if keras.backend.backend() == "tensorflow" else 4, deadline=None)  # JAX compiles each shape anew
+@settings(max_examples=6 if keras.backend.backend() == "tensorflow" else 3, deadline=None)  # JAX compiles each shape anew
 @given(st.integers(1, 4), st.integers(2, 30), st.integers(1, 30))
 def test_ties_do_not_depend_on_the_block_size(batch, n_far, n_hardest):
     """All distances equal: lower bank rows first, and of one bank row the lower query."""

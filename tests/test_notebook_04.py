@@ -11,6 +11,7 @@ from made_disc21 import LAYOUTS, make_tree
 
 from qknb import paper
 from qknb.batch import run_notebooks
+from qknb.estimate import Rates
 from qknb.submission import read_submission
 
 NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "04_disc21_tables.ipynb"
@@ -51,6 +52,7 @@ def test_its_cells_on_the_other_layouts(tmp_path, layout, capsys, monkeypatch):
     """In this process, which is quicker; tests/test_prepare_disc21.py shows that all layouts prepare to the same bits."""
     use_small_backbone(monkeypatch)
     monkeypatch.setattr("qknb.scoring.WIDE", 10)  # as if the references were a million
+    monkeypatch.setattr("qknb.probe.measure_rates", lambda *_: Rates(100, 100, 100, 0.1, 1e6, 1e6, "a device that was not measured"))
     tree = make_tree(tmp_path / "DISC21", layout)
     settings = QUICK | {"disc21_splits": "25k"}
     names = {"run_root": str(tmp_path), "run_name": "r", "preset": "smoke", "images": f"disc21:{tree}", "settings": " ".join(f"{k}={v}" for k, v in settings.items())}

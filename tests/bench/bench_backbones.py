@@ -1,4 +1,4 @@
-"""Images per second of EfficientNet-Lite0: forward, forward with folded batch normalisation, and a training step.
+"""Images per second of EfficientNet-Lite0: forward, and a training step.
 
     python tests/bench/bench_backbones.py [--size 96] [--rounds 7]
 
@@ -22,13 +22,10 @@ def rows(size):
     import tensorflow as tf
 
     from qknb.backbones import build_backbone
-    from qknb.folding import fold_batch_normalization
 
     model = build_backbone("EfficientNetLite0", size)
     pixels = tf.constant(np.random.default_rng(0).integers(0, 256, (64, size, size, 3)).astype("float32"))
     forward = tf.function(lambda x: model(x, training=False))
-    folded_model = fold_batch_normalization(model)
-    folded = tf.function(lambda x: folded_model(x, training=False))
 
     @tf.function
     def gradients(x):
@@ -38,7 +35,6 @@ def rows(size):
 
     return {
         "forward": (64, lambda: forward(pixels).numpy()),
-        "forward, folded": (64, lambda: folded(pixels).numpy()),
         "forward and gradients, batch of 32": (32, lambda: np.sum([g.numpy() for g in gradients(pixels[:32])])),
     }
 
