@@ -8,7 +8,7 @@ WORKERS ?= 2
 PY = $(VENV)/bin/python
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test lab explore bench bench-gpu clean
+.PHONY: demo test lab explore bench bench-all bench-gpu clean
 
 demo: $(VENV)/.installed
 	$(PY) -m qknb notebooks --run $(RUN) --preset $(PRESET) $(if $(IMAGES),"images=$(IMAGES)")
@@ -24,6 +24,9 @@ explore: $(VENV)/.installed-lab
 	$(VENV)/bin/voila notebooks/07_when_to_switch.ipynb
 
 bench: $(VENV)/.installed-test
+	$(PY) tests/bench/bench_mining.py
+
+bench-all: $(VENV)/.installed-test
 	for file in $(filter-out tests/bench/bench_gpu.py,$(sort $(wildcard tests/bench/bench_*.py))); do echo "== $$file"; $(PY) $$file || exit 1; done
 
 bench-gpu: $(VENV)/.installed-test

@@ -108,7 +108,7 @@ class Experiment:
 
     # --- bank ---------------------------------------------------------------------------------------------------------------
     block_rows: int = 8192  # bank rows a block, at most: the mining pass holds one block at a time
-    bank_chunks: int = 1  # parts of the keys trained one after another, each with its own bank; 0 = planned from the device's memory
+    bank_chunks: int = 1  # parts of the keys trained one after another, each with its own bank; 0 or "auto" = planned from the device's memory
     residency: str = "auto"  # the bank lies on the "device", is read block by block ("stream"), or the former when it fits
     refresh_every: int = 0  # 0 = exact mining in every step (the paper); R: candidates from descriptors made anew every R steps (qknb.refreshed)
     refresh_candidates: int = 4  # candidates of refreshed mining, in units of B*M
@@ -221,7 +221,7 @@ def experiment(preset="paper", **overrides):
             near = difflib.get_close_matches(name, fields, n=3, cutoff=0.5)
             hint = f"; did you mean {' or '.join(near)}?" if near else f"; known: {', '.join(fields)}"
             raise ValueError(f"unknown setting {name!r}{hint}")
-        values[name] = _typed(name, value, fields[name].type)
+        values[name] = 0 if (name, value) == ("bank_chunks", "auto") else _typed(name, value, fields[name].type)
     return Experiment(**values)
 
 

@@ -67,8 +67,8 @@ def train_pairs(folder, data, settings, *, previous=None, evaluate=None):
     steps = data.steps
     learner = {"simclr": SimclrLearner, "moco": MocoLearner}[settings.method](data.trunks, data.heads, settings)
     optimizer = build_optimizer(settings, data.steps_planned, *(data.trunks or {}).values())
-    optimizer.build(learner.trainable_variables)
     learner.compile(optimizer=optimizer, jit_compile=keras.backend.backend() == "jax", run_eagerly=False)
+    learner.optimizer.build(learner.trainable_variables)  # that of the loss scale too, which compiling puts around it in float16
     if previous is not None:
         _continue(learner, previous, settings.cosine_steps or data.steps_planned)
     checkpoint = folder / "checkpoint.npz"

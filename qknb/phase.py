@@ -87,8 +87,8 @@ def train_phase(folder, data, settings, *, previous_optimizer=None, evaluate=Non
     before = data.number * steps if data.steps_before is None else data.steps_before
     first = 0 if settings.restart_schedule else before
     optimizer = build_optimizer(settings, steps, data.near_trunk, first_step=first)
-    optimizer.build(learner.trainable_variables)
     learner.compile(optimizer=optimizer, jit_compile=keras.backend.backend() == "jax", run_eagerly=False)
+    learner.optimizer.build(learner.trainable_variables)  # that of the loss scale too, which compiling puts around it in float16
     if previous_optimizer is not None:
         _restore_moments(learner, previous_optimizer)
     checkpoint = folder / "checkpoint.npz"
@@ -230,6 +230,6 @@ def _restore_moments(learner, path):
     with np.load(path, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     fresh = state_arrays(learner)
-    iterations = next(k for k, v in fresh.items() if k.startswith("optimizer/") and v.dtype.kind in "iu" and v.ndim == 0)
-    fresh.update({k: v for k, v in arrays.items() if k != iterations})
+    counters = {k for k, v in fresh.items() if v.dtype.kind in "iu" and v.ndim == 0}  # steps; and those since the loss scale has grown, in float16
+    fresh.update({k: v for k, v in arrays.items() if k not in counters})
     load_state_arrays(learner, fresh)

@@ -21,6 +21,14 @@ def test_the_accelerator_benchmark_runs_on_a_processor():
     assert row[0] == "300" and float(row[3]) > 0 and row[5].endswith("%"), out.stdout
 
 
+def test_every_benchmark_starts_without_arguments():
+    """`make bench-all` starts them so."""
+    for path in BENCH.glob("bench_*.py"):
+        for line in path.read_text().splitlines():
+            if re.search(r'add_argument\("[a-z]', line):
+                assert 'nargs="?"' in line, f"{path.name}: {line.strip()}"
+
+
 def test_bytes_exchanged_are_read_from_the_program(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCH))
     from bench_devices import exchanged_bytes

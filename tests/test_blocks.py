@@ -1,5 +1,7 @@
 """Blocks of a bank: the same rows from the device and from the file, for every way of choosing them."""
 
+import time
+
 import keras
 import numpy as np
 import pytest
@@ -89,6 +91,25 @@ def test_a_streamed_bank_can_be_changed_for_another(tmp_path):
     np.testing.assert_array_equal(j, np.arange(1, 10))
     with pytest.raises(ValueError, match="announced"):
         blocks.fill(BlockReader(np.zeros((99, 6), np.float16), np.arange(99), 8))
+
+
+def test_the_next_block_is_read_before_it_is_asked_for():
+    class Reader(BlockReader):
+        asked = []
+
+        def read(self, i):
+            self.asked.append(i)
+            return super().read(i)
+
+    blocks = StreamedBlocks(30, 3, 10)
+    blocks.fill(Reader(np.zeros((30, 3), np.float16), np.arange(30), 10))
+    (source,) = blocks.sources()
+    np.asarray(ops.convert_to_numpy(source[0](0)[1]))
+    until = time.monotonic() + 20
+    while len(Reader.asked) < 2 and time.monotonic() < until:
+        time.sleep(0.01)
+    assert Reader.asked == [0, 1], "the second while nobody has asked for it yet"
+    assert np.asarray(ops.convert_to_numpy(source[0](1)[1])).tolist() == list(range(10, 20)) and Reader.asked[:2] == [0, 1]
 
 
 @settings(max_examples=6 if keras.backend.backend() == "tensorflow" else 3, deadline=None)  # JAX compiles each shape anew

@@ -1,5 +1,7 @@
 """One phase: what trains and what does not, the order of images, going on after a cut."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from qknb.colearn import CoLearner
 from qknb.config import experiment
 from qknb.optimizers import build_optimizer
 from qknb.phase import PhaseInput, chunk_plan, train_phase
+from qknb.runs import read_json_lines
 from qknb.towers import build_head
 
 pytestmark = pytest.mark.both_backends
@@ -107,9 +110,17 @@ class Cut(Exception):
     pass
 
 
-@pytest.mark.parametrize("chunks, views, side, dropout", [(1, 1, "Q", 0.0), (2, 2, "K", 0.0), (1, 2, "Q", 0.3)])
-def test_a_phase_cut_off_ends_in_the_same_bits(tmp_path, chunks, views, side, dropout):
-    s = settings(bank_chunks=chunks, views=views, train_backbone=False, checkpoint_steps=2, log_every=1, head_dropout=dropout, eval_every=1)
+@pytest.fixture
+def policy(request):
+    """The dtype policy of a test, set and taken back."""
+    keras.mixed_precision.set_dtype_policy(request.param)
+    yield request.param
+    keras.mixed_precision.set_dtype_policy("float32")
+
+
+@pytest.mark.parametrize("chunks, views, side, dropout, policy", [(1, 1, "Q", 0.0, "mixed_float16"), (3, 2, "K", 0.0, "float32"), (1, 2, "Q", 0.3, "float32")], indirect=["policy"])
+def test_a_phase_cut_off_ends_in_the_same_bits(tmp_path, chunks, views, side, dropout, policy):
+    s = settings(dtype_policy=policy, bank_chunks=chunks, views=views, train_backbone=False, checkpoint_steps=2, log_every=1, head_dropout=dropout, eval_every=1)
     whole = phase_input(s, side)
     train_phase(tmp_path / "whole", whole, s)
 
@@ -126,6 +137,45 @@ def test_a_phase_cut_off_ends_in_the_same_bits(tmp_path, chunks, views, side, dr
     assert out["images"] == 2 * s.batch_size, "it went on from step 4"
     assert same(weights(whole.near_head), weights(again.near_head)) and same(weights(whole.far_head), weights(again.far_head))
     assert (tmp_path / "whole/steps.jsonl").read_text() == (tmp_path / "cut/steps.jsonl").read_text()
+
+
+def test_the_planned_number_of_chunks_is_kept_on_another_device(tmp_path, monkeypatch):
+    from qknb import phase
+
+    def planned(chunks):
+        real = plan
+        return lambda s, *args, **named: real(dataclasses.replace(s, bank_chunks=s.bank_chunks or chunks), *args, **named)
+
+    s, plan = settings(bank_chunks="auto", train_backbone=False, checkpoint_steps=2, eval_every=1), phase.plan
+    assert s.bank_chunks == 0
+
+    def stop_at_5(model, step):
+        if step == 5:
+            raise Cut
+        return {}
+
+    monkeypatch.setattr(phase, "plan", planned(2))
+    with pytest.raises(Cut):
+        train_phase(tmp_path / "cut", phase_input(s), s, evaluate=stop_at_5)
+    monkeypatch.setattr(phase, "plan", planned(3))  # a smaller device
+    again, halves = phase_input(s), phase_input(s)
+    train_phase(tmp_path / "cut", again, s, evaluate=lambda model, step: {})
+    train_phase(tmp_path / "halves", halves, settings(bank_chunks=2, train_backbone=False))
+    assert same(weights(again.near_head), weights(halves.near_head))
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"], indirect=True)
+def test_moments_go_on_and_the_schedule_begins_anew(tmp_path, policy):
+    s = settings(dtype_policy=policy, train_backbone=False, reset_optimizer=False, log_every=1, cosine_steps=0)
+    train_phase(tmp_path / "Q1", phase_input(s), s)
+    runs = {name: phase_input(s, number=2) for name in ("anew", "on")}
+    train_phase(tmp_path / "anew", runs["anew"], s)
+    train_phase(tmp_path / "on", runs["on"], s, previous_optimizer=tmp_path / "Q1" / "optimizer.npz")
+    rates = {name: [line["learning_rate"] for line in read_json_lines(tmp_path / name / "steps.jsonl")] for name in ("Q1", "anew", "on")}
+    assert rates["on"][0] > rates["on"][-1] and rates["on"][0] > rates["Q1"][-1], "from the start of the schedule, not from where it had come to"
+    if policy == "float32":  # in float16 a step whose gradients overflow does not count
+        assert rates["Q1"] == rates["anew"] == rates["on"] and len(set(rates["Q1"])) == 6
+    assert not same(weights(runs["anew"].near_head), weights(runs["on"].near_head))
 
 
 @pytest.mark.parametrize("chunks", [1, 2])

@@ -3,6 +3,7 @@
     python tests/bench/bench_mining.py [--rows 10000 100000 1000000] [--steps 3] [--block-rows 8192] [--ways floor device stream dense]
     python tests/bench/bench_mining.py --trials [--rows 100000]       what the hardware offers, one change at a time
     python tests/bench/bench_mining.py --parts                        what one block costs, part by part
+    python tests/bench/bench_mining.py --check [--rows 10000 100000]  that all ways find the same pairs and the same loss
 
 A random float16 bank of 1,792 values a row is written block by block to a temporary file; head of 512 hidden units, 256 dimensions, batch
 32, M = 10. Each measurement has a process of its own, so that its peak memory is its own: peak less what the same process held before
@@ -23,6 +24,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 WIDTH, FEATURES, BATCH = 1792, 1536, 32
+TAU = 5.0
 WAYS = {"floor": "bare products", "device": "two-pass, bank in memory", "stream": "two-pass, bank from file", "dense": "dense autodiff"}
 
 
@@ -36,6 +38,7 @@ def main(arguments=None):
     parser.add_argument("--folder", default=None, help="where the temporary bank is written")
     parser.add_argument("--trials", action="store_true", help="the step with other block sizes, threads, XLA, bfloat16, refreshed mining")
     parser.add_argument("--parts", action="store_true", help="what one block costs, part by part")
+    parser.add_argument("--check", action="store_true", help="compare what the ways find, on as many rows as dense can hold")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.child:
@@ -45,6 +48,8 @@ def main(arguments=None):
         return one_block(options.block_rows)
     if options.trials:
         return trials(options)
+    if options.check:
+        return check(options)
     print(f"{'rows':>10}  {'way':<26}{'step s':>9}{'x floor':>9}{'peak GB':>9}{'beyond bank':>13}")
     dense_need = 0.0
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
@@ -67,6 +72,34 @@ def main(arguments=None):
                 bank = n * WIDTH * 2 if way in ("device", "dense") else 0
                 print(f"{n:>10,}  {WAYS[way]:<26}{result['seconds']:9.3f}{ratio}{result['peak'] / 1e9:9.2f}{(result['peak'] - bank) / 1e9:13.2f}", flush=True)
             path.unlink()
+
+
+def check(options):
+    """Pairs and loss of two-pass mining, from memory and from the file, against the whole matrix; tau as wide as random descriptors lie apart, so that negatives count."""
+    import numpy as np
+    from keras import ops
+
+    from qknb.losses import qk_loss, squared_distance
+    from qknb.mining import dense_hardest
+
+    print(f"{'rows':>10}  {'way':<26}{'pairs as dense':>16}{'largest gap in d2':>19}{'loss':>12}{'dense':>12}")
+    for n in options.rows:
+        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+            write_bank(Path(folder) / "bank.npy", n)
+            rows = np.load(Path(folder) / "bank.npy", mmap_mode="r")
+            for way in ("device", "stream"):
+                learner, batch = parts(n, way == "stream", options.block_rows, tau=TAU)
+                learner.set_bank(rows, np.arange(n, dtype=np.int32))
+                near, group = learner(batch, training=False), ops.convert_to_tensor(batch["group"])
+                d2, i, _, j = map(np.asarray, learner.hardest(near, group))
+                far = learner.far_head([ops.cast(rows[:, :FEATURES], "float32"), ops.cast(rows[:, FEATURES:], "float32")])
+                exact, *index = map(np.asarray, dense_hardest(near, group, far, ops.arange(n), 10 * BATCH))
+                positive = batch["positives"][:, 0].astype("float32")
+                whole, _, _ = qk_loss(squared_distance(near, learner.far_head([positive[:, :FEATURES], positive[:, FEATURES:]])), exact, 10 * BATCH, tau=TAU)
+                same = len(set(zip(i.tolist(), j.tolist(), strict=True)) & set(zip(*(x.tolist() for x in index), strict=True)))
+                learner.begin_step(0)
+                loss = float(learner.train_on_batch(batch, return_dict=True)["loss"])
+                print(f"{n:>10,}  {WAYS[way]:<26}{f'{same} of {len(exact)}':>16}{np.abs(d2 - exact).max():>19.2g}{loss:>12.6f}{float(whole):>12.6f}", flush=True)
 
 
 def child(way, path, options, **trial):

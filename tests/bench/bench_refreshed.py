@@ -1,8 +1,8 @@
 """Refreshed mining beside exact mining: pairs found, gradients, time and what a short phase learns, for several refresh intervals.
 
-    python tests/bench/bench_refreshed.py RUN [--steps 300] [--every 1 4 16 64] [--side Q] [--learning-rate 3e-3]
+    python tests/bench/bench_refreshed.py [RUN] [--steps 300] [--every 1 4 16 64] [--side Q] [--learning-rate 3e-3]
 
-RUN is a finished or prepared run with heads only (preset cpu); it is not changed. One phase from untrained heads is trained for each interval
+RUN is a finished or prepared run with heads only (preset cpu); it is not changed. Without it a small one is made first, of scenes, for some minutes. One phase from untrained heads is trained for each interval
 (0: exact) on its prepared images. Every 23rd step the pairs that refreshed mining takes are compared with the true hardest B*M of the present
 heads: share of them found, and cosine between the two gradients of all trained weights (means over the phase). "step" is the mean time of a
 step with its share of the refreshes, after the first 20. micro-AP is that of the run's validation split after the phase.
@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 def main(arguments=None):
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run")
+    parser.add_argument("run", nargs="?", help="prepared, heads only; without it, one of preset cpu with few scenes is prepared first")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--every", type=int, nargs="+", default=[1, 4, 16, 64])
     parser.add_argument("--side", choices=["Q", "K"], default="Q")
@@ -32,8 +32,26 @@ def main(arguments=None):
     from qknb.quiet import import_keras
 
     import_keras()
-    with tempfile.TemporaryDirectory(dir=Path(options.run).parent) as folder:
-        for item in Path(options.run).iterdir():
+    if options.run is None:
+        with tempfile.TemporaryDirectory() as root:
+            return table(made_run(Path(root)), options)
+    table(Path(options.run), options)
+
+
+def made_run(root):
+    from qknb.config import experiment
+    from qknb.prepare import prepare
+    from qknb.runs import Run
+
+    run = Run(root / "run", experiment("cpu", n_scenes=1500, views=2, keep_banks=True))
+    prepare(run)
+    return run.path
+
+
+def table(run, options):
+    """Print what each interval between refreshes finds."""
+    with tempfile.TemporaryDirectory(dir=run.parent) as folder:
+        for item in run.iterdir():
             if item.name in ("store", "banks", "gist_pca.npz", "whitening.npz", "manifest.json"):
                 (shutil.copytree if item.is_dir() else shutil.copy)(item, Path(folder) / item.name, **({"copy_function": os.link} if item.is_dir() else {}))
         print(f"{'refreshed every':<18}{'true hardest found':>20}{'gradient cosine':>17}{'step ms':>10}{'micro-AP':>10}")
