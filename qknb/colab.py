@@ -18,11 +18,11 @@ import tempfile
 import tomllib
 from pathlib import Path
 
-__all__ = ["BADGE", "HOME", "badge", "dress", "first_cell", "install", "installed_versions", "mount_drive", "repository", "requirements", "set_repository", "unmet"]
+__all__ = ["BADGE", "DRIVE", "HOME", "badge", "dress", "first_cell", "install", "installed_versions", "mount_drive", "repository", "requirements", "set_repository", "unmet"]
 
 ROOT = Path(__file__).resolve().parents[1]
 HOME = "/content/qknb"  # where the first cell puts the project in Colab
-DRIVE = "/content/drive"
+DRIVE = "/content/drive"  # where Colab mounts the Drive, whose own files are in MyDrive below it
 BRANCH = "main"
 BADGE = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
 CELL = '''\
@@ -129,10 +129,11 @@ def install(root=ROOT, *, installed=None, run=subprocess.run):
     return missing
 
 
-def mount_drive(run_root):
-    """In Colab, mount the Drive when `run_root` lies on it and it is not mounted yet. Anywhere else this does nothing."""
+def mount_drive(*paths):
+    """In Colab, mount the Drive when one of `paths` lies on it and it is not mounted yet. Anywhere else this does nothing."""
     drive = Path(DRIVE)
-    if "google.colab" in sys.modules and drive in Path(run_root).parents and not (drive / "MyDrive").exists():
+    on_it = any(drive in Path(os.path.abspath(str(path).strip())).parents for path in paths)
+    if "google.colab" in sys.modules and on_it and not (drive / "MyDrive").exists():
         from google.colab import drive as colab_drive
 
         colab_drive.mount(str(drive))

@@ -20,6 +20,7 @@ def add_commands(steps):
         parser.add_argument("--run", required=True, help="name of a trained run below ROOT, or the path of its folder")
     find.add_argument("--run", help="where the run of the index is now, if it was moved")
     copytest.add_argument("--run", required=True, nargs="+", help="finished runs that differ in their seed; their counts are added up")
+    copytest.add_argument("--out", metavar="DIR", help="folder for the tables as .csv (default: RUN/tables for one run; of several runs, only with this)")
     for parser in (export, index, find, copytest):
         parser.add_argument("--root", default="runs", help="folder of all runs (default: runs)")
     index.add_argument("folder", metavar="DIR", help="folder of images; subfolders are searched")
@@ -105,12 +106,13 @@ def _copytest(options):
     from .copytest import copy_test, copy_test_table, edit_test_table
 
     paths = [_run_path(options, name) for name in options.run]
+    out = Path(options.out).expanduser() if options.out else paths[0] / "tables" if len(paths) == 1 else None
     runs = [copy_test(path) for path in paths]
     for name, table in (("copytest", copy_test_table(runs)), ("copytest_by_edit", edit_test_table(runs))):
         print(table.text(), end="\n\n")
-        if len(paths) == 1:
-            table.write_csv(paths[0] / "tables" / f"{name}.csv")
-            print(paths[0] / "tables" / f"{name}.csv", end="\n\n")
+        if out is not None:
+            table.write_csv(out / f"{name}.csv")
+            print(out / f"{name}.csv", end="\n\n")
 
 
 def _print_skipped(skipped):

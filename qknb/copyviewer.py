@@ -68,12 +68,12 @@ class CopyViewer:
     def __init__(self, index, descriptor, found, threshold=0.0):
         self.index, self.descriptor, self.found = index, descriptor, found
         self.limits = limits_of(descriptor, threshold or None)
+        self._unsure = self.limits.unsure if descriptor.unsure is None else descriptor.unsure
         self._uploads = None
 
     def move(self, threshold):
-        """Set the threshold. Returns the new `Limits`."""
-        unsure = max(threshold, self.limits.unsure)
-        self.limits = Limits(threshold, unsure, f"threshold {threshold:.4g} as set")
+        """Set the threshold; pairs up to the run's own limit for "not sure" stay listed. Returns the new `Limits`."""
+        self.limits = Limits(threshold, max(threshold, self._unsure), f"threshold {threshold:.4g} as set")
         return self.limits
 
     def figures(self, pairs=12):

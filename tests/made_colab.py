@@ -1,4 +1,4 @@
-"""Machines as Colab gives them, for tests: a home and a folder of their own, a stand-in for `google.colab`, and the project to be cloned."""
+"""Machines as Colab gives them, for tests: a home and a folder of their own, a stand-in for `google.colab` with a Drive, and the project to be cloned."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qknb.colab import HOME, repository
+from qknb.colab import DRIVE, HOME, repository
 from tests.paths import ROOT
 
 CUT = """
@@ -44,6 +44,18 @@ _where(get_ipython(), {path!r})
 """
 
 
+MOUNT = """
+import os
+
+
+def mount(place):
+    os.makedirs(place)
+    os.symlink({kept!r}, os.path.join(place, "MyDrive"))
+    with open({noted!r}, "a") as file:
+        print(place, file=file)
+"""
+
+
 def colab_machine(folder, monkeypatch):
     """A fresh machine that kernels run on from now on; its clone's notebooks, too, know where it keeps the project. Skips where there is no git."""
     if not shutil.which("git"):
@@ -55,12 +67,12 @@ def colab_machine(folder, monkeypatch):
 
 
 def project_to_clone(folder, rewritten=str):
-    """A git repository of the project's files as they are now, its notebooks' text passed through `rewritten`. Returns its path."""
+    """A git repository of the project's files as they are now, its notebooks' text, and that of what knows Colab's places, passed through `rewritten`. Returns its path."""
     folder.mkdir(parents=True)
     for name in ("qknb", "notebooks"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
     shutil.copy(ROOT / "pyproject.toml", folder)
-    for path in (folder / "notebooks").glob("*.ipynb"):
+    for path in [*(folder / "notebooks").glob("*.ipynb"), folder / "qknb" / "colab.py"]:
         path.write_text(rewritten(path.read_text(encoding="utf-8")), encoding="utf-8")
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@t", "-c", "init.defaultBranch=main", "-C", str(folder)]
     for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "as it is"]):
@@ -86,7 +98,9 @@ class Machine:
         stand_in = self.folder / "packages" / "google" / "colab"
         stand_in.mkdir(parents=True)
         (stand_in / "__init__.py").write_text("")
-        (stand_in / "drive.py").write_text("def mount(place):\n    raise AssertionError('not asked for')\n")
+        self.drive, self.kept_on_drive, self._mounted = self.content / "drive", self.folder / "kept_on_drive", self.folder / "mounted.txt"
+        self.kept_on_drive.mkdir()
+        (stand_in / "drive.py").write_text(MOUNT.format(kept=str(self.kept_on_drive), noted=str(self._mounted)))
         startup = self.home / ".ipython" / "profile_default" / "startup"
         startup.mkdir(parents=True)
         self._where = self.folder / "where.txt"
@@ -97,7 +111,7 @@ class Machine:
 
     def rewritten(self, text):
         """A notebook's text with this machine's places in it."""
-        return text.replace(repository() + '\\"', str(self.origin) + '\\"').replace(HOME, str(self.project))
+        return text.replace(repository() + '\\"', str(self.origin) + '\\"').replace(HOME, str(self.project)).replace(DRIVE, str(self.drive))
 
     @property
     def project(self):
@@ -107,6 +121,10 @@ class Machine:
     def imported_from(self):
         """The folder that the last kernel had `qknb` from."""
         return Path(self._where.read_text()).parent
+
+    def mounted(self):
+        """Where a Drive was mounted (list of str), once for every time. What `kept_on_drive` holds is there in the folder MyDrive from then on."""
+        return self._mounted.read_text().splitlines() if self._mounted.exists() else []
 
     def use(self, monkeypatch):
         """Let kernels that are started now run on it."""

@@ -84,8 +84,10 @@ def test_the_drive_is_mounted_when_the_run_lies_on_it(tmp_path, monkeypatch):
     colab.mount_drive(drive / "MyDrive" / "qknb")  # not in Colab
     monkeypatch.setitem(sys.modules, "google", types.ModuleType("google"))
     monkeypatch.setitem(sys.modules, "google.colab", module)
-    colab.mount_drive(tmp_path / "elsewhere")
+    colab.mount_drive(tmp_path / "elsewhere", "", f"{drive}-like/a")
     assert mounted == []
+    colab.mount_drive(tmp_path / "elsewhere", f" {tmp_path}/content/../drive/MyDrive/*")
+    assert mounted.pop() == str(drive), "any of several places"
     colab.mount_drive(drive / "MyDrive" / "qknb")
     assert mounted == [str(drive)]
     (drive / "MyDrive").mkdir(parents=True)

@@ -1,5 +1,7 @@
 """The copy test against hand-counted cases: thresholds with ties, pairs counted as reported, right and wrong, by edit; pHash bits."""
 
+import csv
+
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
@@ -9,6 +11,7 @@ from qknb.__main__ import main
 from qknb.calibration import calibrate
 from qknb.copytest import HASH_ROW, copy_test, copy_test_table, edit_test_table, threshold_at
 from qknb.hashing import phash
+from tests.paths import ROOT
 
 
 def test_threshold_counts_equal_distances_together():
@@ -63,6 +66,31 @@ def test_the_command_runs_on_a_finished_run(smoke_run, capsys):
     lines = (smoke_run / "tables" / "copytest.csv").read_text().splitlines()
     assert len(lines) == 5 and lines[0].startswith("way of comparing,copies found,of,")
     assert main(["copytest", "--root", str(smoke_run), "--run", "none"]) == 1 and "not been evaluated" in capsys.readouterr().err
+
+
+def test_tables_of_several_runs_are_written_where_asked(tmp_path, monkeypatch, capsys):
+    """`copy_test` of made runs has GIST-256 alone, as they keep no images for pHash."""
+    monkeypatch.setattr("qknb.copytest.copy_test", lambda path: copy_test(path, ["GIST-256"]))
+    runs = [str(make_run(tmp_path / name)) for name in "ab"]
+    before = {path for path in tmp_path.rglob("*")}
+    assert main(["copytest", "--run", *runs]) == 0
+    assert {path for path in tmp_path.rglob("*")} == before, "of several runs nothing is written unasked"
+    assert main(["copytest", "--run", *runs, "--out", str(tmp_path / "kept" / "here")]) == 0
+    assert str(tmp_path / "kept" / "here" / "copytest.csv") in capsys.readouterr().out
+    with open(tmp_path / "kept" / "here" / "copytest.csv", newline="") as file:
+        (line,) = csv.DictReader(file)
+    assert (line["way of comparing"], line["copies found"], line["of"]) == ("GIST-256", "2", "6")
+    assert (tmp_path / "kept" / "here" / "copytest_by_edit.csv").exists()
+
+
+def test_the_kept_table_is_the_readmes():
+    with open(ROOT / "runs" / "reference-photos" / "copytest.csv", newline="", encoding="utf-8") as file:
+        kept = [[f"{100 * float(line[name]):.0f}" for name in ("share found", "reported pairs that are right")]
+                + [f"{float(line[name]):.0f}" for name in ("wrong pairs per 1,000 queries", "strangers taken for a copy, per 1,000")]
+                + [f"{100 * float(line['found at 9 right of 10']):.0f}"] for line in csv.DictReader(file)]
+    _, _, table = (ROOT / "README.md").read_text(encoding="utf-8").partition("| way of comparing | copies found, of 100 |")
+    written = [[cell.strip(" *") for cell in line.strip("|").split("|")[1:]] for line in table.splitlines()[2:6]]
+    assert written == kept
 
 
 def test_phash_keeps_blurred_images_and_tells_others_apart():

@@ -28,6 +28,7 @@ def test_the_whole_notebook_on_zips_in_colab(tmp_path, monkeypatch):
     overrides = QUICK | {"images": f"disc21:{make_tree(tmp_path / 'DISC21', 'meta')}"}
     run_notebooks(tmp_path, "r", "smoke", overrides, notebooks=(NOTEBOOK.stem,), folder=machine.notebooks)
     assert machine.imported_from() == machine.project / "qknb"
+    assert machine.mounted() == [], "nothing lies on the Drive"
     run = tmp_path / "r"
     cells = json.loads((run / "notebooks" / NOTEBOOK.name).read_text(encoding="utf-8"))["cells"]
     printed = {cell["id"]: "".join("".join(out.get("text", "")) for out in cell.get("outputs", [])) for cell in cells}

@@ -33,20 +33,22 @@ def test_every_row_of_the_small_grid_sees_the_same_number_of_images():
 
 def test_a_sweep_in_colab_and_its_kept_rows_give_the_same_tables(tmp_path, monkeypatch):
     machine = colab_machine(tmp_path, monkeypatch)
+    runs = machine.kept_on_drive / "runs"
     grid = tmp_path / "compare-methods-smoke.yml"
     grid.write_text("".join(line for line in GRID.read_text().splitlines(keepends=True) if "moco" not in line and "10-neg" not in line))  # two runs show it
     methods = {"methods": "qk simclr"}
-    execute(tmp_path / "run.ipynb", machine.notebooks / NOTEBOOK.name, grids=str(grid), run_root=str(tmp_path / "runs"), parallel=1, **methods)
+    execute(tmp_path / "run.ipynb", machine.notebooks / NOTEBOOK.name, grids=str(grid), run_root=f"{machine.drive}/MyDrive/runs", parallel=1, **methods)
     assert machine.imported_from() == machine.project / "qknb"
-    results = tmp_path / "runs" / "compare-methods-smoke"
+    assert machine.mounted() == [str(machine.drive)]
+    results = runs / "compare-methods-smoke"
     assert FIGURES | TABLES <= {path.name for path in results.iterdir()}
     with open(results / "methods.csv") as file:
         lines = {line["combination"]: line for line in csv.DictReader(file)}
     assert [*lines][3:] == ["GIST-960", "untrained GeM cosine", "untrained GeM whitened", "qk", "simclr"]
     assert {lines[name]["images seen"] for name in ("qk", "simclr")} == {"64"} and lines["simclr"]["steps"] == "4" and lines["simclr"]["after"] == "S2"
     kept = tmp_path / "kept"
-    assert main(["sweep", str(grid), "--root", str(tmp_path / "runs"), "--collect", str(kept)]) == 0
-    execute(tmp_path / "read.ipynb", results=f"{kept}, {tmp_path}/none", **methods)
+    assert main(["sweep", str(grid), "--root", str(runs), "--collect", str(kept)]) == 0
+    execute(tmp_path / "read.ipynb", machine.notebooks / NOTEBOOK.name, results=f"{kept}, {tmp_path}/none", **methods)
     assert FIGURES <= {path.name for path in kept.iterdir()}
     for name in TABLES:
         assert sorted((kept / name).read_text().splitlines()) == sorted((results / name).read_text().splitlines())

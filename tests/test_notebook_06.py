@@ -15,13 +15,15 @@ NOTEBOOK = ROOT / "notebooks" / "06_compare_runs.ipynb"
 
 def test_it_runs_in_colab_and_writes_what_it_says(tmp_path, monkeypatch):
     machine = colab_machine(tmp_path, monkeypatch)
-    make_run(tmp_path / "base-s1", seed=1, scale=0.8)
-    make_run(tmp_path / "base-s2", seed=2, scale=0.6)
+    drive = f"{machine.drive}/MyDrive"
+    make_run(machine.kept_on_drive / "base-s1", seed=1, scale=0.8)
+    make_run(machine.kept_on_drive / "base-s2", seed=2, scale=0.6)
     make_run(tmp_path / "begun", rows=("GIST-256",), seed=3)
     (tmp_path / "folder").mkdir()
     out, done = tmp_path / "out", tmp_path / "done.ipynb"
-    parameters = {"runs": f"{tmp_path}/b*, {tmp_path}/folder", "out": str(out)}
+    parameters = {"runs": f"{tmp_path}/b*, {drive}/b*, {tmp_path}/folder", "out": str(out)}
     papermill.execute_notebook(machine.notebooks / NOTEBOOK.name, done, parameters=parameters, kernel_name="python3", cwd=machine.notebooks, progress_bar=False)
+    assert machine.mounted() == [str(machine.drive)]
     assert machine.imported_from() == machine.project / "qknb"
     assert {path.name for path in out.iterdir()} == {"differences.csv", "scores_test.csv", "phases_test.csv", "micro_ap.png", "loss.png", "hardest_negatives_1.png"}
     (line,) = csv.DictReader((out / "scores_test.csv").open())

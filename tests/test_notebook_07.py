@@ -22,12 +22,13 @@ def execute(tmp_path, notebook=NOTEBOOK, **parameters):
 
 def test_it_saves_the_figures_and_computes_the_findings_in_colab(tmp_path, monkeypatch):
     machine = colab_machine(tmp_path, monkeypatch)
-    root, collected = tmp_path / "runs", tmp_path / "collected"
+    root, collected = machine.kept_on_drive / "runs", tmp_path / "collected"
     make_run(root / "live", done=1)
     collected.mkdir()
     (collected / "made.jsonl").write_text("".join(json.dumps(t) + "\n" for t in made_traces(gain=.02)))
     notebook = machine.notebooks / NOTEBOOK.name
-    printed = execute(tmp_path, notebook, run_root=str(root), run_name="live", collected=str(collected), policy_file=str(root / "policy.yml"))
+    printed = execute(tmp_path, notebook, run_root=f"{machine.drive}/MyDrive/runs", run_name="live", collected=str(collected), policy_file=str(root / "policy.yml"))
+    assert machine.mounted() == [str(machine.drive)]
     assert machine.imported_from() == machine.project / "qknb"
     assert "17 traces, of made, scenes" in printed and "Yes, in these runs: phases of 50 against 200 steps" in printed
     assert "too few finished runs" in printed, "of the scenes there is one run, in training"

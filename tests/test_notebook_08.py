@@ -99,6 +99,16 @@ def viewer(smoke_run, tmp_path):
     return CopyViewer(index, descriptor, find_copies(index, descriptor, queries))
 
 
+def test_a_threshold_moved_up_and_down_again_lists_what_it_did_before(viewer):
+    own = viewer.descriptor.unsure
+    low, high = own / 4, 3 * own
+    before = viewer.move(low)
+    assert before.unsure == own and viewer.move(high).unsure == high
+    assert viewer.move(low) == before
+    opened_high = CopyViewer(viewer.index, viewer.descriptor, viewer.found, high)
+    assert opened_high.limits[:2] == (high, high) and opened_high.move(low)[:2] == (low, own)
+
+
 def test_slider_and_upload(viewer, tmp_path):
     assert viewer.limits.copy == viewer.descriptor.threshold
     box = viewer.widget()
