@@ -5,6 +5,7 @@ Papermill hands over bare values, so settings that differ from the preset's trav
 
 import contextlib
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -17,7 +18,7 @@ from .machine import import_variables
 from .runs import open_run
 from .switching import read_policy
 
-__all__ = ["NOTEBOOKS", "open_from_notebook", "read_settings", "run_notebooks"]
+__all__ = ["NOTEBOOKS", "open_from_notebook", "read_settings", "run_notebooks", "setting_words"]
 
 NOTEBOOKS = ("00_quickstart", "01_prepare_images", "02_train_qk", "03_evaluate", "08_find_copies")
 _QUIET = {"QKNB_PLAIN": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}  # plain progress lines; no start-up messages
@@ -55,6 +56,31 @@ def read_settings(words):
     return found
 
 
+def setting_words(text):
+    """Words of a settings text, as a shell tells them apart: a word in quotes may hold spaces. Backslashes are kept, as paths of Windows have them.
+
+    Parameters
+    ----------
+    text : str
+        For example 'tau=0.1 "@my files/policy.yml"'.
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    ValueError
+        A quote is not closed.
+    """
+    lexer = shlex.shlex(text, posix=True)
+    lexer.whitespace_split, lexer.commenters, lexer.escape = True, "", ""
+    try:
+        return list(lexer)
+    except ValueError:
+        raise ValueError(f"the settings {text!r} have a quote that is not closed") from None
+
+
 def open_from_notebook(run_root, run_name, preset="", images="scenes", settings=""):
     """Open a run with the parameters that all notebooks share.
 
@@ -67,7 +93,7 @@ def open_from_notebook(run_root, run_name, preset="", images="scenes", settings=
     images : str
         See `config.Experiment.images`; a relative path counts from where the notebook is.
     settings : str
-        "name=value name=value": what differs from the preset; "@path" reads a YAML file of such settings.
+        "name=value name=value": what differs from the preset; "@path" reads a YAML file of such settings. A word with a space inside stands in quotes.
 
     Returns
     -------
@@ -78,7 +104,7 @@ def open_from_notebook(run_root, run_name, preset="", images="scenes", settings=
     ValueError
         See `config.experiment` and `runs.Run`; settings or images without a preset.
     """
-    overrides = read_settings(settings.split())
+    overrides = read_settings(setting_words(settings))
     if "images" in overrides:
         raise ValueError("images has a parameter of its own: give it there, not among the settings")
     root = Path(run_root).expanduser()
@@ -130,7 +156,7 @@ def run_notebooks(root, name, preset, overrides=None, *, notebooks=NOTEBOOKS, fo
         raise FileNotFoundError(f"{folder}/{missing[0]}.ipynb is not there: start from the project's own folder, or say where the notebooks are")
     root = Path(root).expanduser().absolute()
     images = located(str(overrides.pop("images", "scenes")))
-    settings = " ".join(f"{key}={value}" for key, value in overrides.items())
+    settings = shlex.join(f"{key}={value}" for key, value in overrides.items())
     run = open_from_notebook(root, name, preset, images, settings)  # at fault here and not in the middle of a notebook
     if preset == AUTO:
         preset, images, settings = "", "scenes", ""  # chosen now, and kept by the run

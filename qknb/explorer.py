@@ -138,10 +138,17 @@ class Explorer:
         return {name: save(figure, Path(folder) / f"{name}.png") for name, figure in self.figures().items()}
 
     def write_policy(self, path):
-        """Write the policy as a settings file: notebooks and the command line take it as one word, "@path". Returns the Path."""
-        every = self.first["settings"]["eval_every"] if self.first else 0
-        evaluate = {} if self.kind == "fixed" else {"eval_every": every or 50}
-        return write_policy(path, self.policy(), total_steps=self.budget, **evaluate)
+        """Write the policy as a settings file: notebooks and the command line take it as one word, "@path", a grid as `policy: path`. Returns the Path.
+
+        Beside the policy stands what was evaluated with it: the total, how often it looks, and whether the first chosen run restarted its schedule and its optimizer
+        at a switch. A policy that saturates also asks for one bank, as it may end a phase before a second chunk has had its turn (preset t4 has two).
+        """
+        recorded = self.first["settings"] if self.first else {}
+        more = {"total_steps": self.budget}
+        if self.kind != "fixed":
+            more |= {"eval_every": recorded.get("eval_every") or 50, "bank_chunks": 1}
+        more |= {name: recorded[name] for name in ("restart_schedule", "reset_optimizer") if recorded.get(name, True) is False}  # both are True unless set
+        return write_policy(path, self.policy(), **more)
 
     # --- widgets -------------------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """The ipywidgets of the explorer: every control changes the state of an `Explorer`, and only the parts that it touches are drawn again."""
 
 import html
+import shlex
 
 __all__ = ["explorer_box"]
 
@@ -72,8 +73,8 @@ def explorer_box(explorer, policy_file):
 
     def write_file(_):
         try:
-            path = explorer.write_policy(file.value)
-            written.value = f"written: use it as the word <code>@{html.escape(str(path))}</code> among the settings"
+            word = f"@{explorer.write_policy(file.value)}"
+            written.value = f"written: use it as the word <code>{html.escape(shlex.quote(word), quote=False)}</code> among the settings"
         except (OSError, ValueError) as error:
             written.value = f"not written: {html.escape(str(error))}"
 

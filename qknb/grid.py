@@ -9,6 +9,9 @@
     seeds: [1, 2, 3]
     notebooks: [02_train_qk]      # the default: it prepares, trains and evaluates
     parallel: 2                   # runs at a time; left out: planned from cores and memory
+
+`base` and each row may also hold `policy: FILE`, a settings file such as notebook 07 writes (`qknb.switching.write_policy`): its settings stand where that line
+stands, as if they were written out there. A relative path counts from the folder of the grid file.
 """
 
 import dataclasses
@@ -18,6 +21,7 @@ import re
 from pathlib import Path
 
 from .config import Experiment, experiment, located
+from .switching import read_policy
 
 __all__ = ["Combination", "Grid", "read_grid"]
 
@@ -73,7 +77,7 @@ def read_grid(path):
     Parameters
     ----------
     path : path
-        YAML, see the head of this module. A relative path of images counts from the folder of this file.
+        YAML, see the head of this module. A relative path of images, or of a policy, counts from the folder of this file.
 
     Returns
     -------
@@ -84,7 +88,8 @@ def read_grid(path):
     FileNotFoundError
         No such file.
     ValueError
-        Not YAML, an unknown key or setting (near names are listed), a value out of range, two runs of the same name.
+        Not YAML, an unknown key or setting (near names are listed), a value out of range, two runs of the same name, a policy file
+        that is missing or damaged or that says what stands beside it as well.
     """
     import yaml
 
@@ -106,8 +111,8 @@ def _grid(content, path):
     name = str(content.get("name", path.stem))
     if not _NAME.fullmatch(name):
         raise ValueError(f"name={name!r}: it becomes a folder, so use letters, digits, and . _ + - only")
-    base = _settings(content.get("base") or {}, "base")
-    rows = [_settings(row, f"rows[{i}]", extra=("name",)) for i, row in enumerate(_list(content.get("rows"), "rows") or [{}])]
+    base = _settings(content.get("base") or {}, "base", folder=path.parent)
+    rows = [_settings(row, f"rows[{i}]", ("name",), path.parent) for i, row in enumerate(_list(content.get("rows"), "rows") or [{}])]
     for i, row in enumerate(rows):
         if content.get("rows") and not _NAME.fullmatch(str(row.get("name", ""))):
             raise ValueError(f"rows[{i}] needs a name of letters, digits, and . _ + - (it becomes part of a folder's name), got {row.get('name')!r}")
@@ -160,8 +165,20 @@ def _plain(value):
     return re.sub(r"[^A-Za-z0-9.+-]+", "-", text)
 
 
-def _settings(given, where, extra=()):
-    _known(given, (*(f.name for f in dataclasses.fields(Experiment)), *extra), where, given)
+def _settings(given, where, extra=(), folder=None):
+    """The settings of one place in the file, checked; with a `folder` it may name a policy file, whose settings are put in its stead."""
+    names = [f.name for f in dataclasses.fields(Experiment)]
+    _known(given, (*names, *extra, *(["policy"] if folder else [])), where, given)
+    if "policy" in given:
+        given = dict(given)
+        file = given.pop("policy")
+        if not isinstance(file, str):
+            raise ValueError(f"{where}: policy={file!r}: expected the path of a settings file")
+        found = read_policy(folder / Path(file).expanduser())
+        _known(found, names, f"{where}: policy {file}", found)
+        if twice := sorted(found.keys() & given.keys()):
+            raise ValueError(f"{where}: {', '.join(twice)} stands in the policy file {file} and beside it: take it out of one of them")
+        given = found | given
     for name, value in given.items():
         if isinstance(value, str) and name not in ("name", "images") and len(value.split()) != 1:
             raise ValueError(f"{where}: {name}={value!r}: a value has no space inside")

@@ -5,6 +5,7 @@ what has been written down in the phase so far, so a run that was killed decides
 """
 
 import dataclasses
+import shlex
 from pathlib import Path
 
 import yaml
@@ -206,11 +207,12 @@ def planned_lengths(n_keys, settings):
 def write_policy(path, policy, **settings):
     """Write a policy, and further settings that go with it (total_steps, eval_every, ...), as a YAML mapping of settings.
 
-    A notebook's `settings` and the command line take the file as one word: "@path". Returns the Path.
+    A notebook's `settings` and the command line take the file as one word, "@path" (in quotes where the path has a space); a grid of `python -m qknb sweep` as
+    `policy: path`. Returns the Path.
     """
     path = Path(path)
     text = yaml.safe_dump(policy.settings() | settings, sort_keys=False)
-    write_text(path, f"# When to switch sides (see qknb/switching.py). Use it as one word among the settings: @{path.name}\n{text}")
+    write_text(path, f"# When to switch sides (see qknb/switching.py). Use it as one word among the settings: {shlex.quote('@' + path.name)}\n{text}")
     return path
 
 
@@ -227,7 +229,7 @@ def read_policy(path):
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"the settings file {path} cannot be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"the settings file {path} is not YAML: {str(error).splitlines()[0]}") from None
     if not isinstance(found, dict) or not all(isinstance(k, str) and isinstance(v, (str, int, float, bool)) for k, v in found.items()):
         raise ValueError(f"the settings file {path} must hold lines of the form `name: value`, one setting each")

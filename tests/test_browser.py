@@ -33,13 +33,23 @@ RUN_ALL = """async () => {
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
+def without_browser(reason):
+    """Skip, or fail where the environment says QKNB_BROWSER=required, as .ci/run does where a browser can be installed."""
+    if os.environ.get("QKNB_BROWSER") == "required":
+        pytest.fail(f"QKNB_BROWSER=required, but {reason}")
+    pytest.skip(reason)
+
+
 @pytest.fixture(scope="module")
 def browser():
     """Headless Chromium, driven by playwright; nothing is downloaded."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+    try:
+        import playwright.sync_api as sync_api
+    except ImportError:
+        without_browser("playwright is not installed: pip install playwright")
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
-        pytest.skip("no browser is installed: the explorer was not tried in one (Debian: apt-get install chromium)")
+        without_browser(f"none of {', '.join(BROWSERS)} is on PATH: the explorer was not tried in a browser (Debian: apt-get install chromium)")
     with sync_api.sync_playwright() as playwright:
         found = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
         yield found
@@ -144,6 +154,15 @@ def test_a_slider_moves_the_figure_in_jupyterlab(browser, folder):
         while not (folder / "policy.yml").exists() and time.monotonic() < deadline:
             page.wait_for_timeout(100)
         assert "patience: 2" in (folder / "policy.yml").read_text()
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_no_browser_is_a_failure_where_one_is_required(monkeypatch, tmp_path, required):
+    pytest.importorskip("playwright")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("QKNB_BROWSER", "required" if required else "")
+    with pytest.raises(pytest.fail.Exception if required else pytest.skip.Exception, match="apt-get install chromium"):
+        next(browser.__wrapped__())
 
 
 def test_the_page_of_voila_does_the_same(browser, folder):

@@ -1,6 +1,8 @@
 """The explorer without a browser: its state, its figures, its controls, and how long a redraw takes."""
 
+import html
 import json
+import re
 import time
 
 import numpy as np
@@ -8,12 +10,12 @@ import pytest
 from made_traces import end_of, made_trace, made_traces
 from PIL import Image
 
-from qknb.batch import read_settings
-from qknb.config import experiment
+from qknb.batch import read_settings, setting_words
+from qknb.config import PRESETS, experiment
 from qknb.explorer import POLICIES, Explorer
 from qknb.explorer_figures import curves_figure, svg, tip_of
 from qknb.replay import replay
-from qknb.switching import FixedSteps, Saturation
+from qknb.switching import FixedSteps, Saturation, policy_of, read_policy
 
 
 @pytest.fixture
@@ -102,6 +104,37 @@ def test_the_button_writes_a_policy_that_a_run_accepts(explorer, tmp_path):
     named["policy file"].value = str(tmp_path / "p.yml" / "below a file.yml")
     named["write policy"].click()
     assert any("not written" in p.value for p in shown)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("kind", POLICIES.values())
+def test_the_file_is_accepted_under_every_preset_and_says_what_was_evaluated(explorer, tmp_path, preset, kind):
+    explorer.kind = kind
+    settings = experiment(preset, **read_settings([f"@{explorer.write_policy(tmp_path / 'p.yml')}"]))
+    assert policy_of(settings, settings.steps_per_phase) == explorer.policy() and settings.total_steps == 1200
+    recorded = explorer.first["settings"]
+    assert [settings.restart_schedule, settings.reset_optimizer] == [recorded["restart_schedule"], recorded["reset_optimizer"]] == [False, False]
+    assert settings.learning_rate == experiment(preset).learning_rate, "rates are the preset's or the user's: they are not what was asked"
+
+
+def test_the_file_leaves_out_what_the_run_had_at_its_default(explorer, tmp_path):
+    explorer.first["settings"] |= {"restart_schedule": True, "reset_optimizer": False}
+    found = read_policy(explorer.write_policy(tmp_path / "p.yml"))
+    assert "restart_schedule" not in found and found["reset_optimizer"] is False and found["bank_chunks"] == 1
+    del explorer.first["settings"]["reset_optimizer"]  # collected before it was on record
+    explorer.kind = "fixed"
+    assert read_policy(explorer.write_policy(tmp_path / "q.yml")) == {"switch_policy": "fixed", "steps_per_phase": 600, "total_steps": 1200}
+    assert read_policy(Explorer([]).write_policy(tmp_path / "r.yml"))["eval_every"] == 50
+
+
+def test_the_word_that_the_button_shows_can_be_pasted_into_settings(explorer, tmp_path):
+    path = tmp_path / "my <files>" / "a policy.yml"
+    named, shown = parts(explorer.widget(path))
+    named["write policy"].click()
+    (word,) = [m[1] for part in shown if (m := re.search("written: .*<code>(.*)</code>", part.value))]
+    words = setting_words(f"tau=0.1 {html.unescape(word)}")
+    assert words == ["tau=0.1", f"@{path}"] and read_settings(words)["patience"] == 2
+    assert "among the settings: '@a policy.yml'" in path.read_text()
 
 
 def test_a_run_in_training_is_followed(tmp_path, kept):

@@ -4,6 +4,7 @@ import pytest
 
 from qknb.config import experiment
 from qknb.grid import read_grid
+from qknb.switching import FixedSteps, Saturation, write_policy
 
 
 def grid(tmp_path, text, name="g.yml"):
@@ -66,6 +67,53 @@ def test_faults_name_the_place_and_what_was_meant(tmp_path, text, reason):
     with pytest.raises(ValueError, match=".*") as error:
         grid(tmp_path, text)
     assert reason in str(error.value) and str(tmp_path / "g.yml") in str(error.value)
+
+
+def test_a_policy_file_stands_for_its_settings_in_the_base_and_in_rows(tmp_path):
+    (tmp_path / "my rules").mkdir()
+    write_policy(tmp_path / "my rules" / "late.yml", Saturation("micro_ap", 4, .005, 20, 60), eval_every=10, bank_chunks=1, restart_schedule=False)
+    write_policy(tmp_path / "short.yml", FixedSteps(30), total_steps=90)
+    found = grid(tmp_path, """
+base: {preset: smoke, policy: short.yml, reset_optimizer: false}
+rows:
+  - {name: short}
+  - {name: late, policy: my rules/late.yml, total_steps: 120}
+grid: {tau: [0.1]}
+""")
+    short, late = (run.settings for run in found.runs)
+    assert short == experiment("smoke", switch_policy="fixed", steps_per_phase=30, total_steps=90, reset_optimizer=False, tau=.1)
+    saturation = dict(switch_policy="micro_ap", patience=4, min_gain=.005, min_steps=20, steps_per_phase=60, eval_every=10, bank_chunks=1)
+    assert late == experiment("smoke", **saturation, restart_schedule=False, total_steps=120, reset_optimizer=False, tau=.1)
+    assert [run.run_name for run in found.runs] == ["short_tau-0.1-s0", "late_tau-0.1-s0"] and found.runs[1].overrides["patience"] == 4
+    assert not any("policy" in run.overrides for run in found.runs), "only what it stands for goes on to the run"
+    (only,) = grid(tmp_path, f"base: {{preset: smoke, policy: {tmp_path / 'short.yml'}}}").runs
+    assert only.settings.total_steps == 90
+
+
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        ("rows: [{name: a, policy: none.yml}]", "none.yml cannot be read"),
+        ("base: {policy: torn.yml}", "torn.yml is not YAML"),
+        ("base: {policy: binary.yml}", "binary.yml is not YAML"),
+        ("base: {policy: empty.yml}", "empty.yml must hold lines"),
+        ("rows: [{name: a, policy: p.yml, steps_per_phase: 5}]", "rows[0]: steps_per_phase stands in the policy file p.yml and beside it"),
+        ("rows: [{name: a, policy: p.yml}]\ngrid: {steps_per_phase: [5]}", "stands in the row 'a' and in the grid"),
+        ("base: {policy: typo.yml}", "base: policy typo.yml: unknown setting 'patiense'; did you mean patience"),
+        ("base: {policy: 3}", "policy=3: expected the path"),
+        ("rows: [{name: a, polici: p.yml}]", "did you mean policy"),
+        ("grid: {policy: [p.yml]}", "unknown setting 'policy'"),
+    ],
+)
+def test_a_policy_file_at_fault_is_named(tmp_path, text, reason):
+    write_policy(tmp_path / "p.yml", FixedSteps(30))
+    (tmp_path / "torn.yml").write_text("switch_policy: {")
+    (tmp_path / "binary.yml").write_bytes(b"\xff\xfe\x00\x81")
+    (tmp_path / "empty.yml").write_text("")
+    (tmp_path / "typo.yml").write_text("patiense: 3")
+    with pytest.raises(ValueError, match="g.yml") as error:
+        grid(tmp_path, text)
+    assert reason in str(error.value)
 
 
 def test_a_missing_file(tmp_path):

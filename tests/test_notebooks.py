@@ -12,13 +12,14 @@ from nbclient.exceptions import DeadKernelError
 from PIL import Image
 
 from qknb.colab import badge, first_cell, repository
-from qknb.batch import NOTEBOOKS, open_from_notebook, read_settings, run_notebooks
+from qknb.batch import NOTEBOOKS, open_from_notebook, read_settings, run_notebooks, setting_words
 from qknb.config import experiment
 from qknb.gist import gist
 from qknb.gist_figure import gist_distance, gist_figure, strokes
 from qknb.notebook import contents_table, departures_table, left_out_table, plain_table, store_table, transform_table
 from qknb.plainwords import verdict
 from qknb.runs import Run
+from qknb.switching import FixedSteps, write_policy
 from qknb.transforms import TRANSFORMS
 from tests.made_colab import Machine, project_to_clone
 from tests.made_run import same_ends
@@ -210,7 +211,17 @@ def test_parameters_become_settings(tmp_path, monkeypatch):
         open_from_notebook("root", "r", "smoke", "photos", "views=2")
 
 
+def test_a_word_in_quotes_may_hold_spaces_and_backslashes_stay(tmp_path):
+    assert setting_words(r"""a=1  '@my files/p.yml' "b=C:\my files\n" c=D:\x #d=2""") == ["a=1", "@my files/p.yml", "b=C:\\my files\\n", "c=D:\\x", "#d=2"]
+    assert setting_words("") == [] and setting_words(" \n") == []
+    (tmp_path / "my files").mkdir()
+    path = write_policy(tmp_path / "my files" / "p.yml", FixedSteps(7), total_steps=21)
+    assert open_from_notebook(tmp_path, "r", "smoke", settings=f"tau=0.1 '@{path}'").experiment == experiment("smoke", tau=.1, steps_per_phase=7, total_steps=21)
+
+
 def test_parameters_at_fault(tmp_path):
+    with pytest.raises(ValueError, match="not closed"):
+        open_from_notebook(tmp_path, "r", "smoke", "scenes", "'@my files/p.yml")
     with pytest.raises(ValueError, match="name=value"):
         open_from_notebook(tmp_path, "r", "smoke", "scenes", "views 3")
     with pytest.raises(ValueError, match="given twice"):
