@@ -178,6 +178,13 @@ def test_bad_choices_are_explained(arguments, message):
         build_backbone("EfficientNetLite0", 32, None, pooling="max")
 
 
+def test_every_efficientnet_has_the_features_of_its_paper():
+    """Tan & Le 2019 and 2021: 1,280 filters times the width, rounded to multiples of 8."""
+    widths = {f"B{i}": w for i, w in enumerate((1.0, 1.0, 1.1, 1.2, 1.4, 1.6, 1.8, 2.0))} | {f"V2B{i}": w for i, w in enumerate((1.0, 1.0, 1.1, 1.2))} | dict.fromkeys(("V2S", "V2M", "V2L"), 1.0)
+    for name, width in widths.items():
+        assert feature_dim(f"EfficientNet{name}") == int(1280 * width + 4) // 8 * 8 and hasattr(keras.applications, f"EfficientNet{name}")
+
+
 @pytest.mark.both_backends
 def test_gem_pooling_is_the_cubic_mean():
     features = np.random.default_rng(0).random((2, 3, 4, 5)).astype("float32") - 0.2

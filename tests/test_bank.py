@@ -58,18 +58,22 @@ def test_a_pass_cut_off_goes_on(tmp_path, parts, monkeypatch):
     assert len(seen) == 7, "a finished bank is opened, not made again"
 
 
-def test_other_weights_images_or_pca_are_refused(tmp_path, parts):
+def test_other_weights_images_or_pca_are_refused_and_make_it_anew(tmp_path, parts):
     image_set, trunk, pca = parts
-    build_bank(tmp_path, image_set, trunk, pca)
+    first = np.array(build_bank(tmp_path, image_set, trunk, pca).rows)
     open_bank(tmp_path, trunk, image_set, pca)
     other_images = ImageSet("keys", image_set.images, image_set.gist, image_set.items, "images-2")
     other_pca = GistPCA.fit(image_set.gist[:15], dim=4)
     for args in [(trunk, other_images, pca), (trunk, image_set, other_pca)]:
         with pytest.raises(ValueError, match="other weights or images"):
             open_bank(tmp_path, *args)
-    trunk.trainable_variables[0].assign(trunk.trainable_variables[0] + 1e-3)
+    trunk.trainable_variables[0].assign(trunk.trainable_variables[0] + 0.1)
     with pytest.raises(ValueError, match="other weights or images"):
         open_bank(tmp_path, trunk, image_set, pca)
+    anew = build_bank(tmp_path, image_set, trunk, pca).rows
+    features = keras.ops.convert_to_numpy(trunk(image_set.images.astype("float32")))
+    np.testing.assert_allclose(anew[:, :6], features, atol=2e-3)
+    assert np.abs(anew[:, :6] - first[:, :6]).min() > 0.01
 
 
 def test_features_beyond_float16_are_an_error_not_infinity(tmp_path, parts):
