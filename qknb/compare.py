@@ -14,7 +14,7 @@ from .galleries import Gallery, gallery_figure, hardest_negatives
 from .outcomes import training_log
 from .runs import read_json_lines
 from .spreads import mean_spread
-from .tables import Column, Table, show_count, show_seconds, show_spread
+from .tables import Column, Table, cut_words, show_count, show_seconds, show_spread
 
 __all__ = ["Compared", "differences_table", "groups", "loss_curves", "micro_ap_curves", "negatives_galleries", "notes_table", "open_for_comparison", "phases_table",
            "scores_table"]
@@ -123,8 +123,11 @@ def differences_table(runs):
 
 
 def scores_table(runs, split="test"):
-    """One line a group of runs, of the last phase that each has: mean and standard deviation over seeds, and what training took."""
-    parts, rows, tests = ("mean", "std"), [], set()
+    """One line a group of runs, of the last phase that each has: mean and standard deviation over seeds, and what training took.
+
+    The rows without training stand first, once each; where groups have other values of them (other images, another backbone), once a group.
+    """
+    parts, rows, tests, used = ("mean", "std"), [], set(), []
     columns = (Column("runs", left=True), Column("seeds"), Column("after", left=True), Column("micro-AP", show_spread, parts=parts),
                Column("normalized", show_spread, parts=parts), Column("recall at P90", show_spread, parts=parts), Column("images seen", show_count),
                Column("time", show_seconds))
@@ -132,31 +135,60 @@ def scores_table(runs, split="test"):
         last = [m.phases(split)[-1] for m in members if m.phases(split)]
         if not last:
             continue
+        used += last
         tests |= {(r.get("queries"), r.get("distractors"), r.get("references"), r.get("cut")) for r in last}
         seconds = [sum(row.get("seconds") or 0 for row in m.phases(split)) for m in members if m.phases(split)]
-        rows.append((name, len(last), " / ".join(dict.fromkeys(r["row"] for r in last)), mean_spread([r["micro_ap"] for r in last]),
-                     mean_spread([r["micro_ap_normalized"] for r in last if r.get("micro_ap_normalized") is not None]),
-                     mean_spread([r["recall_at_p90"] or 0.0 for r in last]), max(r.get("images_seen") or 0 for r in last), sum(seconds) / len(seconds)))
+        rows.append((name, len(last), " / ".join(dict.fromkeys(r["row"] for r in last)), *_measures(last), max(r.get("images_seen") or 0 for r in last), sum(seconds) / len(seconds)))
     images = {m.settings.get("images") for members in groups(runs).values() for m in members}
-    caption = f"Split {split}; last evaluated phase; mean and sample standard deviation over seeds. Normalized: micro-AP with score normalization."
+    fixed = [(label, len(members), "–", *_measures(members), 0, None) for label, members in _references(runs, split)]
+    caption = f"Split {split}; {cut_words(used)}; last evaluated phase; mean and sample standard deviation over seeds. Normalized: micro-AP with score normalization."
     if len(tests) > 1 or len(images) > 1:
         caption += " NOT COMPARABLE: the runs were tested on different images, or with different numbers of them."
-    return Table(caption, columns, tuple(rows))
+    return Table(caption, columns, (*fixed, *rows), frozenset({len(fixed)} if fixed and rows else ()))
+
+
+def _measures(rows):
+    return (mean_spread([r["micro_ap"] for r in rows]), mean_spread([r["micro_ap_normalized"] for r in rows if r.get("micro_ap_normalized") is not None]),
+            mean_spread([r.get("recall_at_p90") or 0.0 for r in rows]))
+
+
+def _references(runs, split):
+    """[(label, [one row a seed])] of the rows without training; groups of runs whose values agree, seed by seed, share a line."""
+    found = {}  # row -> list of [groups, images, {seed: row}]
+    for group, members in groups(runs).items():
+        own = {}
+        for m in members:
+            for row in m.rows:
+                if row["split"] == split and not row["phase_index"]:
+                    own.setdefault(row["row"], {})[m.settings["seed"]] = row
+        for name, by_seed in own.items():
+            images = members[0].settings.get("images")
+            lines = found.setdefault(name, [])
+            same = next((line for line in lines if line[1] == images and all(line[2].get(s, row)["micro_ap"] == row["micro_ap"] for s, row in by_seed.items())), None)
+            if same:
+                same[0].append(group)
+                same[2].update(by_seed)
+            else:
+                lines.append([[group], images, dict(by_seed)])
+    return [(name if len(lines) == 1 else f"{name} ({', '.join(of)})", list(by_seed.values())) for name, lines in found.items() for of, _, by_seed in lines]
 
 
 def phases_table(runs, split="test"):
-    """Micro-AP row by row: reference rows, then phases; one column a group of runs."""
+    """Micro-AP row by row: reference rows, then phases; one column a group of runs, and then one for each with score normalization."""
     found, order = groups(runs), {}
     for run in runs:
         order |= {row["row"]: row["phase_index"] for row in run.rows if row["split"] == split and row["row"] not in order}
     names = sorted(order, key=order.get)
     rows = []
     for name in names:
-        values = ([row["micro_ap"] for m in members for row in m.rows if (row["row"], row["split"]) == (name, split)] for members in found.values())
+        values = ([row[field] for m in members for row in m.rows if (row["row"], row["split"]) == (name, split) and row.get(field) is not None]
+                  for field in ("micro_ap", "micro_ap_normalized") for members in found.values())
         rows.append((name, *map(mean_spread, values)))
     first = next((i for i, name in enumerate(names) if order[name]), None)
-    return Table(f"Micro-AP, split {split}; mean and sample standard deviation where runs differ by seed.",
-                 (Column("row", left=True), *(Column(name, show_spread, parts=("mean", "std")) for name in found)), tuple(rows), frozenset({first} if first else ()))
+    used = (row for members in found.values() for m in members for row in m.rows if row["split"] == split)
+    headings = [*found, *(f"{name} normalized" for name in found)]
+    return Table(f"Micro-AP, split {split}; {cut_words(used)}; mean and sample standard deviation where runs differ by seed. Normalized: with score normalization.",
+                 (Column("row", left=True), *(Column(name, show_spread, parts=("mean", "std")) for name in headings)), tuple(rows), frozenset({first} if first else ()))
 
 
 def micro_ap_curves(runs, split="test", over="images"):

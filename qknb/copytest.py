@@ -16,7 +16,7 @@ from .imagesets import open_split
 from .metrics import Predictions
 from .outcomes import Ranked, ranked_pairs
 from .retrieval import top_pairs
-from .tables import GIST_ROW, Column, Table, metric_rows, show_count, show_share
+from .tables import GIST_ROW, Column, Table, cut_words, metric_rows, show_count, show_share
 from .transforms import GROUPS, TRANSFORMS
 
 __all__ = ["HASH_ROW", "PRECISION", "Outcome", "copy_test", "copy_test_table", "edit_test_table", "threshold_at"]
@@ -32,7 +32,8 @@ class Outcome(NamedTuple):
 
     `reported` pairs, `right` of them of a copy and its original; `alarmed` of the distractors have at least one reported pair; `threshold` is
     None, and nothing is reported, where the validation split never reaches the precision. `found_later`: copies found had the threshold been
-    chosen on the test itself, for the same precision: it tells the ways apart without the chance in the validation split.
+    chosen on the test itself, for the same precision: it tells the ways apart without the chance in the validation split. `cut`: the rule of the
+    candidate pairs, as in the evaluation.
     """
 
     way: str
@@ -46,6 +47,7 @@ class Outcome(NamedTuple):
     alarmed: int
     found_later: int
     by_edit: dict
+    cut: str | None = None
 
     @property
     def precision(self):
@@ -149,7 +151,11 @@ def _outcome(run_dir, way):
             by_edit[key] = by_edit.get(key, np.zeros(4, int)) + (copies[i], hits[i], reported[i], hits[i])
     order = sorted(by_edit, key=lambda key: (list(GROUPS).index(key[0]), key[1]))
     return Outcome(way, threshold, len(queries), int((~matched).sum()), len(references), len(truth), len(query), int(right.sum()), int((reported[~matched] > 0).sum()),
-                   found_later, {key: tuple(int(v) for v in by_edit[key]) for key in order})
+                   found_later, {key: tuple(int(v) for v in by_edit[key]) for key in order}, f"{CUT:,} globally best pairs" if way == HASH_ROW else _cut(run_dir, way))
+
+
+def _cut(run_dir, way):
+    return next((row.get("cut") for row in metric_rows(run_dir) if row["row"] == way), None)
 
 
 def copy_test_table(runs):
@@ -179,7 +185,7 @@ def copy_test_table(runs):
                Column("threshold", lambda v: "–" if v[0] is None else f"{v[0]:.4g}" if v[0] == v[1] else f"{v[0]:.4g} to {v[1]:.4g}", parts=("low", "high")))
     many = f"{len(runs)} runs, counts added up; in each: " if len(runs) > 1 else ""
     caption = (f"Split test, never trained on: {many}{first.queries:,} edited queries, {first.distractors:,} of them of images that are not in the collection (strangers), against "
-               f"{first.references:,} references. Every pair within the threshold is reported. Threshold: the largest distance at which 90 % of the pairs of the validation split were right "
+               f"{first.references:,} references. Every pair within the threshold is reported ({_cuts(runs)}). Threshold: the largest distance at which 90 % of the pairs of the validation split were right "
                f"({HASH_ROW}: differing bits of 64; others: squared L2). Found at 9 right of 10: had the threshold been chosen on the test itself.")
     return Table(caption, columns, tuple(lines))
 
@@ -199,12 +205,16 @@ def edit_test_table(runs, groups_only=False):
     for found in ways:
         columns += [Column(f"{found[0].way}: found", _share), Column("right", _share)]
     return Table("Found: share of the copies with this edit that are found. Right: share of the pairs reported for queries with this edit that are right. A query with several edits "
-                 "counts under each.", tuple(columns), tuple(lines), frozenset(i for i in range(1, len(keys)) if keys[i][0] != keys[i - 1][0]))
+                 f"counts under each. Reported: within the threshold ({_cuts(runs)}).", tuple(columns), tuple(lines), frozenset(i for i in range(1, len(keys)) if keys[i][0] != keys[i - 1][0]))
 
 
 def _by_way(runs):
     """[[Outcome of every run] for every way of comparing]; the last phases of runs count as one way, whatever their names."""
     return [list(found) for found in zip(*runs, strict=True)]
+
+
+def _cuts(runs):
+    return cut_words({"cut": outcome.cut} for found in runs for outcome in found)
 
 
 def _share(value):

@@ -16,7 +16,7 @@ from .imagesets import open_split
 from .outcomes import ranked_pairs
 from .retrieval import pair_scores
 from .sheets import COLOURS, Sheet, styled
-from .tables import Column, Table, show_count, show_share
+from .tables import Column, Table, cut_words, show_count, show_share
 from .transforms import GROUPS, PLACE, TRANSFORMS, Span
 
 __all__ = ["EditRecall", "edit_recall", "edit_recall_figure", "edit_recall_table", "edit_strength", "edited_split", "wilson"]
@@ -133,8 +133,8 @@ def wilson(found, copies, z=1.96):
     return max(0.0, (centre - half) / (1 + z * z / n)), min(1.0, (centre + half) / (1 + z * z / n))
 
 
-def edit_recall_table(rows, row, split="test"):
-    """`edit_recall` as a `Table`: group, edit, strength, copies, recall at P90, 95 % interval."""
+def edit_recall_table(rows, row, split="test", evaluated=()):
+    """`edit_recall` as a `Table`: group, edit, strength, copies, recall at P90, 95 % interval. `evaluated`: its row of the evaluation, for the cut."""
     def line(r):
         group = {"edit": TRANSFORMS[r.name].group} if r.kind == "edit" else {"group": r.name}
         return (group.get(r.kind, ""), r.name if r.kind != "group" else "any of the group", r.strength, r.copies, r.recall, wilson(r.found, r.copies))
@@ -143,7 +143,7 @@ def edit_recall_table(rows, row, split="test"):
                Column("95 % interval", lambda value: f"{value[0]:.2f}–{value[1]:.2f}", parts=("low", "high")))
     kinds = [r.kind for r in rows]
     rules = frozenset(i for i in range(1, len(kinds)) if kinds[i] != kinds[i - 1])
-    return Table(f"{row}, split {split}: share of copies found at the threshold where 90 % of all reported pairs are right. A copy with several edits counts "
+    return Table(f"{row}, split {split}: share of copies found at the threshold where 90 % of all reported pairs are right ({cut_words(evaluated)}). A copy with several edits counts "
                  "under each. Strength: thirds of the drawn range.", columns, tuple(map(line, rows)), rules)
 
 

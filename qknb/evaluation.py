@@ -38,7 +38,7 @@ def write_tables(run_dir):
     if split and rows and (Path(run_dir) / "evaluation" / f"{rows[-1]['row']}.npz").exists():
         name = rows[-1]["row"]
         paths.append(Path(run_dir) / "tables" / f"recall_by_edit_{split}.csv")
-        edit_recall_table(edit_recall(run_dir, name, split), name, split).write_csv(paths[-1])
+        edit_recall_table(edit_recall(run_dir, name, split), name, split, rows[-1:]).write_csv(paths[-1])
     return paths
 
 

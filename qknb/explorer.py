@@ -119,8 +119,8 @@ class Explorer:
         """What all complete runs say: {images: (sentences, table)}; fixed lengths that policies are compared with are chosen on the validation split."""
         found = {}
         for images, values in self._values.items():
-            chosen = finals([t for t in self.traces.values() if t["images"] == images], "val")
-            found[images] = (findings(values, images, chosen), findings_table(values))
+            traces = [t for t in self.traces.values() if t["images"] == images]
+            found[images] = (findings(values, images, finals(traces, "val")), findings_table(values, [t for t in traces if t["complete"]]))
         return found
 
     def figures(self):

@@ -8,7 +8,7 @@ import numpy as np
 from .bootstrap import bootstrap_interval
 from .config import departures
 from .outcomes import ranked_pairs
-from .tables import GIST_ROW, MISSING, show_count
+from .tables import GIST_ROW, MISSING, cut_words, show_count
 
 __all__ = ["model_card"]
 
@@ -103,18 +103,21 @@ def _data(run):
 
 
 def _results(run, phase, rows):
-    table = ["| descriptor | split | micro-AP | 95 % interval | recall at 90 % precision | queries, without a match | references |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    names = ("descriptor", "split", "micro-AP", "95 % interval", "with score normalization", "recall at 90 % precision", "queries, without a match", "references")
+    table, used = [f"| {' | '.join(names)} |", "| --- " * len(names) + "|"], []
     for name in (GIST_ROW, phase):
         for split in sorted({split for _, split in rows}, key=lambda split: (split != "test", split == "val", split)):
             row = rows.get((name, split))
             if row:
-                recall = MISSING if row["recall_at_p90"] is None else f"{row['recall_at_p90']:.3f}"
+                used.append(row)
+                normalized, recall = (MISSING if value is None else f"{value:.3f}" for value in (row.get("micro_ap_normalized"), row["recall_at_p90"]))
                 table.append(
-                    f"| {name} | {split} | {row['micro_ap']:.3f} | {_interval(run, row)} | {recall} | {row['queries']:,}, {row['distractors']:,} | {row['references']:,} |"
+                    f"| {name} | {split} | {row['micro_ap']:.3f} | {_interval(run, row)} | {normalized} | {recall} | {row['queries']:,}, {row['distractors']:,} | {row['references']:,} |"
                 )
     return "\n".join(table) + (
         f"\n\nIntervals: bootstrap over queries, {RESAMPLES:,} resamples. They tell how much the draw of these queries matters, not another seed or "
-        "other images. Micro-AP is taken over one list of all pairs by distance, as in the Image Similarity Challenge 2021."
+        f"other images. Micro-AP is taken over one list by distance ({cut_words(used)}), as in the Image Similarity Challenge 2021. "
+        "Score normalization (micro-AP alone) lowers the scores of queries that lie near many training images; the exported descriptor does not have it."
     )
 
 

@@ -85,7 +85,7 @@ def sweep(grid, root="runs", *, folder="notebooks", parallel=0):
             print(why, flush=True)
         _work(jobs, path, at_once, threads)
     rows = sweep_rows(path)
-    table = summary_table(rows) if any(row["phase_index"] for row in rows) else None
+    table = summary_table(rows, references=True) if any(row["phase_index"] for row in rows) else None
     if table:
         table.write_csv(path / "table.csv")
     return table, {job.name: job.error for job in jobs if job.state == "failed"}

@@ -6,7 +6,7 @@ from .curves import bars_figure, curves_figure, ending
 from .paper import SIMCLR_COMPARISON
 from .spreads import mean_spread
 from .sweep_results import last_rows, reference_rows
-from .tables import Column, Table, show_spread
+from .tables import Column, Table, cut_words, show_spread
 
 __all__ = ["PAPER_RATIO", "ablation_figure", "curves_of", "levels_of", "methods_figure", "paired_table", "ratio_curves", "ratio_figure"]
 
@@ -62,7 +62,8 @@ def paired_table(rows, base, names=None, split="test"):
         if pairs:
             values.append((name, len(pairs), mean_spread([a - b for a, b in pairs]), mean_spread([a / b for a, b in pairs if b]), sum(a > b for a, b in pairs)))
     parts = ("mean", "std")
-    caption = (f"{base} against each, last phases, split {split}, paired by seed: mean and standard deviation of the difference and of the ratio of micro-AP. "
+    caption = (f"{base} against each, last phases, split {split}, paired by seed: mean and standard deviation of the difference and of the ratio of micro-AP; "
+               f"{cut_words(row for name in [base, *(value[0] for value in values)] for row in last.get(name, []))}. "
                f"The paper's ratio to its SimCLR-style twin is {PAPER_RATIO:.2f}, on DISC21 with a million training images.")
     return Table(caption, (Column("combination", left=True), Column("pairs"), Column(f"{base} minus it", show_spread, parts=parts),
                            Column(f"{base} / it", show_spread, parts=parts), Column(f"{base} ahead")), tuple(values))

@@ -10,7 +10,7 @@ from pathlib import Path
 from .files import write_text
 from .runs import Run, read_json_lines
 from .spreads import mean_spread
-from .tables import Column, Table, show_count, show_seconds, show_spread
+from .tables import Column, Table, cut_words, show_count, show_seconds, show_spread
 
 __all__ = ["collect", "collected_rows", "last_rows", "reference_rows", "results_of", "summary_table", "sweep_rows", "sweep_with"]
 
@@ -194,7 +194,7 @@ def summary_table(rows, split="test", *, references=False):
                mean_spread([row.get("training_seconds", 0.0) for row in last])[0]) for name, after, last in lines]
     where = {(row.get("machine"), row.get("parallel"), row.get("threads")) for _, after, last in lines[len(fixed):] for row in last if row.get("machine")}
     seeds = sorted({row["seed"] for row in rows})
-    notes = [f"Split {split}; last evaluated phase of each run; mean and sample standard deviation over seeds {', '.join(map(str, seeds))}.",
+    notes = [f"Split {split}; {cut_words(row for _, _, last in lines for row in last)}; last evaluated phase of each run; mean and sample standard deviation over seeds {', '.join(map(str, seeds))}.",
              "Images seen: that went through a backbone or head in training. Negatives: pairs among which a step finds those that it pushes apart. Time: training "
              "and its banks, mean over seeds."]
     notes += [f"{machine}: {parallel} run{'s' * (parallel > 1)} at a time, {threads} thread{'s' * (threads > 1)} each." for machine, parallel, threads in sorted(where)]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .tables import Column, Table
+from .tables import Column, Table, cut_words
 
 __all__ = ["Paired", "best_cycle", "finals", "findings", "findings_table", "heat", "label_of", "paired"]
 
@@ -119,8 +119,11 @@ def best_cycle(values, budget=None):
     return cycles[int(np.nanargmax(centred))]
 
 
-def findings_table(values):
-    """Every way of switching with its mean (and spread over seeds) at every budget, and its paired difference to the longest fixed phases. `Table`."""
+def findings_table(values, traces=()):
+    """Every way of switching with its mean (and spread over seeds) at every budget, and its paired difference to the longest fixed phases. `Table`.
+
+    The caption names the candidate cut of `traces`, from which the values come; traces of older versions do not have it.
+    """
     labels = sorted({key[0] for key in values}, key=lambda label: (isinstance(label, str), label))
     budgets = sorted({key[1] for key in values})
     longest = max((label for label in labels if not isinstance(label, str)), default=None)
@@ -131,7 +134,7 @@ def findings_table(values):
         rows.append((_named(label), *map(_mean_and_spread, cells), _difference(difference)))
     columns = (Column("phases", left=True), *(Column(f"{budget:,} steps") for budget in budgets), Column(f"minus {_named(longest)}", left=True))
     seeds = sorted({key[2] for key in values})
-    return Table(f"Micro-AP after the last phase, mean ± standard deviation over {len(seeds)} seeds; last column: mean paired difference with its 95 % interval, and how many "
+    return Table(f"Micro-AP after the last phase ({cut_words(traces)}), mean ± standard deviation over {len(seeds)} seeds; last column: mean paired difference with its 95 % interval, and how many "
                  "pairs (of equal images, seed and steps) are above zero.", columns, tuple(rows))
 
 

@@ -15,7 +15,7 @@ from .files import replacing
 from .runs import read_json_lines
 from .spreads import mean_spread
 
-__all__ = ["Column", "Table", "metric_rows", "results_table", "spread_table", "show_count", "show_seconds", "show_share", "show_spread", "GIST_ROW"]
+__all__ = ["Column", "Table", "cut_words", "metric_rows", "results_table", "spread_table", "show_count", "show_seconds", "show_share", "show_spread", "GIST_ROW"]
 
 NORMALIZED = "normalized"  # column: micro-AP with score normalization
 GIST_ROW = "GIST-256"
@@ -76,12 +76,16 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A caption, columns, and rows of raw values; `rules` are the indices of rows with a line above them."""
+    """A caption, columns, and rows of raw values; `rules` are the indices of rows with a line above them.
+
+    `csv_only` has columns for which a page is too narrow: (name, one value for each row).
+    """
 
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[tuple, ...]
     rules: frozenset[int] = frozenset()
+    csv_only: tuple[tuple[str, tuple], ...] = ()
 
     def shown(self):
         """The rows as text: tuple of tuples of str."""
@@ -118,9 +122,10 @@ class Table:
         """Write raw values to `path` atomically: a header of column names, empty fields for missing values; no caption."""
         with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow([name for c in self.columns for name in ([f"{c.name} {part}" for part in c.parts] or [c.name])])
-            for row in self.rows:
-                writer.writerow([part for c, value in zip(self.columns, row, strict=True) for part in (value if c.parts else [value])])
+            writer.writerow([name for c in self.columns for name in ([f"{c.name} {part}" for part in c.parts] or [c.name])] + [name for name, _ in self.csv_only])
+            for i, row in enumerate(self.rows):
+                cells = [part for c, value in zip(self.columns, row, strict=True) for part in (value if c.parts else [value])]
+                writer.writerow(cells + [values[i] for _, values in self.csv_only])
 
 
 def metric_rows(run_dir, split="test"):
@@ -133,7 +138,8 @@ def results_table(run_dir, split="test"):
     """The run's table: reference rows, then phases.
 
     Columns: row, phase, micro-AP, its bootstrap interval, ratio to GIST-256, micro-AP with score normalization, recall at 90 % precision, the
-    score (-d²) reached there, recall at rank 1 and 10, images seen, time. The caption states split, sizes, candidate cut and seed.
+    score (-d²) reached there, recall at rank 1 and 10, images seen, time. The caption states split, sizes, candidate cut and seed. The CSV also has
+    macro AP, the mean over queries, and each row's cut.
 
     Raises
     ------
@@ -142,8 +148,8 @@ def results_table(run_dir, split="test"):
     """
     rows = metric_rows(run_dir, split)
     if not rows:
-        raise ValueError(f"{run_dir}: metrics.jsonl has no row of split {split!r}: evaluate the run first "
-                         "(notebook 03_evaluate, or `python -m qknb evaluate`)")
+        raise ValueError(f"{run_dir}: metrics.jsonl has no row of split {split!r}: train the run first, "
+                         "which evaluates it (notebook 02_train_qk, or `python -m qknb train`)")
     gist = _value_of(rows, GIST_ROW)
     columns = (Column("row", left=True), Column("phase"), Column("micro-AP", _score), Column("95 % interval", _interval, parts=("low", "high")),
                Column(f"× {GIST_ROW}", _ratio), Column(NORMALIZED, _score), Column("recall at P90", _score), Column("threshold", _signed), Column("rank 1", _score), Column("rank 10", _score),
@@ -153,7 +159,8 @@ def results_table(run_dir, split="test"):
                     row.get("images_seen"), row.get("seconds")) for row in rows)
     first_phase = next((i for i, row in enumerate(rows) if row["phase_index"]), None)
     rules = frozenset() if not first_phase else frozenset({first_phase})
-    return Table(f"{_setting(rows[-1])} Normalized: micro-AP with score normalization. Threshold: the score −d² there. Time: of the phase, with its evaluation. Seed {_seed(run_dir)}.", columns, values, rules)
+    return Table(f"{_setting(rows[-1])} Normalized: micro-AP with score normalization. Threshold: the score −d² there. Time: of the phase, with its evaluation. Seed {_seed(run_dir)}.", columns, values, rules,
+                 (("macro AP", tuple(row.get("macro_ap") for row in rows)), ("cut", tuple(_cut(row) for row in rows))))
 
 
 def spread_table(run_dirs, split="test"):
@@ -176,7 +183,7 @@ def spread_table(run_dirs, split="test"):
     runs = [metric_rows(run_dir, split) for run_dir in run_dirs]
     for run_dir, rows in zip(run_dirs, runs, strict=True):
         if not rows:
-            raise ValueError(f"{run_dir}: metrics.jsonl has no row of split {split!r}: evaluate this run, or leave it out")
+            raise ValueError(f"{run_dir}: metrics.jsonl has no row of split {split!r}: train this run, which evaluates it, or leave it out")
         if _setting(rows[-1]) != _setting(runs[0][-1]):
             raise ValueError(f"these runs cannot be averaged: {run_dirs[0]} has {_setting(runs[0][-1])!r}, {run_dir} has {_setting(rows[-1])!r}")
     names = {}                                                       # row -> phase index, in order of the first run that has it
@@ -204,13 +211,21 @@ def _value_of(rows, name):
     return next((row["micro_ap"] for row in rows if row["row"] == name), None)
 
 
+def cut_words(rows):
+    """Which pairs micro-AP was taken over, as captions say it: "candidates: 500,000 globally best pairs"; every rule, where rows differ."""
+    return f"candidates: {' or '.join(dict.fromkeys(map(_cut, rows))) or 'not recorded'}"
+
+
+def _cut(row):
+    cut = row.get("cut")
+    return f"{cut:,} globally best pairs" if isinstance(cut, int) else cut or "not recorded"
+
+
 def _setting(row):
     """What was measured on what, in one sentence."""
-    cut = row.get("cut")
-    cut = f"the {cut:,} globally best pairs" if isinstance(cut, int) else cut or "not recorded"
     split = f"{row['split']} (DISC21 {row['alias_of']})" if row.get("alias_of") else row["split"]
     return (f"Split {split}: {row['queries']:,} queries, {row['distractors']:,} of them distractors, against {row['references']:,} "
-            f"references; candidates: {cut}.")
+            f"references; {cut_words([row])}.")
 
 
 def _seed(run_dir):

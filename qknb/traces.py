@@ -35,7 +35,7 @@ def trace_of(run_dir, label=None):
     dict
         name, images, keys, settings (those that matter here); policy (settings of the policy), cycle (steps_per_phase of fixed phases, else None), budget
         (total_steps, or the steps taken), complete (whether the last phase is done); phases: list of {name, begin, steps, done}, begin counted over the whole
-        run; step, phase: list of int; the `SERIES`: lists; val, test: {row: micro_ap}; interval: the test's 95 % interval of the last row.
+        run; step, phase: list of int; the `SERIES`: lists; val, test: {row: micro_ap}; interval and cut: the test's 95 % interval and candidate cut of the last row.
 
     Raises
     ------
@@ -70,8 +70,8 @@ def trace_of(run_dir, label=None):
     for split in ("val", "test"):
         trace[split] = {row["row"]: round(row["micro_ap"], 5) for row in sorted(rows, key=lambda row: row["phase_index"]) if row["split"] == split}
     last = [row for row in rows if row["split"] == "test" and row["phase_index"]]
-    trace["interval"] = [round(v, 4) for v in max(last, key=lambda row: row["phase_index"]).get("micro_ap_interval", ())] if last else []
-    return trace
+    ended = max(last, key=lambda row: row["phase_index"], default={})
+    return trace | {"interval": [round(v, 4) for v in ended.get("micro_ap_interval", ())], "cut": ended.get("cut")}
 
 
 def _records(folder):

@@ -25,7 +25,7 @@ def made_trace(cycle=100, budget=600, seed=1, final=None, policy=None, every=50,
                 "reset_optimizer": False, "train_backbone": False, "total_steps": budget, "phases": 5}  # fmt: skip
     return {"name": f"{'cycle-%d' % cycle if policy is None else policy.measure}_{budget}-s{seed}", "images": "made", "keys": 1000, "settings": settings,
             "policy": (policy or FixedSteps(cycle)).settings(), "cycle": None if policy else cycle, "phases": phases, "step": step, "phase": phase, **fields,
-            "budget": budget, "complete": done, "val": {"GIST-256": .2, last: final}, "test": {"GIST-256": .19, last: final}, "interval": [final - .03, final + .03]}  # fmt: skip
+            "budget": budget, "complete": done, "val": {"GIST-256": .2, last: final}, "test": {"GIST-256": .19, last: final}, "interval": [final - .03, final + .03], "cut": None}  # fmt: skip
 
 
 def made_traces(cycles=(50, 100, 200), budgets=(600, 1200), seeds=(1, 2), gain=None):

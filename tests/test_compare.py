@@ -41,12 +41,15 @@ def test_only_what_differs_is_listed_and_seeds_are_averaged(folder):
     table = differences_table(runs)
     assert [column.name for column in table.columns] == ["setting", "base", "other-s1"]
     assert table.rows == (("tau", "0.1", "0.2"), ("n_jobs", "-1", "7"), ("seed", "1, 2", "1"))
-    base, other = scores_table(runs).rows
+    gist, gist_other, base, other = scores_table(runs).rows
+    assert gist[:3] == ("GIST-256 (base)", 2, "–") and gist[3][0] == pytest.approx(0.7 * MICRO_AP["GIST-256"])  # made runs scale the reference rows too
+    assert gist_other[0] == "GIST-256 (other-s1)" and gist_other[4][0] == pytest.approx(0.5 * MICRO_AP["GIST-256"] + 0.05) and scores_table(runs).rules == {2}
     values = np.array([0.8, 0.6]) * MICRO_AP["K1"]
     assert base[:3] == ("base", 2, "K1") and base[3] == (pytest.approx(values.mean()), pytest.approx(values.std(ddof=1)))
     assert other[3] == (pytest.approx(0.5 * MICRO_AP["K1"]), None) and base[6] == 3840 and base[7] == pytest.approx(65.2 * 3)
     assert "NOT COMPARABLE" not in scores_table(runs).caption
     by_row = {row[0]: row[1:] for row in phases_table(runs).rows}
+    assert by_row["K1"][2][0] == pytest.approx(values.mean() + 0.05) and [c.name for c in phases_table(runs).columns][3:] == ["base normalized", "other-s1 normalized"]
     assert by_row["GIST-256"][1] == (pytest.approx(0.5 * MICRO_AP["GIST-256"]), None) and list(by_row) == ["GIST-256", "Q1", "K1"]
 
 
@@ -72,7 +75,7 @@ def test_unfinished_foreign_and_damaged_folders_are_noted(folder):
     notes = {row[0]: row[3] for row in notes_table(runs).rows}
     assert notes["base-s1"] == "complete" and "not a run" in notes["photos"] and "unfinished: 1 of 2 phases" in notes["begun"]
     assert "damaged" in notes["torn"] and "warp unknown here" in notes["newer"] and "metrics.jsonl" in notes["newer"] and "no such folder" in notes["none"]
-    assert [row[0] for row in scores_table(runs).rows] == ["base-s1", "begun"]
+    assert [row[0] for row in scores_table(runs).rows] == ["GIST-256", "base-s1", "begun"]
     assert ("warp", "not set", "not set", "9") in differences_table(runs).rows
     (figure,), missing = negatives_galleries(runs, limit=2)
     assert len(figure.axes) == 3 * 2 * 2 and "base-s1, K1: d²" in " ".join(text.get_text() for text in figure.texts)  # two pairs of each of three runs
@@ -81,6 +84,15 @@ def test_unfinished_foreign_and_damaged_folders_are_noted(folder):
     assert "not prepared" in negatives_galleries(open_for_comparison([folder / "begun"]))[1][0]
     with pytest.raises(ValueError, match="at least one"):
         open_for_comparison(" , ")
+
+
+def test_groups_whose_reference_rows_agree_share_them(tmp_path):
+    make_run(tmp_path / "one", seed=1)
+    change(make_run(tmp_path / "two", seed=1), tau=0.2)
+    change(make_run(tmp_path / "three", seed=2, scale=0.9), tau=0.2)
+    table = scores_table(open_for_comparison([tmp_path / name for name in ("one", "two", "three")]))
+    assert [row[:2] for row in table.rows] == [("GIST-256", 2), ("one", 1), ("two + three", 2)]
+    assert table.rows[0][3][0] == pytest.approx(0.95 * MICRO_AP["GIST-256"])  # each seed once
 
 
 def test_the_curves_hold_every_point(folder):

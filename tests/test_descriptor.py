@@ -195,7 +195,8 @@ def test_the_model_card_has_the_numbers_of_the_run(descriptor, smoke_run):
     row = next(r for r in read_json_lines(smoke_run / "metrics.jsonl") if (r["row"], r["split"]) == ("K1", "test"))
     (line,) = (line for line in card.splitlines() if line.startswith("| K1 | test |"))
     cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert cells[2] == f"{row['micro_ap']:.3f}" and cells[5:] == ["16, 8", "16"]
+    assert cells[2] == f"{row['micro_ap']:.3f}" and cells[4] == f"{row['micro_ap_normalized']:.3f}" and cells[6:] == ["16, 8", "16"]
+    assert f"candidates: {row['cut']}" in card
     low, _, high = cells[3].partition(" to ")
     assert float(low) <= row["micro_ap"] <= float(high)
     for word in ("not good for", "Versions", "Threshold", "keras", "60 originals", f"{descriptor.threshold:.4f}", "EfficientNetLite0"):

@@ -71,6 +71,7 @@ def test_results_table_has_the_values_of_the_run(run, tmp_path):
     table.write_csv(tmp_path / "t.csv")
     with open(tmp_path / "t.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
+    assert rows[2]["cut"] == "500,000 globally best pairs" and rows[2]["macro AP"] == ""  # which made_run does not have
     assert float(rows[2]["micro-AP"]) == MICRO_AP["K1"] and float(rows[2]["95 % interval low"]) == .25 and rows[1]["recall at P90"] == ""
     assert metric_rows(run, "val")[0]["split"] == "val"
 

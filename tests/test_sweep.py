@@ -1,5 +1,6 @@
 """Sweeps: what runs, what is skipped, what happens to a failing one and after a kill. The notebook here trains nothing."""
 
+import csv
 import json
 import os
 import shutil
@@ -92,6 +93,8 @@ def test_a_failing_run_does_not_stop_the_others_and_finished_ones_are_skipped(pl
     (kept / "seed-1.jsonl").write_text((kept / "seed-1.jsonl").read_text().replace('"sweep": "g"', '"sweep": "h"'))
     assert main([*place({"good": 0.1}, "[1, 2]"), "--collect", str(kept)]) == 1 and "rows of the sweep h" in capsys.readouterr().err
     assert [row["seed"] for row in reference_rows(rows)["GIST-256"]] == [1, 2]
+    with open(place.path / "table.csv", newline="", encoding="utf-8") as file:
+        assert "GIST-256" in [line["combination"] for line in csv.DictReader(file)]
     first, _ = summary_table(rows, references=True).rows
     assert first[:3] == ("GIST-256", "–", 2) and first[3] == (0.9, 0.0)
 

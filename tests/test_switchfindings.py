@@ -88,4 +88,6 @@ def test_the_table_has_every_way_once():
     table = findings_table(finals(made_traces(gain=.02)))
     assert [row[0] for row in table.rows] == ["50 steps", "100 steps", "200 steps", "validation micro-AP (patience 3, gain 0.002)"]
     assert table.rows[2][-1] == "–" and "4 of 4" in table.rows[0][-1] and "±" in table.rows[0][1]
-    assert findings_table({}).rows == ()
+    assert findings_table({}).rows == () and "(candidates: not recorded)" in table.caption
+    traces = [trace | {"cut": "100 globally best pairs"} for trace in made_traces()]
+    assert "(candidates: 100 globally best pairs)" in findings_table(finals(traces), traces).caption
