@@ -68,7 +68,7 @@ def read_descriptors(*paths):
     ids, parts = [], []
     for path in paths:
         with _open(path) as file:
-            names = _dataset(path, file, "image_names", 1)[:].astype(str)
+            names = _text(path, "image_names", _dataset(path, file, "image_names", 1)[:])
             ids.append(np.array([re.sub(r"\.(jpg|png)$", "", name.rsplit("/", 1)[-1]) for name in names.tolist()], str))
             parts.append(_float32(path, file, "vectors"))
         if parts[-1].shape[1] != parts[0].shape[1]:
@@ -118,7 +118,7 @@ def read_submission(path):
             width = ID_RULES[ids_name][2]
             if stored.dtype != np.dtype(width):
                 raise RuleBroken(f"{path}: {ids_name} must be stored as fixed-length bytes {width}, found {stored.dtype}")
-            ids, vectors = stored[:].astype(str), _float32(path, file, name)
+            ids, vectors = _text(path, ids_name, stored[:]), _float32(path, file, name)
             _check_set(path, ids_name, ids, name, vectors)
             late = np.flatnonzero(ids[1:] < ids[:-1])
             if len(late):
@@ -135,12 +135,24 @@ def write_matches(path, query_ids, reference_ids, pairs):
     Parameters
     ----------
     query_ids, reference_ids : (q,), (r,) str.   pairs : what `qknb.retrieval` returns, at most 500,000 of them.
+
+    Raises
+    ------
+    RuleBroken
+        Too many matches, a score that is NaN, or a pair that is there twice. Nothing is written then.
     """
     if len(pairs.score) > OFFICIAL_CUT:
         raise RuleBroken(f"{path}: {len(pairs.score):,} matches, at most {OFFICIAL_CUT:,} are allowed: search with a smaller max_results")
     if np.isnan(pairs.score).any():
         raise RuleBroken(f"{path}: row {np.flatnonzero(np.isnan(pairs.score))[0]} has a score that is NaN")
     query_ids, reference_ids = np.asarray(query_ids, str), np.asarray(reference_ids, str)
+    # equal ids at several places are one image to whoever reads the file
+    numbers = [np.unique(ids, return_inverse=True)[1].astype(np.int64) for ids in (query_ids, reference_ids)]
+    keys = numbers[0][pairs.query] * max(1, len(reference_ids)) + numbers[1][pairs.reference]
+    first = np.unique(keys, return_index=True)[1]
+    if len(first) < len(keys):
+        again = np.setdiff1d(np.arange(len(keys)), first)[0]
+        raise RuleBroken(f"{path}: the pair {query_ids[pairs.query[again]]},{reference_ids[pairs.reference[again]]} appears twice (row {again})")
     scores = np.asarray(pairs.score, np.float64)             # every digit, so that the list evaluates to the same last digit
     with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -187,6 +199,8 @@ def _open(path):
 def _dataset(path, file, name, dimensions):
     if name not in file:
         raise RuleBroken(f"{path}: there is no dataset {name!r}; it has {', '.join(file) or 'none'}")
+    if not hasattr(file[name], "dtype"):
+        raise RuleBroken(f"{path}: {name!r} must be a dataset, found a group")
     if file[name].ndim != dimensions:
         raise RuleBroken(f"{path}: {name} must have {dimensions} dimension(s), found shape {file[name].shape}")
     return file[name]
@@ -204,6 +218,15 @@ def _as_float32(path, name, vectors):
     if vectors.ndim != 2 or vectors.dtype.kind not in "fiu":
         raise RuleBroken(f"{path}: {name} must be (n, d) real numbers, found {vectors.dtype} of shape {vectors.shape}")
     return np.ascontiguousarray(vectors, np.float32)
+
+
+def _text(path, name, stored):
+    if stored.dtype.kind not in "SO":
+        raise RuleBroken(f"{path}: {name} must be text, found {stored.dtype}")
+    try:
+        return np.array([value.decode("ascii") for value in stored.tolist()], str)
+    except UnicodeDecodeError as error:
+        raise RuleBroken(f"{path}: {name} must be ASCII, found {error.object!r}") from None
 
 
 def _in_bytes(path, name, ids):

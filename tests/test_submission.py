@@ -4,6 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
+from qknb import submission
 from qknb.metrics import evaluate
 from qknb.retrieval import Pairs, top_pairs
 from qknb.submission import (RuleBroken, read_descriptors, read_matches, read_submission, write_descriptors, write_matches,
@@ -88,6 +89,8 @@ def test_a_bad_submission_is_not_written(path, changes, rule):
     ("query_ids", np.sort(Q_IDS).astype("S9"), r"fixed-length bytes S6, found \|S9"),
     ("reference_ids", np.array(["R000001"] * 11, "S7"), "must not repeat"),
     ("reference", R[:, :3], "dimension 5 and reference 3"),
+    ("query_ids", np.array([f"X{i:05d}" for i in range(7)], "S6"), "query_ids must be Q and five digits, found 'X00000'"),
+    ("query_ids", np.array([b"Q0000\xe9"] * 7, "S6"), r"query_ids must be ASCII, found b'Q0000\\xe9'"),
 ])
 def test_a_bad_submission_names_its_rule_when_read(path, name, value, rule):
     write_submission(path, *submission_arguments())
@@ -97,6 +100,35 @@ def test_a_bad_submission_names_its_rule_when_read(path, name, value, rule):
             file[name] = value
     with pytest.raises(RuleBroken, match=rule) as error:
         read_submission(path)
+    assert str(path) in str(error.value)
+
+
+def test_a_group_in_the_place_of_a_dataset_is_named(path):
+    write_submission(path, *submission_arguments())
+    with h5py.File(path, "r+") as file:
+        del file["query"]
+        file.create_group("query")
+    with pytest.raises(RuleBroken, match="'query' must be a dataset, found a group"):
+        read_submission(path)
+
+
+@pytest.mark.parametrize("name, value, rule", [
+    ("vectors", None, "no dataset 'vectors'; it has image_names"),
+    ("image_names", None, "no dataset 'image_names'; it has vectors"),
+    ("vectors", R.astype(np.float64), "vectors must be float32, found float64"),
+    ("vectors", np.full((11, 5), np.nan, np.float32), "vectors must be finite, but row 0"),
+    ("vectors", R[:9], "9 rows in vectors, but image_names has shape"),
+    ("image_names", np.arange(11), "image_names must be text, found int64"),
+    ("image_names", [name.encode() for name in R_IDS[1:]] + ["R\u00e9".encode()], "image_names must be ASCII, found b'R"),
+])
+def test_a_bad_descriptor_file_names_its_rule(path, name, value, rule):
+    write_descriptors(path, R_IDS, R)
+    with h5py.File(path, "r+") as file:
+        del file[name]
+        if value is not None:
+            file[name] = value
+    with pytest.raises(RuleBroken, match=rule) as error:
+        read_descriptors(path)
     assert str(path) in str(error.value)
 
 
@@ -134,3 +166,28 @@ def test_too_many_matches_are_refused(tmp_path):
     with pytest.raises(RuleBroken, match="500,001 matches, at most 500,000"):
         write_matches(tmp_path / "matches.csv", Q_IDS, R_IDS, many)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("pairs, rule", [
+    (Pairs(np.array([0, 1]), np.array([0, 1]), np.array([1, np.nan], np.float32)), "row 1 has a score that is NaN"),
+    (Pairs(np.array([0, 1, 0]), np.array([2, 2, 2]), np.zeros(3, np.float32)), rf"the pair {Q_IDS[0]},{R_IDS[2]} appears twice \(row 2\)"),
+])
+def test_a_bad_match_list_is_not_written(tmp_path, pairs, rule):
+    with pytest.raises(RuleBroken, match=rule):
+        write_matches(tmp_path / "matches.csv", Q_IDS, R_IDS, pairs)
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_pair_under_equal_ids_is_there_twice(tmp_path):
+    pairs = Pairs(np.array([0, 1]), np.array([0, 0]), np.zeros(2, np.float32))
+    with pytest.raises(RuleBroken, match="the pair Q00001,R000001 appears twice"):
+        write_matches(tmp_path / "matches.csv", ["Q00001", "Q00001"], ["R000001"], pairs)
+
+
+def test_a_list_that_is_too_long_is_not_read(tmp_path, monkeypatch):
+    (tmp_path / "matches.csv").write_text("".join(f"Q00001,R{i:06d},0.5\n" for i in range(4)))
+    monkeypatch.setattr(submission, "OFFICIAL_CUT", 4)
+    assert len(read_matches(tmp_path / "matches.csv").score) == 4
+    monkeypatch.setattr(submission, "OFFICIAL_CUT", 3)
+    with pytest.raises(RuleBroken, match="4 matches, at most 3"):
+        read_matches(tmp_path / "matches.csv")
