@@ -25,7 +25,7 @@ class Experiment:
     preset: str = "paper"
     seed: int = 0
 
-    method: str = "qk"  # or "simclr", "moco": the comparisons of qknb.twins and qknb.moco
+    method: str = "qk"  # or "simclr", "moco": the comparisons of qknb.baselines
 
     # --- images -------------------------------------------------------------------------------------------------------------
     images: str = "scenes"  # "scenes" (embedded, made by program), the path of a folder, or "disc21:" and the path of a DISC21 tree

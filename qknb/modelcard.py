@@ -6,7 +6,7 @@ import platform
 import numpy as np
 
 from .bootstrap import bootstrap_interval
-from .config import departures
+from .config import DISC21, departures
 from .outcomes import ranked_pairs
 from .tables import GIST_ROW, MISSING, cut_words, show_count
 
@@ -89,16 +89,27 @@ def _origin(settings):
 
 def _data(run):
     settings, counts = run.experiment, run.done("prepare") or {}
+    official = settings.images.startswith(DISC21)
     origin = "Embedded scenes: pictures composed by program" if settings.images == "scenes" else f"Images of `{_plain(str(settings.images))}`"
     edited = f" and {show_count(counts.get('copies'))} edited copies of them" if settings.phases else ""
     lines = [
         f"- {origin}.",
         f"- {'Training' if settings.phases else 'Whitening'}: {show_count(counts.get('keys'))} originals{edited}; "
         f"{show_count(counts.get('extra_scenes', 0))} of the originals are embedded scenes added to a small folder.",
-        f"- Left out: {show_count(counts.get('skipped', 0))} unreadable files, {show_count(counts.get('duplicates', 0))} exact duplicates.",
-        f"- Held out by a random split (seed {settings.seed}): no test or validation image was trained on, none is in both.",
-        f"- Edits of queries: random compositions of AugLy transforms at strength {settings.edit_strength:g}.",
     ]
+    if official:
+        lines += [
+            "- Taken as the challenge gives it: exact duplicates were not looked for.",
+            f"- Test: the challenge's own queries, references and ground truth. Validation: a random split of the training images (seed {settings.seed}), not trained on.",
+            f"- Edits of training copies and of validation queries: random compositions of AugLy transforms at strength {settings.edit_strength:g}. How the "
+            "challenge's own queries were edited is not known.",
+        ]
+    else:
+        lines += [
+            f"- Left out: {show_count(counts.get('skipped', 0))} unreadable files, {show_count(counts.get('duplicates', 0))} exact duplicates.",
+            f"- Held out by a random split (seed {settings.seed}): no test or validation image was trained on, none is in both.",
+            f"- Edits of queries: random compositions of AugLy transforms at strength {settings.edit_strength:g}.",
+        ]
     return "\n".join(lines)
 
 

@@ -112,6 +112,8 @@ def test_spread_table_refuses_what_cannot_be_averaged(tmp_path):
         spread_table([tmp_path])
     with pytest.raises(ValueError, match="at least one"):
         spread_table([])
+    with pytest.raises(ValueError, match="python -m qknb train"):  # `evaluate` would end here again
+        results_table(tmp_path)
 
 
 @pytest.mark.parametrize(("seconds", "shown"), [(0.04, "0.0 s"), (9.96, "10 s"), (59.6, "1 min 00 s"), (3599.7, "1 h 00 min"), (7629, "2 h 07 min"), (None, "–")])
@@ -161,6 +163,15 @@ def test_report_has_every_part(page):
     assert len(images) == 9 and all(image["alt"] for image in images)
     for words in ("1 skipped files, left out", "truncated & useless", "No exact duplicates", "tau 0.07 0.1", "phase Q1 20 640 1 min 05 s", "keras 3.15.1", "1,920"):
         assert words in text, words
+
+
+def test_duplicates_that_were_not_looked_for_are_not_said_to_be_none(tmp_path):
+    run = make_run(tmp_path / "r", rows=("GIST-256",))
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["experiment"]["images"] = "disc21:/somewhere/DISC21"
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    text = Page(write_report(run).read_text(encoding="utf-8")).text
+    assert "Exact duplicates were not looked for" in text and "No exact duplicates" not in text
 
 
 def test_report_of_an_unfinished_run_says_what_is_missing(tmp_path):
