@@ -6,7 +6,7 @@ __all__ = ["COMMANDS", "add_commands", "run_command"]
 
 COMMANDS = {
     "export": "write the towers of a trained run as .keras files, with a model card",
-    "index": "describe every image of a folder, so that copies can be found in it (again: bring the index up to date)",
+    "index": "describe every image of a folder, so that copies can be found in it (again: bring the index up to date; what has been deleted from the folder leaves it)",
     "find": "find which images are copies of indexed ones, or the near-duplicates within the index (--self)",
     "copytest": "count copies found and wrong alarms at the threshold, by kind of edit, beside GIST and a perceptual hash",
 }

@@ -17,7 +17,8 @@ from qknb.export import export_run, plain_model
 from qknb.imagefiles import BadImage
 from qknb.imagesets import open_set
 from qknb.metrics import Predictions, evaluate
-from qknb.runs import read_json_lines
+from qknb.modelcard import model_card
+from qknb.runs import Run, read_json_lines
 from qknb.sources import Scenes
 
 RNG = np.random.default_rng(0)
@@ -199,8 +200,32 @@ def test_the_model_card_has_the_numbers_of_the_run(descriptor, smoke_run):
     assert f"candidates: {row['cut']}" in card
     low, _, high = cells[3].partition(" to ")
     assert float(low) <= row["micro_ap"] <= float(high)
-    for word in ("not good for", "Versions", "Threshold", "keras", "60 originals", f"{descriptor.threshold:.4f}", "EfficientNetLite0"):
+    for word in ("not good for", "Versions", "Threshold", "keras", "60 originals", "random split (seed 0)", "0 unreadable files, 0 exact duplicates", f"{descriptor.threshold:.4f}", "EfficientNetLite0"):
         assert word in card, word
+
+
+def test_the_whitening_of_the_run_lies_beside_the_towers(descriptor, smoke_run):
+    """Written out for other tools, and the same as in the towers: pretrained features are whitened by it before a head sees them."""
+    with np.load(smoke_run / "whitening.npz") as own, np.load(descriptor.path / "whitening.npz") as written:
+        assert sorted(own.files) == sorted(written.files) == ["bias", "kernel"]
+        weights = descriptor.tower("query").get_weights()
+        for name in own.files:
+            assert own[name].size > 1 and np.array_equal(own[name], written[name])
+            assert any(w.shape == own[name].shape and np.array_equal(w, own[name]) for w in weights), name
+
+
+def test_the_model_card_counts_what_was_left_out(smoke_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(smoke_run, run, ignore=shutil.ignore_patterns("store", "evaluation", "descriptor"))
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["experiment"] |= {"seed": 5, "images": "/photos"}
+    manifest["steps"]["prepare"] |= {"skipped": 3, "duplicates": 1200}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    facts = {"fingerprint": "0" * 64, "dim": 256, "image_size": 32, "gist_size": 64, "thresholds": {"copy": None, "unsure": None},
+             "calibrated_on": {"queries": 8, "distractors": 4, "references": 8}}
+    card = model_card(Run(run), "K1", facts)
+    for words in ("Images of `/photos`", "seed 5", "3 unreadable files, 1,200 exact duplicates", "90 % precision was not reached"):
+        assert words in card, words
 
 
 def test_thresholds_by_hand():

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -176,6 +178,29 @@ def test_moments_go_on_and_the_schedule_begins_anew(tmp_path, policy):
     if policy == "float32":  # in float16 a step whose gradients overflow does not count
         assert rates["Q1"] == rates["anew"] == rates["on"] and len(set(rates["Q1"])) == 6
     assert not same(weights(runs["anew"].near_head), weights(runs["on"].near_head))
+
+
+@pytest.mark.parametrize("every, at", [(250, [None] * 3 + [3] * 3 + [6] * 2), (600, [None] * 6 + [6] * 2), (10_000, [None] * 8)])
+def test_checkpoints_are_written_by_the_clock(tmp_path, monkeypatch, every, at):
+    """A step takes 100 seconds on a clock of its own; `at`: the step of the checkpoint that each step finds."""
+    s = settings(train_backbone=False, steps_per_phase=8, eval_every=1, checkpoint_seconds=every, checkpoint_steps=0)
+    clock, seen = [1000.0], []
+    monkeypatch.setattr("qknb.phase.time", types.SimpleNamespace(monotonic=lambda: clock[0]))
+
+    def look(model, step):
+        clock[0] = 1000 + 100 * step  # before the checkpoint of this step is due or not
+        if step:
+            seen.append(int(np.load(tmp_path / "checkpoint.npz")["step"]) if (tmp_path / "checkpoint.npz").exists() else None)
+        return {}
+
+    train_phase(tmp_path, phase_input(s), s, evaluate=look)
+    assert seen == at
+    assert not (tmp_path / "checkpoint.npz").exists(), "a phase that has ended needs none"
+
+
+@pytest.mark.parametrize("preset", ["cpu", "t4", "paper"])
+def test_by_default_a_checkpoint_is_ten_minutes_old_at_most(preset):
+    assert experiment(preset).checkpoint_seconds == 600 and experiment(preset).checkpoint_steps == 0
 
 
 @pytest.mark.parametrize("chunks", [1, 2])
