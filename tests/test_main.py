@@ -52,3 +52,14 @@ def test_an_empty_folder_says_what_to_do(tmp_path, capsys):
 def test_importing_the_module_is_cheap():
     code = "import sys, qknb.__main__; print(sorted({'tensorflow', 'keras', 'augly', 'faiss', 'matplotlib'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_the_plan_of_a_million_keys_on_a_t4(capsys):
+    """With the paper's backbone and its activations: one streamed bank fits whole."""
+    words = ["plan", "--preset", "t4", "--keys", "1000000", "--device", "T4"]
+    assert main([*words, "bank_chunks=1", "residency=stream"]) == 0
+    text = capsys.readouterr().out
+    assert "T4" in text and "fits" in text and "DOES NOT FIT" not in text and "bank" in text and "activations" in text
+    assert main(["plan", "--preset", "cpu", "--keys", "20000000", "--device", "T4", "residency=device"]) == 0
+    assert "DOES NOT FIT" in capsys.readouterr().out
+    assert main([*words[:-1], "T5"]) == 1 and "T4" in capsys.readouterr().err
