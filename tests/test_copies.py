@@ -332,9 +332,24 @@ def test_from_the_shell(smoke_run, folder, tmp_path, capsys):
     assert main(["index", str(folder), "--index", index, *run]) == 0
     assert main(["find", "--self", "--index", index, "--threshold", "0.02", "--out", str(tmp_path / "self.csv")]) == 0
     assert "04.png,again.jpg" in (tmp_path / "self.csv").read_text() and (tmp_path / "self.html").stat().st_size > 1000
+    every = ["find", str(folder), "--index", index, "--threshold", "0", "--unsure", "1e9", "--out", str(tmp_path / "top.csv")]
+    assert main([*every, "--top", "2"]) == 0 and "26 not sure, among 15 images" in capsys.readouterr().out
+    with open(tmp_path / "top.csv", newline="") as file:
+        queries = [row["query"] for row in csv.DictReader(file) if row["verdict"] == "not sure"]
+    assert len(queries) == 26 and {queries.count(name) for name in queries} == {2}
+    assert main([*every, "--top", "0"]) == 1 and "at least 1" in capsys.readouterr().err
+    assert main(["find", str(folder), "--index", index, "--threshold", "0.02", "--unsure", "0.01"]) == 1 and "must not be below" in capsys.readouterr().err
+    (folder / "again.jpg").unlink()
+    assert main(["index", str(folder), "--index", index, *run, "--factory", "HNSW8", "--parameters", "efSearch=64"]) == 0
+    printed = capsys.readouterr().out
+    assert "12 images indexed" in printed and "HNSW8 efSearch=64: finds 100.0% of the exact 10 nearest" in printed, "a deleted file leaves the index"
+    assert "again.jpg" not in CopyIndex(index).ids
     foreign = json.loads((tmp_path / "index" / "index.json").read_text()) | {"descriptor": "0" * 64}
     (tmp_path / "index" / "index.json").write_text(json.dumps(foreign))
     for words in (["find", str(folder)], ["index", str(folder), *run]):
         assert main([*words, "--index", index]) == 1 and "another descriptor" in capsys.readouterr().err
+    assert main(["index", str(folder), "--index", index, *run, "--rebuild"]) == 0 and "12 images indexed" in capsys.readouterr().out
+    assert main(["find", str(folder / "04.png"), "--index", index, "--threshold", "0.02", "--out", str(tmp_path / "one.csv")]) == 0
+    assert "04.png,04.png" in (tmp_path / "one.csv").read_text()
     for words in (["find", "--index", index], ["find", str(folder), "--self", "--index", index], ["find", str(folder), "--index", str(tmp_path / "no")]):
         assert main(words) == 1

@@ -1,6 +1,7 @@
 """The notebooks: they keep the house rules, run to their end, and run again without doing anything twice."""
 
 import ast
+import csv
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ from qknb.gist_figure import gist_distance, gist_figure, strokes
 from qknb.notebook import contents_table, departures_table, left_out_table, plain_table, store_table, transform_table
 from qknb.plainwords import verdict
 from qknb.runs import Run
+from qknb.scenes import Scenes
 from qknb.switching import FixedSteps, write_policy
 from qknb.transforms import TRANSFORMS
 from tests.made_colab import Machine, project_to_clone
@@ -178,6 +180,32 @@ def test_a_second_pass_does_nothing_again(executed):
     run, _, before, _ = executed
     after = kept(run)
     assert {path: after[0][path] for path in before[0]} == before[0] and after[1:] == before[1:]
+
+
+def test_a_small_folder_of_ones_own_from_its_files_to_the_table(tmp_path):
+    """60 images, one of them cut short and one there twice; only the sizes are smaller than those that preset="auto" takes."""
+    photos = tmp_path / "photos"
+    (photos / "album").mkdir(parents=True)
+    scenes = Scenes(58, seed=21, size=64)
+    for i in range(58):
+        scenes.load(i).save(photos / ("album" if i % 3 else ".") / f"{i:02d}.jpg", quality=92)
+    shutil.copy(photos / "00.jpg", photos / "album" / "the same.jpg")
+    (photos / "cut.jpg").write_bytes((photos / "03.jpg").read_bytes()[:600])
+    sizes = {"images": str(photos), "image_size": "32", "extra_scenes": "20", "n_jobs": "1"}
+    said = run_notebooks(tmp_path / "runs", "mine", "auto", sizes, notebooks=("00_quickstart",), folder=FOLDER)
+    run = tmp_path / "runs" / "mine"
+    cells = {cell.id: cell for cell in code_cells(run / "notebooks" / "00_quickstart.ipynb")}
+    advice = " ".join("".join(output.get("text", "") for output in cells["advice"].outputs).split())
+    assert "60 images found: nothing is trained." in advice and "too few to learn from" in advice
+    assert (run / "skipped.csv").read_text().splitlines()[1].startswith("cut.jpg,") and len((run / "skipped.csv").read_text().splitlines()) == 2
+    (duplicate,) = (run / "duplicates.csv").read_text().splitlines()[1:]
+    assert set(duplicate.split(",")) == {"00.jpg", "album/the same.jpg"}
+    rows = {row["row"]: row for row in Run(run).rows() if row["split"] == "test"}
+    assert {"GIST-256", "untrained whitened"} <= set(rows) and not (run / "phases").exists()
+    assert "untrained whitened" in said and str(run / "report.html") in said
+    with open(run / "tables" / "metrics_test.csv", newline="", encoding="utf-8") as file:
+        written = {line["row"]: float(line["micro-AP"]) for line in csv.DictReader(file)}
+    assert written["untrained whitened"] == pytest.approx(rows["untrained whitened"]["micro_ap"])
 
 
 def test_a_notebook_that_stops_is_kept_and_its_error_told_in_one_line(tmp_path):
