@@ -3,6 +3,8 @@
 import html
 import json
 import re
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -94,6 +96,39 @@ def test_moving_a_slider_changes_what_is_shown(explorer):
     assert explorer.chosen == ["made: cycle-50_600-s1", "made: cycle-100_600-s1"] and "cycle-100_600-s1" in curves_of(shown).value
 
 
+@pytest.mark.parametrize("run, state, control, value, before, after", [
+    # a straight line, .0129 in 50 steps: .03 above the best is out of reach within two records, so each of 3 phases ends at 100 of 200
+    ("cycle-200_600-s1", {}, "minimum gain", .03, "would not have ended any of the 3 phases", "ended 3 of 3 phases earlier and saved 300 of 600 steps (50%); 0 of these"),
+    # the best is at 100 of 200; one record later each of 6 phases would be over, but not before 160, which leaves the end itself
+    ("cycle-200_1200-s2", {"patience": 1}, "minimum steps", 160, "saved 300 of 1,200 steps (25%)", "would not have ended any of the 6 phases"),
+    ("cycle-200_1200-s2", {}, "steps in a phase, at most", 150, "would not have ended any of the 6 phases", "saved 300 of 1,200 steps (25%)"),
+    # .3 + budget / 24,000 - cycle / 10,000 + .05 seed, the mean of seeds 1 and 2
+    ("cycle-200_1200-s2", {"cycle": 100}, "steps in all", 600, "100 steps, 1,200 in all: test micro-AP 0.415", "100 steps, 600 in all: test micro-AP 0.390"),
+])  # fmt: skip
+def test_each_slider_changes_the_text_as_counted_by_hand(explorer, run, state, control, value, before, after):
+    explorer.chosen = [f"made: {run}"]
+    for name, given in state.items():
+        setattr(explorer, name, given)
+    named, shown = parts(explorer.widget())
+    (text,) = [part for part in shown if "Fixed phases of" in part.value]
+    assert before in text.value and after not in text.value
+    named[control].value = value
+    assert after in text.value and before not in text.value
+
+
+def test_reading_runs_again_brings_what_is_new(explorer, kept):
+    explorer.cycle = 100
+    named, shown = parts(explorer.widget())
+    (text,) = [part for part in shown if "Fixed phases of" in part.value]
+    assert "0.415 expected" in text.value
+    with kept.open("a") as file:
+        file.write(json.dumps(made_trace(100, 1200, 3, .6)) + "\n")
+    assert "0.415 expected" in text.value, "nothing is read unasked"
+    named["read runs again"].click()
+    assert "0.477 expected" in text.value and "made: cycle-100_1200-s3" in named["runs"].options  # (.39 + .44 + .6) / 3
+    assert named["runs"].value == ("made: cycle-200_1200-s2",), "what was chosen stays chosen"
+
+
 def test_the_button_writes_a_policy_that_a_run_accepts(explorer, tmp_path):
     named, shown = parts(explorer.widget(tmp_path / "p.yml"))
     named["patience (evaluations)"].value = 4
@@ -151,6 +186,34 @@ def test_a_run_in_training_is_followed(tmp_path, kept):
     named["follow"].value += 1
     assert curves_of(shown).value != before and live.first["micro_ap"][-1] == .7
     assert any("step 100, in training" in p.value for p in shown)
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from qknb.runs import append_json_line
+for number in map(int, sys.stdin):
+    append_json_line(Path(sys.argv[1]), {"step": number, "loss": 1.0, "micro_ap": number / 100, "moved_near": .1, "moved_far": .1, "drift_near": .1, "drift_far": .1})
+    print("written", flush=True)
+"""
+
+
+def test_a_run_that_another_process_writes_is_followed(tmp_path, kept):
+    from test_traces import make_run
+
+    live = Explorer([kept], live=make_run(tmp_path / "live", done=1))
+    live.chosen = ["scenes: live"]
+    named, shown = parts(live.widget())
+    words = [sys.executable, "-c", WRITER, str(tmp_path / "live" / "phases" / "K1" / "evaluations.jsonl")]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        for number in (30, 40):
+            process.stdin.write(f"{number}\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "written\n"
+            named["follow"].value += 1
+            assert live.first["micro_ap"][-1] == number / 100 and any(f"step {50 + number}, in training" in part.value for part in shown)
+        process.stdin.close()
+        assert process.wait(20) == 0
 
 
 def test_figures_are_saved_without_a_front_end(explorer, tmp_path):
