@@ -193,8 +193,10 @@ RESUMABLE = frozenset("residency devices phases n_jobs checkpoint_seconds checkp
 
 
 def resumable(settings):
-    """The fields of `RESUMABLE` that are so under these settings: a schedule divides its steps by the number of phases."""
-    return RESUMABLE - {"phases"} if settings.switch_policy == "schedule" else RESUMABLE
+    """The fields that are so under these settings: those of `RESUMABLE`, but a schedule divides its steps by the number of phases; and how often a phase looks at the
+    validation images, where no policy decides by what it sees."""
+    found = RESUMABLE - {"phases"} if settings.switch_policy == "schedule" else RESUMABLE
+    return found if settings.switch_policy in ("micro_ap", "loss") else found | {"eval_every"}
 
 
 def experiment(preset="paper", **overrides):

@@ -11,17 +11,16 @@ import threading
 import time
 from pathlib import Path
 
-from .config import RESUMABLE, Experiment, experiment
+from .config import Experiment, experiment, resumable
 from .runs import Run
 
 __all__ = ["is_finished", "main", "result_digest"]
 
-_SPEED = RESUMABLE - {"phases"}
-
 
 def result_digest(settings):
     """The settings that a run's numbers depend on, as text to compare (str)."""
-    return json.dumps({name: value for name, value in json.loads(settings.to_json()).items() if name not in _SPEED}, sort_keys=True)
+    free = resumable(settings) - {"phases"}
+    return json.dumps({name: value for name, value in json.loads(settings.to_json()).items() if name not in free}, sort_keys=True)
 
 
 def is_finished(path, settings, notebooks):

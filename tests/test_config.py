@@ -19,6 +19,11 @@ def test_every_preset_is_valid(preset):
     assert experiment(preset).preset == preset
 
 
+def test_presets_look_at_the_validation_images_during_a_phase():
+    assert {preset: experiment(preset).eval_every for preset in PRESETS} == {"paper": 2000, "t4": 2000, "cpu": 200, "smoke": 0}
+    assert "eval_every" not in departures(experiment("cpu")), "it touches no number of the method"
+
+
 def test_unknown_setting_lists_near_names():
     with pytest.raises(ValueError, match="batch_siz.*did you mean.*batch_size"):
         experiment("cpu", batch_siz=4)

@@ -135,7 +135,7 @@ def test_a_finished_run_stays_finished_when_settings_are_added_and_not_when_its_
     assert is_finished(run.path, run.experiment, ["tiny"]) and not is_finished(run.path, run.experiment, ["tiny", "other"])
     for change in ({"tau": 0.2}, {"phases": 9}, {"shared_towers": True}):
         assert not is_finished(run.path, experiment("smoke", **{"tau": 0.1} | change), ["tiny"]), change
-    assert is_finished(run.path, experiment("smoke", tau=0.1, n_jobs=3, keep_banks=True), ["tiny"])  # no number depends on these
+    assert is_finished(run.path, experiment("smoke", tau=0.1, n_jobs=3, keep_banks=True, eval_every=5), ["tiny"])  # no number depends on these
     assert not is_finished(tmp_path / "none", run.experiment, ["tiny"])
 
 

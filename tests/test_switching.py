@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -98,7 +99,7 @@ def test_files_that_are_no_settings_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("changes, message", [
-    ({"switch_policy": "micro_ap"}, "eval_every"),
+    ({"switch_policy": "micro_ap", "eval_every": 0}, "eval_every"),
     ({"switch_policy": "loss", "eval_every": 5, "bank_chunks": 2}, "bank_chunks=1"),
     ({"switch_policy": "schedule", "total_steps": 2}, "total_steps"),
     ({"restart_schedule": False}, "total_steps"),
@@ -141,11 +142,11 @@ SATURATING = dict(train_backbone=False, n_jobs=1, switch_policy="micro_ap", eval
                   total_steps=14, restart_schedule=False, reset_optimizer=False, checkpoint_steps=1, log_every=1, score_every=2)  # fmt: skip
 
 
-def trainer_on(run_dir, path):
+def trainer_on(run_dir, path, **changes):
     """A run on the store of another, and on its banks if it has kept them."""
     from qknb.iteration import Trainer
 
-    run = Run(path, experiment("smoke", **SATURATING))
+    run = Run(path, experiment("smoke", **SATURATING | changes))
     shutil.copytree(run_dir / "store", path / "store")
     if (run_dir / "banks").exists():
         shutil.copytree(run_dir / "banks", path / "banks")
@@ -182,6 +183,37 @@ def test_records_say_how_far_both_sides_have_moved(saturated):
     np.testing.assert_allclose([second["loss"], third["loss"]], [np.mean(losses[:2]), np.mean(losses[2:])])
     begins, ends = lines(saturated, "K1")[0], lines(saturated, "Q1")[-1]
     assert begins["micro_ap"] == ends["micro_ap"], "a phase begins where the one before it ended"
+
+
+def test_looks_at_the_validation_images_change_neither_weights_nor_scores(smoke_run, tmp_path, monkeypatch):
+    import h5py
+
+    from qknb.watch import PhaseWatch
+
+    seconds, measured = [], PhaseWatch.__call__
+
+    def timed(self, model, step):
+        begin = time.perf_counter()
+        record = measured(self, model, step)
+        seconds.append(round(time.perf_counter() - begin, 3))
+        return record
+
+    monkeypatch.setattr(PhaseWatch, "__call__", timed)
+    ended = []
+    for every in (0, 2):
+        trainer = trainer_on(smoke_run, tmp_path / str(every), train_backbone=True, switch_policy="fixed", eval_every=every, total_steps=3, steps_per_phase=3, checkpoint_steps=0)
+        trainer.phase("Q1")
+        found, folder = {}, trainer.run / "phases" / "Q1"
+        for path in sorted(folder.glob("*.weights.h5")):
+            with h5py.File(path) as file:
+                file.visititems(lambda name, item, path=path: found.update({f"{path.name}/{name}": item[()]}) if isinstance(item, h5py.Dataset) else None)
+        with np.load(folder / "optimizer.npz") as arrays:
+            found |= {name: arrays[name] for name in arrays.files}
+        ended.append((found, [{k: v for k, v in row.items() if "seconds" not in k} for row in trainer.run.rows()], lines(trainer.run, "Q1", "steps")))
+    print("seconds a look:", seconds)
+    assert [line["step"] for line in lines(trainer.run, "Q1")] == [0, 2, 3] and len(seconds) == 3 and len(ended[0][0]) > 100
+    assert ended[0][0].keys() == ended[1][0].keys() and all(np.array_equal(value, ended[1][0][name]) for name, value in ended[0][0].items())
+    assert ended[0][1] == ended[1][1] and ended[0][2] == ended[1][2]
 
 
 def test_a_run_that_was_cut_off_decides_the_same(saturated, tmp_path, monkeypatch):
