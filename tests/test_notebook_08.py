@@ -19,6 +19,8 @@ from qknb.descriptor import Descriptor
 from qknb.export import export_run
 from qknb.imagefiles import image_files
 from qknb.retrieval import Pairs
+from qknb.runs import Run
+from qknb.scenes import Scenes
 from tests.paths import ROOT
 
 NOTEBOOK = ROOT / "notebooks" / "08_find_copies.ipynb"
@@ -65,6 +67,30 @@ def test_it_runs_and_writes_what_it_says(smoke_run, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "36 images in" in printed and "Threshold 0.08" in printed
     assert any("Image copy descriptor" in (getattr(value, "data", None) or "") for value in shown if isinstance(getattr(value, "data", None), str))
+
+
+def test_folders_of_ones_own_and_a_collection_alone(smoke_run, tmp_path, capsys):
+    """The cells from the descriptor to the list of pairs, but no figures and no front end. Re-encoded photos are copies, whatever the towers have learned."""
+    run, collection, queries = tmp_path / "run", tmp_path / "holiday", tmp_path / "suspects"
+    export_run(smoke_run)
+    shutil.copytree(smoke_run, run)
+    photos = Scenes(5, seed=11, size=64)
+    for folder, names in ((collection, {"a.png": 0, "sub/b.png": 1, "c.png": 2, "a-again.jpg": 0}), (queries, {"x.jpg": 0, "y.jpg": 1, "stranger.jpg": 4})):
+        for name, i in names.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            photos.load(i).save(folder / name, quality=95)
+    wanted = {str(queries): {("x.jpg", "a.png"), ("x.jpg", "a-again.jpg"), ("y.jpg", "sub/b.png")}, "": {("a.png", "a-again.jpg")}}
+    cells = {cell["id"]: source for _, source, cell in code_cells()}
+    space = {}
+    exec(cells["parameters"], space)  # noqa: S102
+    for given, pairs in wanted.items():
+        space |= {"run": Run(run), "collection": str(collection), "queries": given, "threshold": 0.02, "figures": {}}
+        for name in ("descriptor", "folders", "index", "find", "write"):
+            exec(cells[name], space)  # noqa: S102
+        with open(run / "find_copies" / "copies.csv", newline="", encoding="utf-8") as file:
+            found = {(row["query"], row["match"]) for row in csv.DictReader(file) if row["verdict"] == "copy"}
+        assert {frozenset(pair) for pair in found} == {frozenset(pair) for pair in pairs}
+    assert "4 images in" in capsys.readouterr().out and not (run / "find_copies" / "example").exists(), "no example where there are folders of one's own"
 
 
 def test_the_example_is_made_once_and_tells_the_truth_by_name(tmp_path):
