@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .retrieval import knn_pairs
+from .retrieval import LONG, knn_pairs
 
 __all__ = ["ScoreNormalization", "subtract_negatives"]
 
@@ -154,7 +154,7 @@ def _bias(queries, train, n, factor, reduction, metric):
 
 def _nearest(queries, train, n, metric):
     """Rows and scores (q, n) of the n best training descriptors, best first."""
-    pairs = knn_pairs(queries, train, n, metric=metric)
+    pairs = knn_pairs(queries, train, n, metric=metric, progress=len(queries) * len(train) > LONG)
     order = np.argsort(pairs.query, kind="stable")           # already by score inside a query
     shape = len(queries), n
     return pairs.reference[order].reshape(shape), pairs.score[order].reshape(shape)

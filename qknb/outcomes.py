@@ -8,14 +8,11 @@ import numpy as np
 
 from .imagesets import open_split
 from .metrics import Predictions, precision_recall
-from .retrieval import OFFICIAL_CUT, top_pairs
+from .retrieval import LONG, OFFICIAL_CUT, top_pairs
 from .runs import read_json_lines
 from .tables import metric_rows
 
 __all__ = ["Ranked", "ranked_pairs", "precision_recall_curve", "precision_recall_curves", "training_log"]
-
-
-LONG = 1e9  # a search over so many pairs shows its progress
 
 
 class Ranked(NamedTuple):

@@ -20,10 +20,13 @@ import numpy as np
 from .progress import progress as progress_bar
 from .running_top import HALF_ULP, Pairs, RunningTop, in_order, pair_scores
 
-__all__ = ["CUTS", "OFFICIAL_CUT", "Pairs", "candidates", "knn_pairs", "pair_scores", "top_pairs"]
+__all__ = ["CUTS", "LONG", "OFFICIAL_CUT", "Pairs", "candidates", "knn_pairs", "pair_scores", "top_pairs"]
 
 QUERY_BLOCK, REFERENCE_BLOCK = 512, 1024       # one block of scores is 2 MiB a thread
+KNN_BLOCK = 1 << 14
 OFFICIAL_CUT = 500_000
+LONG = 1e9
+"""A search over so many pairs is worth a line of progress."""
 CUTS = {
     "official": "the 500,000 globally best pairs (the challenge's script)",
     "drivendata": "the 10 x number of queries globally best pairs (the challenge's site)",
@@ -36,7 +39,7 @@ def candidates(queries, references, cut="official", *, k=10, metric="l2", progre
     if cut not in CUTS:
         raise ValueError(f"no candidate cut {cut!r}; one of {', '.join(CUTS)}")
     if cut == "knn":
-        return knn_pairs(queries, references, k, metric=metric)
+        return knn_pairs(queries, references, k, metric=metric, progress=progress)
     max_results = OFFICIAL_CUT if cut == "official" else 10 * len(queries)
     return top_pairs(queries, references, max_results, metric=metric, progress=progress)
 
@@ -82,7 +85,7 @@ def top_pairs(queries, references, max_results=OFFICIAL_CUT, *, metric="l2", n_t
         return best.result(threads.map)
 
 
-def knn_pairs(queries, references, k=10, *, metric="l2"):
+def knn_pairs(queries, references, k=10, *, metric="l2", progress=False):
     """The exact `k` best references of every query; ties at the k-th go to the lower reference index.
 
     faiss finds k + 8 candidates a query; their exact scores decide. Where rounding might hide a better one (the k-th exact score
@@ -102,15 +105,18 @@ def knn_pairs(queries, references, k=10, *, metric="l2"):
     blocks = _Blocks(queries, references, metric)
     kind = faiss.METRIC_L2 if metric == "l2" else faiss.METRIC_INNER_PRODUCT
     found = [np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64)]
-    step = 1 << 16
-    for start in range(0, len(references), step):
-        _require_finite(references[start:start + step], "references", start)
-        block = references[start:start + step] - blocks.centre
-        value, index = faiss.knn(queries - blocks.centre, block, min(wide, len(block)), metric=kind)
-        found[0] = np.concatenate([found[0], -value if metric == "l2" else value], 1)
-        found[1] = np.concatenate([found[1], index + start], 1)
-        order = np.argsort(-found[0], axis=1, kind="stable")[:, :wide]
-        found = [np.take_along_axis(part, order, 1) for part in found]
+    starts = range(0, len(references), KNN_BLOCK)
+    with progress_bar(len(starts), "searching", unit="block") if progress else contextlib.nullcontext() as bar:
+        for start in starts:
+            _require_finite(references[start:start + KNN_BLOCK], "references", start)
+            block = references[start:start + KNN_BLOCK] - blocks.centre
+            value, index = faiss.knn(queries - blocks.centre, block, min(wide, len(block)), metric=kind)
+            found[0] = np.concatenate([found[0], -value if metric == "l2" else value], 1)
+            found[1] = np.concatenate([found[1], index + start], 1)
+            order = np.argsort(-found[0], axis=1, kind="stable")[:, :wide]
+            found = [np.take_along_axis(part, order, 1) for part in found]
+            if bar is not None:
+                bar.update(1)
     index = found[1]
     score = pair_scores(queries, references, np.repeat(np.arange(len(queries)), wide), index.ravel(), metric).reshape(index.shape)
     order = np.lexsort((index, -score), axis=1)[:, :k]

@@ -8,7 +8,7 @@ from .bootstrap import bootstrap_interval
 from .files import replacing
 from .metrics import evaluate
 from .normalization import ScoreNormalization
-from .retrieval import top_pairs
+from .retrieval import LONG, top_pairs
 from .towers import apply_head, fit_whitening
 
 __all__ = ["Scorer", "fit_sample", "BASELINES"]
@@ -21,7 +21,6 @@ _MEASURES = ("micro_ap", "recall_at_p90", "threshold_at_p90", "recall_at_rank1",
 _NORMALIZING = 100_000  # training descriptors that score normalization looks at, at most
 WIDE = 200_000  # references; beyond, only rows of 256 values are searched
 _RESAMPLES = 300  # of the queries, for the 95 % interval of micro-AP
-_LONG = 1e9  # a search over so many pairs shows its progress
 _FITTED = 20_000  # keys that PCA whitening is fitted on, at most
 
 
@@ -58,7 +57,7 @@ class Scorer:
     def candidates(self, found):
         """The pairs that go into an evaluation: the globally best `max_results`. `qknb.retrieval.Pairs`."""
         queries, references = found["queries"], found["references"]
-        return top_pairs(queries, references, self.settings.max_results, progress=len(queries) * len(references) > _LONG)
+        return top_pairs(queries, references, self.settings.max_results, progress=len(queries) * len(references) > LONG)
 
     def measure(self, pairs, split):
         """The challenge's measures of candidate pairs: dict."""
