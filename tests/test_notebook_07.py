@@ -1,6 +1,7 @@
 """Notebook 07 without a front end: it reads traces, saves the figures and says what they come to; with nothing to read it says so."""
 
 import json
+import shutil
 
 import pytest
 from made_colab import colab_machine
@@ -8,6 +9,9 @@ from made_traces import made_traces
 from PIL import Image
 from test_traces import make_run
 
+from qknb.config import experiment
+from qknb.explorer import Explorer
+from qknb.runs import Run
 from tests.paths import ROOT
 
 NOTEBOOK = ROOT / "notebooks" / "07_when_to_switch.ipynb"
@@ -36,6 +40,20 @@ def test_it_saves_the_figures_and_computes_the_findings_in_colab(tmp_path, monke
         with Image.open(root / "switching" / f"switching_{name}.png") as image:
             assert image.width > 600
     assert not (root / "policy.yml").exists(), "only the button writes it"
+
+
+def test_the_notebook_that_trains_takes_the_file_of_the_explorer(tmp_path, smoke_run, monkeypatch):
+    monkeypatch.setenv("QKNB_PLAIN", "1")
+    explorer = Explorer([])
+    explorer.kind, explorer.cycle, explorer.budget = "fixed", 3, 5
+    file = explorer.write_policy(tmp_path / "my rules" / "policy.yml")
+    run = Run(tmp_path / "r", experiment("smoke", train_backbone=False, n_jobs=1, steps_per_phase=3, total_steps=5))
+    run.mark("prepare", **{name: value for name, value in Run(smoke_run).done("prepare").items() if name != "finished"})
+    shutil.copytree(smoke_run / "store", run / "store")
+    settings = f"train_backbone=false n_jobs=1 '@{file}'"
+    execute(tmp_path, ROOT / "notebooks" / "02_train_qk.ipynb", run_root=str(tmp_path), run_name="r", preset="smoke", settings=settings)
+    trained = Run(tmp_path / "r")
+    assert [trained.done(f"phase {name}")["steps"] for name in trained.finished_phases()] == [3, 2], "two phases by the file; the preset has three of six steps"
 
 
 def test_nothing_to_read(tmp_path):
