@@ -9,8 +9,10 @@ from made_traces import made_traces
 from PIL import Image
 from test_traces import make_run
 
+from qknb.batch import open_from_notebook
 from qknb.config import experiment
 from qknb.explorer import Explorer
+from qknb.iteration import train
 from qknb.runs import Run
 from tests.paths import ROOT
 
@@ -42,8 +44,8 @@ def test_it_saves_the_figures_and_computes_the_findings_in_colab(tmp_path, monke
     assert not (root / "policy.yml").exists(), "only the button writes it"
 
 
-def test_the_notebook_that_trains_takes_the_file_of_the_explorer(tmp_path, smoke_run, monkeypatch):
-    monkeypatch.setenv("QKNB_PLAIN", "1")
+def test_the_notebook_that_trains_takes_the_file_of_the_explorer(tmp_path, smoke_run):
+    """By what `02_train_qk` calls, in this process, which is quicker."""
     explorer = Explorer([])
     explorer.kind, explorer.cycle, explorer.budget = "fixed", 3, 5
     file = explorer.write_policy(tmp_path / "my rules" / "policy.yml")
@@ -51,8 +53,8 @@ def test_the_notebook_that_trains_takes_the_file_of_the_explorer(tmp_path, smoke
     run.mark("prepare", **{name: value for name, value in Run(smoke_run).done("prepare").items() if name != "finished"})
     shutil.copytree(smoke_run / "store", run / "store")
     settings = f"train_backbone=false n_jobs=1 '@{file}'"
-    execute(tmp_path, ROOT / "notebooks" / "02_train_qk.ipynb", run_root=str(tmp_path), run_name="r", preset="smoke", settings=settings)
-    trained = Run(tmp_path / "r")
+    trained = open_from_notebook(str(tmp_path), "r", "smoke", "scenes", settings)
+    train(trained)
     assert [trained.done(f"phase {name}")["steps"] for name in trained.finished_phases()] == [3, 2], "two phases by the file; the preset has three of six steps"
 
 
