@@ -56,8 +56,20 @@ def finals(traces, measure="test"):
     return found
 
 
+def _shared(values):
+    """The values of those seeds that every way of switching has at their budget; all of a budget's where there is no such seed.
+
+    Seeds differ in their images: means over different seeds, side by side, would show the images and not the ways.
+    """
+    seeds = {}
+    for label, budget, seed in values:
+        seeds.setdefault(budget, {}).setdefault(label, set()).add(seed)
+    kept = {budget: set.intersection(*found.values()) or set.union(*found.values()) for budget, found in seeds.items()}
+    return {key: value for key, value in values.items() if key[2] in kept[key[1]]}
+
+
 def heat(values):
-    """Mean over seeds by cycle length and budget.
+    """Mean by cycle length and budget, over the seeds that all lengths of the budget have (all seeds where there is none).
 
     Parameters
     ----------
@@ -69,7 +81,7 @@ def heat(values):
     cycles, budgets : sorted lists
     mean, spread, n : (cycles, budgets) arrays; NaN where there is no run; spread is the standard deviation over seeds (NaN for one)
     """
-    fixed = {key: value for key, value in values.items() if not isinstance(key[0], str)}
+    fixed = _shared({key: value for key, value in values.items() if not isinstance(key[0], str)})
     cycles, budgets = (sorted({key[i] for key in fixed}) for i in (0, 1))
     mean, spread = (np.full((len(cycles), len(budgets)), np.nan) for _ in range(2))
     n = np.zeros((len(cycles), len(budgets)), int)
@@ -122,19 +134,19 @@ def best_cycle(values, budget=None):
 def findings_table(values, traces=()):
     """Every way of switching with its mean (and spread over seeds) at every budget, and its paired difference to the longest fixed phases. `Table`.
 
+    Means are over the seeds that all ways have at a budget, differences over all pairs.
     The caption names the candidate cut of `traces`, from which the values come; traces of older versions do not have it.
     """
     labels = sorted({key[0] for key in values}, key=lambda label: (isinstance(label, str), label))
     budgets = sorted({key[1] for key in values})
     longest = max((label for label in labels if not isinstance(label, str)), default=None)
-    rows = []
+    rows, shared = [], _shared(values)
     for label in labels:
-        cells = [[value for key, value in values.items() if key[:2] == (label, budget)] for budget in budgets]
+        cells = [[value for key, value in shared.items() if key[:2] == (label, budget)] for budget in budgets]
         difference = paired(values, label, longest) if label != longest and longest is not None else None
         rows.append((_named(label), *map(_mean_and_spread, cells), _difference(difference)))
     columns = (Column("phases", left=True), *(Column(f"{budget:,} steps") for budget in budgets), Column(f"minus {_named(longest)}", left=True))
-    seeds = sorted({key[2] for key in values})
-    return Table(f"Micro-AP after the last phase ({cut_words(traces)}), mean ± standard deviation over {len(seeds)} seeds; last column: mean paired difference with its 95 % interval, and how many "
+    return Table(f"Micro-AP after the last phase ({cut_words(traces)}), mean ± standard deviation over the seeds that all ways of a budget have; last column: mean paired difference with its 95 % interval, and how many "
                  "pairs (of equal images, seed and steps) are above zero.", columns, tuple(rows))
 
 

@@ -19,6 +19,14 @@ def test_finals_and_the_heat_map():
     assert np.isnan(mean[1, 1]) and np.isnan(spread[2, 0]) and n[1, 1] == 0 and n[2, 0] == 1
 
 
+def test_seeds_that_not_every_way_has_run_do_not_move_the_means():
+    """Phases of 50 steps are the worse ones in the seed that both have; a second, easier seed of theirs alone must not turn that round."""
+    values = {(50, 600, 1): .40, (200, 600, 1): .45, (50, 600, 2): .70, (50, 1200, 3): .5, (200, 1200, 4): .6}
+    _, _, mean, _, n = heat(values)
+    assert mean[:, 0].tolist() == [.40, .45] and n[:, 0].tolist() == [1, 1] and mean[:, 1].tolist() == [.5, .6]
+    assert "0.400" in str(findings_table(values).text()) and "0.550" not in findings_table(values).text()
+
+
 def test_runs_that_are_not_complete_do_not_count():
     assert finals([made_trace(done=False)]) == {}
     with pytest.raises(ValueError, match="no split"):
