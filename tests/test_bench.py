@@ -26,7 +26,7 @@ def test_every_benchmark_starts_without_arguments():
     for path in BENCH.glob("bench_*.py"):
         for line in path.read_text().splitlines():
             if re.search(r'add_argument\("[a-z]', line):
-                assert 'nargs="?"' in line, f"{path.name}: {line.strip()}"
+                assert 'nargs="?"' in line or 'nargs="*"' in line, f"{path.name}: {line.strip()}"
 
 
 def test_bytes_exchanged_are_read_from_the_program(monkeypatch):

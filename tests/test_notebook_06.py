@@ -26,8 +26,8 @@ def test_it_runs_in_colab_and_writes_what_it_says(tmp_path, monkeypatch):
     assert machine.mounted() == [str(machine.drive)]
     assert machine.imported_from() == machine.project / "qknb"
     assert {path.name for path in out.iterdir()} == {"differences.csv", "scores_test.csv", "phases_test.csv", "micro_ap.png", "loss.png", "hardest_negatives_1.png"}
-    (line,) = csv.DictReader((out / "scores_test.csv").open())
-    assert line["seeds"] == "2"
+    gist, line = csv.DictReader((out / "scores_test.csv").open())
+    assert (gist["runs"], gist["seeds"], line["after"], line["seeds"]) == ("GIST-256", "3", "K1", "2")
     assert float(line["micro-AP mean"]) == pytest.approx(0.7 * MICRO_AP["K1"])
     cells = json.loads(done.read_text())["cells"]
     shown = json.dumps([cell["outputs"] for cell in cells if cell["cell_type"] == "code"])
