@@ -156,9 +156,11 @@ def trainer_on(run_dir, path, **changes):
 
 @pytest.fixture(scope="module")
 def saturated(smoke_run, tmp_path_factory):
-    trainer = trainer_on(smoke_run, tmp_path_factory.mktemp("switching") / "whole")
-    for name in trainer.phase_names():
-        trainer.phase(name)
+    with pytest.MonkeyPatch.context() as patch:
+        use_small_backbone(patch)
+        trainer = trainer_on(smoke_run, tmp_path_factory.mktemp("switching") / "whole")
+        for name in trainer.phase_names():
+            trainer.phase(name)
     return trainer.run
 
 
@@ -224,6 +226,7 @@ def test_a_run_that_was_cut_off_decides_the_same(saturated, tmp_path, monkeypatc
     class Cut(Exception):
         pass
 
+    use_small_backbone(monkeypatch)
     measured = PhaseWatch.__call__
 
     def cut_at_4(self, model, step):
