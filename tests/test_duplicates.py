@@ -1,6 +1,7 @@
 """Near-duplicate keys, end to end: left out of mining, and shown."""
 
 import numpy as np
+from made_backbone import use_small_backbone
 
 from qknb.config import experiment
 from qknb.evaluation import drawings
@@ -12,8 +13,9 @@ from qknb.prepare import prepare
 from qknb.runs import Run
 
 
-def test_pairs_of_like_originals_are_left_out_and_drawn(tmp_path):
+def test_pairs_of_like_originals_are_left_out_and_drawn(tmp_path, monkeypatch):
     """With a tolerance that half of all pairs are within, the other half remains."""
+    use_small_backbone(monkeypatch)
     settings = experiment("smoke", train_backbone=False, phases=1, steps_per_phase=2, ignore_duplicates=0.8, n_jobs=1)
     run = Run(tmp_path / "run", settings)
     prepare(run)

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from made_backbone import use_small_backbone
 from made_pairs import pair_input, same, settings, weights
 
 from qknb.config import experiment
@@ -72,8 +73,15 @@ def experiment_of(method):
     return experiment("smoke", n_jobs=1, train_backbone=False, phases=2, steps_per_phase=4, method=method, **changes)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_backbone():
+    with pytest.MonkeyPatch.context() as patch:
+        use_small_backbone(patch)
+        yield
+
+
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
+def prepared(tmp_path_factory, small_backbone):
     """What the runs share: images, features, rows without training."""
     path = tmp_path_factory.mktemp("shared") / "r"
     build_preparation(path, [experiment_of("simclr"), experiment_of("moco")], n_jobs=1)
