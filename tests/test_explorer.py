@@ -122,7 +122,8 @@ def test_reading_runs_again_brings_what_is_new(explorer, kept):
     (text,) = [part for part in shown if "Fixed phases of" in part.value]
     assert "0.415 expected" in text.value
     with kept.open("a") as file:
-        file.write(json.dumps(made_trace(100, 1200, 3, .6)) + "\n")
+        for cycle in (50, 100, 200):  # a seed counts when all lengths have it
+            file.write(json.dumps(made_trace(cycle, 1200, 3, .6)) + "\n")
     assert "0.415 expected" in text.value, "nothing is read unasked"
     named["read runs again"].click()
     assert "0.477 expected" in text.value and "made: cycle-100_1200-s3" in named["runs"].options  # (.39 + .44 + .6) / 3
