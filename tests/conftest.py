@@ -31,3 +31,13 @@ def smoke_run(tmp_path_factory):
     prepare(run)
     train(run)
     return run.path
+
+
+@pytest.fixture(scope="module")
+def small_backbone():
+    """Runs of the module's tests have a backbone of one convolution (tests/made_backbone.py)."""
+    from made_backbone import use_small_backbone
+
+    with pytest.MonkeyPatch.context() as patch:
+        use_small_backbone(patch)
+        yield

@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from made_backbone import use_small_backbone
 from made_pairs import pair_input, same, settings, weights
 
 from qknb.config import experiment
@@ -20,6 +19,7 @@ METHODS = {
     "moco, heads, LARS": dict(method="moco", queue_size=16, momentum=0.9, train_backbone=False, loss="infonce", optimizer="lars", learning_rate=5.0),
 }
 both_backends = pytest.mark.both_backends
+pytestmark = pytest.mark.usefixtures("small_backbone")
 
 
 class Cut(Exception):
@@ -71,13 +71,6 @@ def test_a_schedule_planned_for_another_length_is_refused(tmp_path):
 def experiment_of(method):
     changes = {"moco": {"queue_size": 16, "loss": "infonce"}}.get(method, {})
     return experiment("smoke", n_jobs=1, train_backbone=False, phases=2, steps_per_phase=4, method=method, **changes)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_backbone():
-    with pytest.MonkeyPatch.context() as patch:
-        use_small_backbone(patch)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import shutil
 
 import numpy as np
 import pytest
-from made_backbone import use_small_backbone
 
 from qknb.config import experiment
 from qknb.iteration import train
@@ -15,23 +14,17 @@ from qknb.prepare import prepare
 from qknb.runs import Run
 from qknb.sharing import bring_preparation, build_preparation, is_ready, preparation_name, preparation_settings, same_store
 
+pytestmark = pytest.mark.usefixtures("small_backbone")
 SMOKE = {"train_backbone": False, "phases": 2, "steps_per_phase": 4, "n_jobs": 1, "n_scenes": 64}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def small_backbone():
-    with pytest.MonkeyPatch.context() as patch:
-        use_small_backbone(patch)
-        yield
-
-
 @pytest.fixture(scope="module")
-def shared_preparation(tmp_path_factory):
+def shared_preparation(tmp_path_factory, small_backbone):
     return build_preparation(tmp_path_factory.mktemp("prepared") / "p", [experiment("smoke", **SMOKE)], n_jobs=1).path
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory):
+def alone(tmp_path_factory, small_backbone):
     """A trained run that was prepared by itself."""
     run = Run(tmp_path_factory.mktemp("alone") / "r", experiment("smoke", **SMOKE))
     prepare(run)

@@ -22,6 +22,14 @@ def path(tmp_path):
     return tmp_path / "out.hdf5"
 
 
+def replace_dataset(path, name, value):
+    """Put something else in the place of a dataset; None leaves the place empty."""
+    with h5py.File(path, "r+") as file:
+        del file[name]
+        if value is not None:
+            file[name] = value
+
+
 def test_descriptors_round_trip_in_parts_with_names_as_files(tmp_path):
     write_descriptors(tmp_path / "a.hdf5", [f"images/references/{name}.jpg" for name in R_IDS[:6]], R[:6])
     write_descriptors(tmp_path / "b.hdf5", [f"{name}.png" for name in R_IDS[6:]], R[6:])
@@ -94,10 +102,7 @@ def test_a_bad_submission_is_not_written(path, changes, rule):
 ])
 def test_a_bad_submission_names_its_rule_when_read(path, name, value, rule):
     write_submission(path, *submission_arguments())
-    with h5py.File(path, "r+") as file:
-        del file[name]
-        if value is not None:
-            file[name] = value
+    replace_dataset(path, name, value)
     with pytest.raises(RuleBroken, match=rule) as error:
         read_submission(path)
     assert str(path) in str(error.value)
@@ -123,10 +128,7 @@ def test_a_group_in_the_place_of_a_dataset_is_named(path):
 ])
 def test_a_bad_descriptor_file_names_its_rule(path, name, value, rule):
     write_descriptors(path, R_IDS, R)
-    with h5py.File(path, "r+") as file:
-        del file[name]
-        if value is not None:
-            file[name] = value
+    replace_dataset(path, name, value)
     with pytest.raises(RuleBroken, match=rule) as error:
         read_descriptors(path)
     assert str(path) in str(error.value)
