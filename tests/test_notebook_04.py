@@ -4,6 +4,7 @@ import csv
 import json
 from pathlib import Path
 
+import made_disc21
 import pytest
 from made_backbone import use_small_backbone
 from made_colab import colab_machine
@@ -12,6 +13,7 @@ from made_disc21 import LAYOUTS, make_tree
 from qknb import paper
 from qknb.batch import run_notebooks
 from qknb.estimate import Rates
+from qknb.imagesets import open_split
 from qknb.submission import read_submission
 
 NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "04_disc21_tables.ipynb"
@@ -48,6 +50,29 @@ def test_the_whole_notebook_on_zips_in_colab(tmp_path, monkeypatch):
     assert (run / "report.html").exists() and (run / "figures" / "recall_by_edit.png").exists()
 
 
+def cells_in_this_process(notebook, parameters):
+    space = {}
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), space)  # noqa: S102
+            space |= parameters if "parameters" in cell["metadata"].get("tags", []) else {}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_notebook_01_prepares_the_challenge(tmp_path, layout, capsys, monkeypatch):
+    """A tree as it lies, or its zips; counted against what the tree was made of."""
+    monkeypatch.setattr("qknb.probe.measure_rates", lambda *_: Rates(100, 100, 100, 0.1, 1e6, 1e6, "a device that was not measured"))
+    tree = make_tree(tmp_path / "DISC21", layout)
+    settings = QUICK | {"disc21_splits": "25k"}
+    names = {"run_root": str(tmp_path), "run_name": "r", "preset": "smoke", "images": f"disc21:{tree}", "settings": " ".join(f"{k}={v}" for k, v in settings.items())}
+    cells_in_this_process(NOTEBOOK.parent / "01_prepare_images.ipynb", names)
+    printed = capsys.readouterr().out
+    assert printed.index("on disk") < printed.index("references: 12 of 1,000,000 images")
+    queries, references, truth = open_split(tmp_path / "r" / "store", "25k")
+    assert (len(references), len(queries)) == (12, len(made_disc21.QUERIES["25k"])) and len(truth)
+    assert (tmp_path / "r" / "figures" / "edits.png").stat().st_size > 10_000
+
+
 @pytest.mark.parametrize("layout", [layout for layout in LAYOUTS if layout != "meta"])
 def test_its_cells_on_the_other_layouts(tmp_path, layout, capsys, monkeypatch):
     """In this process, which is quicker; tests/test_prepare_disc21.py shows that all layouts prepare to the same bits."""
@@ -57,11 +82,7 @@ def test_its_cells_on_the_other_layouts(tmp_path, layout, capsys, monkeypatch):
     tree = make_tree(tmp_path / "DISC21", layout)
     settings = QUICK | {"disc21_splits": "25k"}
     names = {"run_root": str(tmp_path), "run_name": "r", "preset": "smoke", "images": f"disc21:{tree}", "settings": " ".join(f"{k}={v}" for k, v in settings.items())}
-    space = {}
-    for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]:
-        if cell["cell_type"] == "code":
-            exec("".join(cell["source"]), space)  # noqa: S102
-            space |= names if "parameters" in cell["metadata"].get("tags", []) else {}
+    cells_in_this_process(NOTEBOOK, names)
     printed = capsys.readouterr().out
     assert "25k: the row 'untrained cosine' is left out" in printed and "untrained cosine" not in rows_of(tmp_path / "r" / "tables" / "metrics_test.csv")
     assert "25k: micro-AP" in printed and float(rows_of(tmp_path / "r" / "tables" / "paper_clean.csv")["Q1"]["25k"]) > 0
