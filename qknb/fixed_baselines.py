@@ -11,7 +11,7 @@ import numpy as np
 
 from .gist import normalize_gist
 from .scoring import SIDE_OF, WIDE, fit_sample
-from .towers import fit_whitening
+from .towers import apply_whitening, fit_whitening
 
 __all__ = ["GEM_ROWS", "GIST_960", "MULTIGRAIN_ROWS", "fixed_baselines", "fixed_rows_of_sweep"]
 
@@ -97,5 +97,5 @@ def _with_backbone(trainer, backbone, name, rows):
 
 
 def _unit(features, whitening):
-    x = features if whitening is None else features @ whitening[0] + whitening[1]
+    x = features if whitening is None else apply_whitening(features, *whitening)
     return np.ascontiguousarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12), np.float32)

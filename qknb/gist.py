@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from threadpoolctl import ThreadpoolController
 
+from qknb.blas import one_blas_thread
 from qknb.gabor import BLOCKS, FILTERS, GaborPooling, Scratch, frequencies, pool_by_fft
 
 DIM = 3 * FILTERS * BLOCKS**2  # 960
@@ -82,7 +82,7 @@ def gist(images):
     chunk = next((count for side, count in CHUNKS.items() if size <= side), 1)
     out = np.empty((len(images), DIM), np.float32)
     scratch = Scratch()
-    with _thread_pools().limit(limits=1, user_api="blas"):  # products this small run several times slower on two threads
+    with one_blas_thread:  # products this small run several times slower on two threads
         for start in range(0, len(images), chunk):
             part = images[start : start + chunk]
             out[start : start + chunk] = _chunk_gist(part, chunk, scratch)[: len(part)]
@@ -98,11 +98,6 @@ def _chunk_gist(images, chunk, scratch):
     means = _gabor_pooling(size)(planes, scratch) if size <= max(CHUNKS) else pool_by_fft(planes)
     ordered = means.reshape(FILTERS, BLOCKS, BLOCKS, 3, chunk).transpose(4, 3, 0, 2, 1)  # image, channel, filter, column, row
     return ordered.reshape(chunk, DIM)
-
-
-@lru_cache(maxsize=1)
-def _thread_pools():
-    return ThreadpoolController()
 
 
 def normalize_gist(descriptors):
@@ -154,10 +149,11 @@ class GistPCA:
             raise ValueError(f"dim must be in 1..{rows.shape[1]}, got {dim}")
         mean = rows.mean(0, dtype=np.float64)
         scatter = np.zeros((rows.shape[1], rows.shape[1]))
-        for start in range(0, len(rows), 8192):  # float64 only block by block
-            centred = rows[start : start + 8192] - mean
-            scatter += centred.T @ centred
-        variances, vectors = np.linalg.eigh(scatter / (len(rows) - 1))
+        with one_blas_thread:
+            for start in range(0, len(rows), 8192):  # float64 only block by block
+                centred = rows[start : start + 8192] - mean
+                scatter += centred.T @ centred
+            variances, vectors = np.linalg.eigh(scatter / (len(rows) - 1))
         variances, axes = variances[::-1], vectors.T[::-1]
         rank = min(dim, len(rows) - 1, int((variances > 1e-12).sum()))  # variances sum to at most 1; noise of eigh is 1e-16
         axes = axes[:rank]
@@ -170,12 +166,13 @@ class GistPCA:
         """Raw (or normalised) GIST (n, 960) -> float32 (n, dim). Of a memory map, one block at a time is in memory."""
         if np.shape(gist)[-1:] != self.mean.shape:
             raise ValueError(f"GistPCA was fitted on {len(self.mean)}-d GIST, got shape {np.shape(gist)}")
-        if np.ndim(gist) != 2:
-            return (normalize_gist(gist) - self.mean) @ self.components.T
-        out = np.empty((len(gist), self.dim), np.float32)
-        for start in range(0, len(gist), BLOCK_ROWS):
-            np.matmul(normalize_gist(gist[start : start + BLOCK_ROWS]) - self.mean, self.components.T, out=out[start : start + BLOCK_ROWS])
-        return out
+        with one_blas_thread:
+            if np.ndim(gist) != 2:
+                return (normalize_gist(gist) - self.mean) @ self.components.T
+            out = np.empty((len(gist), self.dim), np.float32)
+            for start in range(0, len(gist), BLOCK_ROWS):
+                np.matmul(normalize_gist(gist[start : start + BLOCK_ROWS]) - self.mean, self.components.T, out=out[start : start + BLOCK_ROWS])
+            return out
 
     def save(self, path):
         """Write an .npz file; a file of that name is replaced at once, never left half written."""

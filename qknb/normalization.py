@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .blas import one_blas_thread
 from .retrieval import LONG, knn_pairs
 
 __all__ = ["ScoreNormalization", "subtract_negatives"]
@@ -110,7 +111,8 @@ class ScoreNormalization:
         if rows.ndim != 2 or rows.shape[1] != self.train.shape[1]:
             raise ValueError(f"descriptors {rows.shape} do not fit the training descriptors of dimension {self.train.shape[1]}")
         if self.axes is not None:
-            rows = (rows - self.centre) @ self.axes
+            with one_blas_thread:
+                rows = (rows - self.centre) @ self.axes
         return np.column_stack([rows, extra.astype(np.float32)])
 
 
@@ -164,5 +166,6 @@ def _principal_axes(train, keep, centred):
     rows = train.astype(np.float64)
     centre = rows.mean(0) if centred else np.zeros(train.shape[1])
     rows -= centre
-    _, vectors = np.linalg.eigh(rows.T @ rows)
+    with one_blas_thread:
+        _, vectors = np.linalg.eigh(rows.T @ rows)
     return centre.astype(np.float32), np.ascontiguousarray(vectors[:, ::-1][:, :keep], np.float32)

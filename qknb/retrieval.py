@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from .blas import one_blas_thread
 from .progress import progress as progress_bar
 from .running_top import HALF_ULP, Pairs, RunningTop, in_order, pair_scores
 
@@ -70,13 +71,12 @@ def top_pairs(queries, references, max_results=OFFICIAL_CUT, *, metric="l2", n_t
         raise ValueError(f"max_results must be at least 1, got {max_results}")
     if not len(queries) or not len(references):
         return Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
-    from threadpoolctl import threadpool_limits
     n_threads = n_threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
     blocks = _Blocks(queries, references, metric)
     best = RunningTop(queries, references, metric, int(max_results))
     starts = range(0, len(references), REFERENCE_BLOCK)
     # one BLAS thread in each of ours: comparing and collecting then run in parallel too
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(n_threads) as threads:
+    with one_blas_thread, ThreadPoolExecutor(n_threads) as threads:
         shown = progress_bar(len(starts), "searching", unit="block") if progress else contextlib.nullcontext()
         with shown as bar:
             for _ in threads.map(lambda start: blocks.scan(start, best), starts):

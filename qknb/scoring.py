@@ -9,7 +9,7 @@ from .files import replacing
 from .metrics import evaluate
 from .normalization import ScoreNormalization
 from .retrieval import LONG, top_pairs
-from .towers import apply_head, fit_whitening
+from .towers import apply_head, apply_whitening, fit_whitening
 
 __all__ = ["Scorer", "fit_sample", "BASELINES"]
 
@@ -85,7 +85,7 @@ class Scorer:
         ways = {
             "GIST-256": lambda rows: rows[:, n:],
             "untrained cosine": lambda rows: _unit(rows[:, :n]),
-            "untrained whitened": lambda rows: _unit(rows[:, :n] @ kernel + bias),
+            "untrained whitened": lambda rows: _unit(apply_whitening(rows[:, :n], kernel, bias)),
         }
         train = np.asarray(keys.rows[:_NORMALIZING], np.float32)
         for split in self.splits:

@@ -9,7 +9,9 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-__all__ = ["build_trunk", "build_head", "fit_whitening", "join_tower", "apply_head", "constant_head"]
+from .blas import one_blas_thread
+
+__all__ = ["build_trunk", "build_head", "fit_whitening", "apply_whitening", "join_tower", "apply_head", "constant_head"]
 
 
 def build_trunk(backbone, whitening=None):
@@ -103,8 +105,8 @@ def fit_whitening(features, dim, floor=1e-6):
     features = np.asarray(features, np.float64)
     mean = features.mean(0)
     centred = features - mean
-    covariance = centred.T @ centred / max(1, len(features) - 1)
-    variance, directions = np.linalg.eigh(covariance)
+    with one_blas_thread:
+        variance, directions = np.linalg.eigh(centred.T @ centred / max(1, len(features) - 1))
     order = np.argsort(variance)[::-1][: min(dim, len(features) - 1)]
     order = order[variance[order] > floor * variance.max()]
     kept = directions[:, order]
@@ -112,6 +114,12 @@ def fit_whitening(features, dim, floor=1e-6):
     kernel = np.zeros((features.shape[1], dim), np.float32)
     kernel[:, : kept.shape[1]] = kept / np.sqrt(variance[order])
     return kernel, (-mean @ kernel).astype(np.float32)
+
+
+def apply_whitening(features, kernel, bias):
+    """Features (n, F) float32 through a `fit_whitening`: (n, dim) float32, on one thread, so that bits do not depend on the machine."""
+    with one_blas_thread:
+        return features @ kernel + bias
 
 
 def join_tower(trunk, head, image_size, name="tower"):

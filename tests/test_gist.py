@@ -1,6 +1,7 @@
 """GIST against LEAR's C program, against the formula in float64, and its PCA."""
 
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,12 @@ from gist_formula import gabor_bank as gabor_formula
 from gist_formula import gist_formula
 from PIL import Image
 from skimage import data as photographs
+from threadpoolctl import threadpool_info, threadpool_limits
 
+from qknb.blas import one_blas_thread
 from qknb.gabor import DROPPED, GaborPooling, Scratch, gabor_bank, pool_by_fft
 from qknb.gist import GistPCA, gist, gist_input, normalize_gist
+from qknb.towers import apply_whitening, fit_whitening
 
 SIZES = (32, 64, 128)
 DATA = Path(__file__).parent / "data"
@@ -111,6 +115,35 @@ def test_threads_do_not_disturb_each_other(photos):
         thread.join()
     for result in results:
         np.testing.assert_array_equal(result, expected)
+
+
+def _blas_threads():
+    return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+
+def test_overlapping_threads_leave_the_number_of_blas_threads_as_it_was():
+    """A, B in; A, B out: with limits of threadpoolctl that overlap so, B would leave A's for good."""
+    with threadpool_limits(2, user_api="blas"):
+        before = _blas_threads()
+        with ExitStack() as a, ExitStack() as b:
+            a.enter_context(one_blas_thread)
+            b.enter_context(one_blas_thread)
+            assert set(_blas_threads()) == {1}
+            a.close()
+            assert set(_blas_threads()) == {1}
+        assert _blas_threads() == before and 2 in before
+
+
+def test_what_a_run_fits_and_projects_is_the_same_bits_with_one_thread_and_with_two():
+    rng = np.random.default_rng(5)
+    gists, features = rng.random((900, 960), np.float32), rng.standard_normal((900, 512), np.float32)
+    found = []
+    for threads in (1, 2):
+        with threadpool_limits(threads, user_api="blas"):
+            pca, (kernel, bias) = GistPCA.fit(gists[:700]), fit_whitening(features, 256)
+            found.append((pca.mean, pca.components, pca.transform(gists), pca.transform(gists[0]), kernel, bias, apply_whitening(features, kernel, bias)))
+    for one, two in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, two)
 
 
 def test_inputs_stay_unchanged_and_any_memory_layout_works(photos):
