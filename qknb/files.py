@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import glob
 import json
 import os
 import shutil
@@ -16,12 +17,17 @@ __all__ = ["replacing", "write_json", "write_rows", "write_text", "BlockWriter",
 def replacing(path):
     """Yield a temporary path beside `path`; on success it replaces `path` in one step, on any error it is removed.
 
-    The temporary name keeps the suffix (NumPy and Keras look at it).
+    The temporary name keeps the suffix (NumPy and Keras look at it). What a process that was killed has left of the same file is removed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     suffix = "".join(path.suffixes[-2:]) if path.name.endswith(".weights.h5") else path.suffix
-    temporary = path.with_name(f".{path.name[: len(path.name) - len(suffix)]}.{os.getpid()}.tmp{suffix}")
+    name = path.name[: len(path.name) - len(suffix)]
+    for left in path.parent.glob(f".{glob.escape(name)}.*.tmp{glob.escape(suffix)}"):
+        pid = left.name.removeprefix(f".{name}.").removesuffix(f".tmp{suffix}")
+        if pid.isdecimal() and not _running(int(pid)):
+            left.unlink(missing_ok=True)
+    temporary = path.with_name(f".{name}.{os.getpid()}.tmp{suffix}")
     try:
         yield temporary
         with open(temporary, "rb+") as file:
@@ -29,6 +35,19 @@ def replacing(path):
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _running(pid):
+    """Whether a process of this number is, or may be, at work on this machine."""
+    if os.name != "posix":  # where asking would end it
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # another user's, or no number of a process
+        return True
+    return True
 
 
 def write_text(path, text):

@@ -3,26 +3,28 @@
 import os
 import shutil
 import subprocess
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from nbclient.exceptions import DeadKernelError
 
 from qknb.colab import DRIVE, HOME, repository
 from tests.paths import ROOT
 
 CUT = """
-def _cut(numpy, os, real):
-    def savez(path, *arrays, **named):
+def _cut(os, real):
+    def replace(temporary, path, **rest):
         if {place!r} in str(path) and {name!r} in os.path.basename(path):
             os.kill(os.getpid(), 9)
-        return real(path, *arrays, **named)
+        return real(temporary, path, **rest)
 
-    numpy.savez = savez
+    os.replace = replace
 
 
-import numpy, os  # the notebooks import what they use themselves
-_cut(numpy, os, numpy.savez)
-del numpy, os
+import os  # the notebooks import what they use themselves
+_cut(os, os.replace)
+del os
 """
 
 
@@ -88,11 +90,9 @@ class Machine:
     folder : path
     origin : path
         What its notebooks clone.
-    cut : (str, str), optional
-        The kernel kills itself when it saves arrays to a path with the first in it, under a name with the second.
     """
 
-    def __init__(self, folder, origin, cut=None):
+    def __init__(self, folder, origin):
         self.folder, self.content, self.origin = Path(folder), Path(folder) / "content", Path(origin)
         self.notebooks, self.home = self.content / "opened", Path(folder) / "home"  # where Colab's own front end is, not the project
         stand_in = self.folder / "packages" / "google" / "colab"
@@ -101,10 +101,10 @@ class Machine:
         self.drive, self.kept_on_drive, self._mounted = self.content / "drive", self.folder / "kept_on_drive", self.folder / "mounted.txt"
         self.kept_on_drive.mkdir()
         (stand_in / "drive.py").write_text(MOUNT.format(kept=str(self.kept_on_drive), noted=str(self._mounted)))
-        startup = self.home / ".ipython" / "profile_default" / "startup"
-        startup.mkdir(parents=True)
+        self._startup = self.home / ".ipython" / "profile_default" / "startup"
+        self._startup.mkdir(parents=True)
         self._where = self.folder / "where.txt"
-        (startup / "00-colab.py").write_text(WHERE.format(path=str(self._where)) + (CUT.format(place=cut[0], name=cut[1]) if cut else ""))
+        (self._startup / "00-colab.py").write_text(WHERE.format(path=str(self._where)))
         self.notebooks.mkdir(parents=True)
         for path in (ROOT / "notebooks").glob("*.ipynb"):
             (self.notebooks / path.name).write_text(self.rewritten(path.read_text(encoding="utf-8")), encoding="utf-8")
@@ -112,6 +112,16 @@ class Machine:
     def rewritten(self, text):
         """A notebook's text with this machine's places in it."""
         return text.replace(repository() + '\\"', str(self.origin) + '\\"').replace(HOME, str(self.project)).replace(DRIVE, str(self.drive))
+
+    @contextmanager
+    def cut_off(self, place, name):
+        """A session that is cut off, asserted to be: the kernel kills itself when a file with `name` in its name, at a path with `place` in it, is
+        written whole under its temporary name and is about to get its own."""
+        startup = self._startup / "10-cut.py"
+        startup.write_text(CUT.format(place=place, name=name))
+        with pytest.raises(DeadKernelError):
+            yield
+        startup.unlink()
 
     @property
     def project(self):

@@ -1,11 +1,14 @@
 """Atomic replacement and block files that survive kills."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
-from qknb.files import BlockWriter, need_disk, read_arrays, replacing, write_json
+from qknb.files import BlockWriter, need_disk, read_arrays, replacing, write_json, write_text
 
 ARRAYS = {"a": ((3,), np.float16), "b": ((), np.int64)}
 
@@ -28,6 +31,20 @@ def test_replacing_leaves_the_old_file_on_error(tmp_path):
             raise RuntimeError
     assert json.loads(path.read_text()) == {"v": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+@pytest.mark.parametrize("name", ["x.json", "Q.weights.h5", "no suffix", "a[1].csv"])
+def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path, name):
+    path = tmp_path / name
+    child = "import os, sys; from qknb.files import replacing\nwith replacing(sys.argv[1]) as file:\n    file.write_text('half'); print(os.getpid()); sys.stdout.flush(); os.kill(os.getpid(), 9)"
+    killed = subprocess.run([sys.executable, "-c", child, str(path)], capture_output=True, text=True)
+    (left,) = tmp_path.iterdir()
+    assert killed.returncode == -9 and killed.stdout.strip() in left.name and not path.exists()
+    others = [tmp_path / left.name.replace(killed.stdout.strip(), other) for other in (str(os.getppid()), "draft")]  # a process at work; nobody's number
+    for other in others:
+        other.write_text("another's")
+    write_text(path, "whole")
+    assert path.read_text() == "whole" and {*tmp_path.iterdir()} == {path, *others}
 
 
 def test_weights_suffix_is_kept(tmp_path):

@@ -36,11 +36,15 @@ def test_a_sweep_in_colab_and_its_kept_rows_give_the_same_tables(tmp_path, monke
     runs = machine.kept_on_drive / "runs"
     grid = tmp_path / "compare-methods-smoke.yml"
     grid.write_text("".join(line for line in GRID.read_text().splitlines(keepends=True) if "moco" not in line and "10-neg" not in line))  # two runs show it
-    methods = {"methods": "qk simclr"}
-    execute(tmp_path / "run.ipynb", machine.notebooks / NOTEBOOK.name, grids=str(grid), run_root=f"{machine.drive}/MyDrive/runs", parallel=1, **methods)
+    methods, results = {"methods": "qk simclr"}, runs / "compare-methods-smoke"
+    sweep = {"grids": str(grid), "run_root": f"{machine.drive}/MyDrive/runs", "parallel": 1} | methods
+    with machine.cut_off("compare-methods-smoke", "methods.png"):  # after the sweep: "Run all" trains nothing again
+        execute(tmp_path / "cut.ipynb", machine.notebooks / NOTEBOOK.name, **sweep)
+    finished = {path: path.read_bytes() for path in results.glob("*/metrics.jsonl")}
+    execute(tmp_path / "run.ipynb", machine.notebooks / NOTEBOOK.name, **sweep)
     assert machine.imported_from() == machine.project / "qknb"
     assert machine.mounted() == [str(machine.drive)]
-    results = runs / "compare-methods-smoke"
+    assert len(finished) == 2 and {path: path.read_bytes() for path in finished} == finished
     assert FIGURES | TABLES <= {path.name for path in results.iterdir()}
     with open(results / "methods.csv") as file:
         lines = {line["combination"]: line for line in csv.DictReader(file)}

@@ -33,7 +33,10 @@ def test_it_saves_the_figures_and_computes_the_findings_in_colab(tmp_path, monke
     collected.mkdir()
     (collected / "made.jsonl").write_text("".join(json.dumps(t) + "\n" for t in made_traces(gain=.02)))
     notebook = machine.notebooks / NOTEBOOK.name
-    printed = execute(tmp_path, notebook, run_root=f"{machine.drive}/MyDrive/runs", run_name="live", collected=str(collected), policy_file=str(root / "policy.yml"))
+    parameters = {"run_root": f"{machine.drive}/MyDrive/runs", "run_name": "live", "collected": str(collected), "policy_file": str(root / "policy.yml")}
+    with machine.cut_off("switching", "heat_made"):
+        execute(tmp_path, notebook, **parameters)
+    printed = execute(tmp_path, notebook, **parameters)
     assert machine.mounted() == [str(machine.drive)]
     assert machine.imported_from() == machine.project / "qknb"
     assert "17 traces, of made, scenes" in printed and "Yes, in these runs: phases of 50 against 200 steps" in printed

@@ -9,7 +9,6 @@ import shutil
 import nbformat
 import numpy as np
 import pytest
-from nbclient.exceptions import DeadKernelError
 from PIL import Image
 
 from qknb.colab import badge, first_cell, repository
@@ -116,18 +115,21 @@ def kept(run):
 def executed(tmp_path_factory):
     """(run folder, what run_notebooks returned, what was kept after the first notebook, the machine), of all notebooks, one after the other.
 
-    As in Colab: training is cut off on one machine, in the second phase; "Run all" goes on with a copy of the folder on another one.
+    As in Colab: preparing and training are cut off on one machine, training in the second phase; "Run all" goes on with a copy of the folder on
+    another one, where evaluating and looking for copies are cut off, and run again too.
     """
     if not shutil.which("git"):
         pytest.skip("git is needed: the notebooks' first cell clones the project in Colab")
     folder = tmp_path_factory.mktemp("colab")
     origin = project_to_clone(folder / "origin")
     with pytest.MonkeyPatch.context() as patch:
-        first = Machine(folder / "first", origin, cut=("K1", "optimizer"))
+        first = Machine(folder / "first", origin)
         first.use(patch)
-        with pytest.raises(DeadKernelError):
-            run_notebooks(first.folder / "drive", "r", "smoke", SETTINGS, notebooks=("02_train_qk",), folder=first.notebooks)
-    cut_off = first.folder / "drive" / "r"
+        cut_off = first.folder / "drive" / "r"
+        for notebook, place, name in (("01_prepare_images", "copies", "images.npy"), ("02_train_qk", "K1", "optimizer")):
+            with first.cut_off(place, name):
+                run_notebooks(first.folder / "drive", "r", "smoke", SETTINGS, notebooks=(notebook,), folder=first.notebooks)
+            assert (cut_off / "store" / "copies" / "journal.jsonl").exists() == (place == "copies")
     assert (cut_off / "phases" / "Q1" / "Q_head.weights.h5").exists() and (cut_off / "phases" / "K1" / "checkpoint.npz").exists()
     assert not (cut_off / "phases" / "K1" / "K_head.weights.h5").exists()
     shutil.copytree(cut_off, folder / "another" / "drive" / "r")
@@ -138,6 +140,10 @@ def executed(tmp_path_factory):
         root = folder / "another" / "drive"
         run_notebooks(root, "r", "smoke", SETTINGS, notebooks=NOTEBOOKS[:1], folder=second.notebooks)
         before = kept(root / "r")
+        for notebook, place, name in (("03_evaluate", "figures", "missed_copies"), ("08_find_copies", "find_copies", "copies.html")):
+            with second.cut_off(place, name):
+                run_notebooks(root, "r", "smoke", SETTINGS, notebooks=(notebook,), folder=second.notebooks)
+            assert len([*(root / "r" / place).glob(f".{name.partition('.')[0]}*.tmp*")]) == 1, "what the killed session had begun to write"
         said = run_notebooks(root, "r", "smoke", SETTINGS, notebooks=NOTEBOOKS[1:], folder=second.notebooks)
     return root / "r", said, before, second
 
@@ -160,6 +166,7 @@ def test_all_notebooks_run_to_their_end(executed):
             "false_positives", "missed_copies", "copies_nearest", "copies_distances"} <= figures
     assert {"metrics_test.csv", "metrics_val.csv"} <= {path.name for path in (run / "tables").iterdir()}
     assert "QKNB_PLAIN" not in os.environ
+    assert not [*run.rglob("*.tmp*")], "what killed sessions had begun to write is still there"
 
 
 def test_what_was_cut_off_ends_in_the_same_bits(executed, smoke_run):
