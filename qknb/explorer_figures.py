@@ -154,6 +154,12 @@ def heat_figure(values, chosen=None, title=None):
 
 
 @styled
+def _joined(axes, values, **style):
+    """Values over 0, 1, 2, ... as one line, past those that are missing."""
+    known = np.flatnonzero(~np.isnan(values))
+    axes.plot(known, values[known], **style)
+
+
 def lengths_figure(traces, values, title=None):
     """Micro-AP over the length of a phase, a line for each budget and a point for each seed; policies stand at the right."""
     cycles, budgets, mean, _, _ = heat(values)
@@ -163,10 +169,10 @@ def lengths_figure(traces, values, title=None):
     axes = sheet.add_axes((.095, .13, .72, .72))
     for j, budget in enumerate(budgets):
         grey = str(.62 * (1 - (j + 1) / len(budgets)))
-        axes.plot(range(len(cycles)), mean[:, j], color=grey, marker="o", markersize=4, linestyle=_DASHES[j % 4])
+        _joined(axes, mean[:, j], color=grey, marker="o", markersize=4, linestyle=_DASHES[j % 4])
         for seed in sorted({key[2] for key in values}):
             line = [values.get((cycle, budget, seed), np.nan) for cycle in cycles]
-            axes.plot(range(len(cycles)), line, color=grey, linewidth=.6, linestyle=_DASHES[j % 4], label="_seed")
+            _joined(axes, np.array(line), color=grey, linewidth=.6, linestyle=_DASHES[j % 4], label="_seed")
         for (label, own, seed), value in sorted(values.items(), key=str):
             if own == budget:
                 x = len(cycles) + .3 + policies.index(label) * .9 if label in policies else cycles.index(label)

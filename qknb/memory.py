@@ -14,6 +14,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from .backbone_layers import FrozenBatchNormalization, PixelScaling
 from .blocks import PARTS, SEGMENT_VALUES, even_block_rows
 
 __all__ = ["DEVICES", "Plan", "plan", "detect_device", "activation_values"]
@@ -162,15 +163,33 @@ def _machine_memory():
 
 
 def activation_values(trunk):
-    """Values that one image leaves behind in a forward pass: the outputs of all layers, those of nested models included."""
-    total = 0
-    for layer in trunk.layers:
+    """Values of one image that a step holds at its peak: what the backward pass needs of the forward one, and three times the largest of it.
+
+    Kept are the inputs of layers with weights to train and of products, the results of ReLUs, and what swish is given; sums, frozen batch
+    normalisations, means and reshapes need nothing for their gradients. The three are a gradient, the one made of it, and a kernel's work space. How
+    near this comes is in docs/benchmarks.md: to a fifth, on a processor, where one and the same step varies by as much from process to process.
+    """
+    sizes = list(_kept(trunk, {}).values())
+    return sum(sizes) + 3 * max(sizes, default=0)
+
+
+def _kept(model, found):
+    """{id of a tensor: values of one image} of all tensors that the gradients of a model's layers, nested ones too, are computed from."""
+    kinds = keras.layers
+    for layer in model.layers:
+        inputs, outputs = (x if isinstance(x, (list, tuple)) else [x] for x in (layer.input, layer.output))
         if isinstance(layer, keras.Model):
-            total += activation_values(layer)
+            _kept(layer, found)
+            continue
+        if isinstance(layer, kinds.Activation):
+            kept = inputs if layer.activation.__name__ in ("silu", "gelu") else outputs
+        elif isinstance(layer, kinds.ReLU):
+            kept = outputs
         else:
-            outputs = layer.output if isinstance(layer.output, (list, tuple)) else [layer.output]
-            total += sum(int(np.prod([d for d in out.shape[1:] if d])) for out in outputs)
-    return total
+            kept = [] if isinstance(layer, (kinds.InputLayer, kinds.Identity, FrozenBatchNormalization, PixelScaling, kinds.Add, kinds.Dropout, kinds.ZeroPadding2D,
+                                            kinds.GlobalAveragePooling2D, kinds.Reshape)) else inputs
+        found |= {id(x): int(np.prod([d for d in x.shape[1:] if d])) for x in kept}
+    return found
 
 
 def _trunk(settings):
