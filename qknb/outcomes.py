@@ -10,9 +10,8 @@ from .imagesets import open_split
 from .metrics import Predictions, precision_recall
 from .retrieval import LONG, OFFICIAL_CUT, top_pairs
 from .runs import read_json_lines
-from .tables import metric_rows
 
-__all__ = ["Ranked", "ranked_pairs", "precision_recall_curve", "precision_recall_curves", "training_log"]
+__all__ = ["Ranked", "ranked_pairs", "precision_recall_curve", "training_log"]
 
 
 class Ranked(NamedTuple):
@@ -53,11 +52,6 @@ def precision_recall_curve(ranked):
     if len(steps) > 2000:                                      # more points than a figure has pixels
         steps = steps[np.unique(np.linspace(0, len(steps) - 1, 2000).astype(int))]
     return recall[steps], precision[steps]
-
-
-def precision_recall_curves(run_dir, split="test"):
-    """`precision_recall_curve` of every evaluated row, reference rows first: {row: (recall, precision)}."""
-    return {row["row"]: precision_recall_curve(ranked_pairs(run_dir, row["row"], split)) for row in metric_rows(run_dir, split)}
 
 
 def training_log(run_dir):

@@ -34,7 +34,7 @@ def test_ranked_pairs_score_as_counted_by_hand(run):
 
 
 def test_precision_recall_has_a_line_and_a_label_for_each_row(run):
-    curves = outcomes.precision_recall_curves(run)
+    curves = {row: outcomes.precision_recall_curve(outcomes.ranked_pairs(run, row)) for row in MICRO_AP}
     assert list(curves) == ["GIST-256", "Q1", "K1"]
     np.testing.assert_allclose(curves["GIST-256"], [[1 / 3, 2 / 3, 1], [1, 2 / 3, 3 / 5]])
     sheet = figures.precision_recall_figure(curves)
