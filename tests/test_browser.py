@@ -30,6 +30,14 @@ RUN_ALL = """async () => {
   await panel.sessionContext.session.kernel.info;
   return await window.jupyterapp.commands.execute("notebook:run-all-cells");
 }"""
+UNDER_THE_MOUSE = """() => {
+  const line = [...document.querySelectorAll(".qknb-figure svg g")].find(g => g.querySelector(":scope > title")?.textContent.includes("cycle-600"));
+  const path = line.querySelector("path"), matrix = path.getScreenCTM(), middle = path.getPointAtLength(path.getTotalLength() / 2).matrixTransform(matrix);
+  for (let part = document.elementFromPoint(middle.x, middle.y); part; part = part.parentElement) {
+    const tip = part.querySelector(":scope > title");
+    if (tip) return tip.textContent;
+  }
+}"""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -133,6 +141,8 @@ def drive(page, shot, record_property):
     slider.scroll_into_view_if_needed()
     before = figure.screenshot()
     assert "would switch at step 250 of 600" in figure.text_content()
+    tip = page.evaluate(UNDER_THE_MOUSE)
+    assert tip and tip.startswith("cycle-600") and "batch 32" in tip and "rate " in tip, "the mouse on a curve is told its run's parameters"
     handle = slider.locator(".noUi-handle")
     handle.focus()
     begin = time.monotonic()
