@@ -117,37 +117,28 @@ def loss_figure(logs, *, title="Loss over training steps", field="loss"):
 
 
 @styled
-def bars_figure(bars, *, title, xlabel="micro-AP", base=None, levels=None):
-    """Horizontal bars with their spread, longest first; the base's value as a line through all, and each bar's difference to it.
+def bars_figure(bars, *, title, xlabel):
+    """Horizontal bars of differences, to both sides of zero, with their spread and a point a seed; the largest gain first.
 
     Parameters
     ----------
-    bars : {name: (mean, standard deviation or None, [value of each seed])}
-    base : str, optional
-        The bar that the others depart from: drawn first and darker.
-    levels : {name: value}, optional
-        Dashed vertical lines.
+    bars : {name: [difference of each seed]}
     """
-    names = sorted(bars, key=lambda name: (name != base, -bars[name][0]))
-    height = max(1.6, .75 + .30 * len(names) + (.2 if levels else 0))
+    found = {name: (*mean_spread(values), values) for name, values in bars.items()}
+    names = sorted(found, key=lambda name: -found[name][0])
+    height = max(1.6, .75 + .30 * len(names))
     sheet = Sheet(figsize=(7.8, height))
-    axes = sheet.add_axes((.30, .5 / height, .49, 1 - (.98 if levels else .86) / height))
+    axes = sheet.add_axes((.26, .5 / height, .49, 1 - .86 / height))
     for i, name in enumerate(names):
-        mean, spread, values = bars[name]
-        axes.barh(i, mean, height=.62, color="#4a4f57" if name == base else "#b9c3cf", xerr=spread or 0, error_kw={"elinewidth": 1, "ecolor": COLOURS["ink"]})
+        mean, spread, values = found[name]
+        axes.barh(i, mean, height=.62, color="#b9c3cf", xerr=spread or 0, error_kw={"elinewidth": 1, "ecolor": COLOURS["ink"]})
         axes.plot(values, [i] * len(values), "o", markersize=2.6, color=COLOURS["Q"], label="_seeds")
-        text = f"{mean:.3f}" + (f" ± {spread:.3f}" if spread is not None else "")
-        if base in bars and name != base:
-            text += f"  ({mean - bars[base][0]:+.3f})".replace("-", "−")
-        axes.annotate(text, (1.01, i), xycoords=("axes fraction", "data"), va="center", fontsize=8, annotation_clip=False)
-    if base in bars:
-        axes.axvline(bars[base][0], color="#4a4f57", linewidth=.8, linestyle=(0, (1, 1.5)))
-    for i, (name, value) in enumerate((levels or {}).items()):
-        axes.axvline(value, color=COLOURS["K"], linewidth=1, linestyle=DASHES[1 + i % 3])
-        axes.annotate(name, (value, 1.01), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=7, color=COLOURS["K"])
-    axes.set_yticks(range(len(names)), [fitted(name, 2.1, 9) for name in names])
+        text = f"{mean:+.3f}".replace("-", "−") + (f" ± {spread:.3f}" if spread is not None else "") + f", {len(values)} seed{'s' * (len(values) > 1)}"
+        axes.annotate(text, (1.03, i), xycoords=("axes fraction", "data"), va="center", fontsize=8, annotation_clip=False)
+    axes.axvline(0, color="#4a4f57", linewidth=1)
+    axes.set_yticks(range(len(names)), [fitted(name, 2.0, 9) for name in names])
     axes.grid(axis="y", visible=False)
-    axes.set(xlabel=xlabel, ylim=(len(names) - .5, -.5), xlim=(0, max([m + (s or 0) for m, s, _ in bars.values()], default=1) * 1.04))
+    axes.set(xlabel=xlabel, ylim=(len(names) - .5, -.5))
     sheet.suptitle(fitted(title, 7.5, 12.5), x=.015, y=1 - .12 / height, ha="left", va="top")
     return sheet
 

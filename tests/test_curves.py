@@ -32,12 +32,11 @@ def test_the_title_is_no_stronger_than_the_spread():
     assert ending({"a": [(X, [0, .5])]}) == "a ends at 0.500" and "No phase" in ending({})
 
 
-def test_bars_stand_with_their_difference_to_the_base():
-    figure = bars_figure({"worse": (.5, .01, [.49, .51]), "base": (.6, None, [.6]), "better": (.7, .02, [.68, .72])}, title="t", base="base", levels={"GIST-256": .4})
-    axes = figure.axes[0]
-    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["base", "better", "worse"]
-    assert [patch.get_width() for patch in axes.patches] == [.6, .7, .5]
-    assert [text.get_text() for text in axes.texts] == ["0.600", "0.700 ± 0.020  (+0.100)", "0.500 ± 0.010  (−0.100)", "GIST-256"]
+def test_bars_stand_on_both_sides_of_zero():
+    axes = bars_figure({"worse": [-.11, -.09], "better": [.1]}, title="t", xlabel="x").axes[0]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["better", "worse"]
+    np.testing.assert_allclose([patch.get_width() for patch in axes.patches], [.1, -.1])
+    assert [text.get_text() for text in axes.texts] == ["+0.100, 1 seed", "−0.100 ± 0.014, 2 seeds"]
 
 
 def test_loss_of_all_phases_one_after_another():
