@@ -2,6 +2,7 @@
 
 import threading
 
+import numpy  # noqa: F401 - loads its BLAS, so that the first look finds it
 from threadpoolctl import ThreadpoolController
 
 __all__ = ["one_blas_thread"]
@@ -33,6 +34,8 @@ class _OneThread:
 
 one_blas_thread = _OneThread()
 """`with one_blas_thread:` BLAS computes on one thread, in the whole process, until all who are inside have left. May be nested.
+
+It holds the libraries that were loaded when it was first used, NumPy's among them; one that came later with another package is left as it is.
 
 Products of another number of threads round differently, so what a run fits and projects (the PCAs of GIST and of whitening) is computed so.
 """

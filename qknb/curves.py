@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from .sheets import COLOURS, Sheet, apart, fitted, styled
-from .spreads import mean_spread
+from .spreads import mean_spread, show_difference
 
 __all__ = ["bars_figure", "curves_figure", "ending", "loss_figure"]
 
@@ -133,7 +133,7 @@ def bars_figure(bars, *, title, xlabel):
         mean, spread, values = found[name]
         axes.barh(i, mean, height=.62, color="#b9c3cf", xerr=spread or 0, error_kw={"elinewidth": 1, "ecolor": COLOURS["ink"]})
         axes.plot(values, [i] * len(values), "o", markersize=2.6, color=COLOURS["Q"], label="_seeds")
-        text = f"{mean:+.3f}".replace("-", "−") + (f" ± {spread:.3f}" if spread is not None else "") + f", {len(values)} seed{'s' * (len(values) > 1)}"
+        text = show_difference(mean) + (f" ± {spread:.3f}" if spread is not None else "") + f", {len(values)} seed{'s' * (len(values) > 1)}"
         axes.annotate(text, (1.03, i), xycoords=("axes fraction", "data"), va="center", fontsize=8, annotation_clip=False)
     axes.axvline(0, color="#4a4f57", linewidth=1)
     axes.set_yticks(range(len(names)), [fitted(name, 2.0, 9) for name in names])

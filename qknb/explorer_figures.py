@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from .sheets import COLOURS, STYLE, Sheet, styled
+from .spreads import show_difference
 from .switchfindings import heat, label_of
 
 __all__ = ["curves_figure", "heat_figure", "lengths_figure", "movement_figure", "svg", "tip_of"]
@@ -70,7 +71,7 @@ def curves_figure(traces, replayed=None, title=None):
     for phase in replayed.phases if replayed else ():
         if phase.switch is not None:
             at = phase.begin + phase.switch
-            tip = _gid(f"{phase.name}: would switch at step {phase.switch:,} of {phase.steps:,}; saves {phase.saved:,} steps, of which {phase.wasted:,} gained nothing; gives up {phase.lost:+.3f}")
+            tip = _gid(f"{phase.name}: would switch at step {phase.switch:,} of {phase.steps:,}; saves {phase.saved:,} steps, of which {phase.wasted:,} gained nothing; gives up {show_difference(phase.lost)}")
             axes.axvspan(at, phase.begin + phase.steps, facecolor="none", edgecolor="#9aa1ab", hatch="////", linewidth=0, zorder=-1, gid=tip)
             axes.axvline(at, color=COLOURS["K"] if phase.name[0] == "Q" else COLOURS["Q"], linewidth=1.3, gid=tip)
     axes.set(xlabel="training step, all phases one after another", ylabel="validation micro-AP")
@@ -153,13 +154,13 @@ def heat_figure(values, chosen=None, title=None):
     return sheet
 
 
-@styled
 def _joined(axes, values, **style):
     """Values over 0, 1, 2, ... as one line, past those that are missing."""
     known = np.flatnonzero(~np.isnan(values))
     axes.plot(known, values[known], **style)
 
 
+@styled
 def lengths_figure(traces, values, title=None):
     """Micro-AP over the length of a phase, a line for each budget and a point for each seed; policies stand at the right."""
     cycles, budgets, mean, _, _ = heat(values)

@@ -1,11 +1,11 @@
 """How fast this machine is at each part of a run, by a few images, batches and searches: rates for `qknb.estimate`."""
 
-import os
 import time
 
 import numpy as np
 
 from .estimate import Rates
+from .machine import cores
 from .retrieval import top_pairs
 from .scenes import Scenes
 from .store import prepare_rows
@@ -124,5 +124,4 @@ def _device():
         found = [d.device_kind for d in jax.devices() if d.platform != "cpu"]
     else:
         found = []
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return (f"{', '.join(found)} and " if found else "") + f"{cores} processor cores"
+    return (f"{', '.join(found)} and " if found else "") + f"{cores()} processor cores"

@@ -11,13 +11,13 @@ and the kept ones are cut back whenever they exceed 2 N. The few survivors near 
 """
 
 import contextlib
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from .blas import one_blas_thread
+from .machine import cores
 from .progress import progress as progress_bar
 from .running_top import HALF_ULP, Pairs, RunningTop, in_order, pair_scores
 
@@ -71,7 +71,7 @@ def top_pairs(queries, references, max_results=OFFICIAL_CUT, *, metric="l2", n_t
         raise ValueError(f"max_results must be at least 1, got {max_results}")
     if not len(queries) or not len(references):
         return Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
-    n_threads = n_threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+    n_threads = n_threads or cores()
     blocks = _Blocks(queries, references, metric)
     best = RunningTop(queries, references, metric, int(max_results))
     starts = range(0, len(references), REFERENCE_BLOCK)

@@ -1,8 +1,8 @@
-"""Mean and spread of a few runs."""
+"""Mean and spread of a few runs, and how a difference between them is written."""
 
 import statistics
 
-__all__ = ["mean_spread"]
+__all__ = ["mean_spread", "show_difference"]
 
 
 def mean_spread(values):
@@ -11,3 +11,8 @@ def mean_spread(values):
     if not values:
         return None, None
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+
+
+def show_difference(value):
+    """A difference with its sign and three decimals, "+0.010" or "−0.010" (str)."""
+    return f"{value:+.3f}".replace("-", "−")

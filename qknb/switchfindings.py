@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .spreads import show_difference
 from .tables import Column, Table, cut_words
 
 __all__ = ["Paired", "best_cycle", "finals", "findings", "findings_table", "heat", "label_of", "paired"]
@@ -178,7 +179,7 @@ def findings(values, name, chosen=None):
         if len(slopes) and np.isfinite(here).sum() > 1:
             top = int(np.nanargmax(here))
             said.append(f"At {budget:,} steps phases of {cycles[top]:,} steps end highest, at {here[top]:.3f}{_plus_minus(spread[top, budgets.index(budget)])}; the lowest mean is "
-                        f"{np.nanmin(here):.3f}. Halving the length changes micro-AP by {_signed(-np.mean(slopes))} on average "
+                        f"{np.nanmin(here):.3f}. Halving the length changes micro-AP by {show_difference(-np.mean(slopes))} on average "
                         f"({sum(s < 0 for s in slopes)} of {len(slopes)} seeds gain).")
     said += [_policy(values, policy, chosen or values, chosen is not None) for policy in sorted({key[0] for key in values if isinstance(key[0], str)})]
     return [sentence for sentence in said if sentence]
@@ -246,9 +247,5 @@ def _plus_minus(spread):
 def _difference(found):
     if found is None or not found.n:
         return "–"
-    interval = f" [{_signed(found.low)}, {_signed(found.high)}]" if found.n > 1 else ""
-    return f"{_signed(found.mean)}{interval}, {found.above} of {found.n} pairs above zero"
-
-
-def _signed(value):
-    return f"{value:+.3f}".replace("-", "−")
+    interval = f" [{show_difference(found.low)}, {show_difference(found.high)}]" if found.n > 1 else ""
+    return f"{show_difference(found.mean)}{interval}, {found.above} of {found.n} pairs above zero"

@@ -106,14 +106,16 @@ def fit_whitening(features, dim, floor=1e-6):
     mean = features.mean(0)
     centred = features - mean
     with one_blas_thread:
-        variance, directions = np.linalg.eigh(centred.T @ centred / max(1, len(features) - 1))
+        covariance = centred.T @ centred / max(1, len(features) - 1)
+        variance, directions = np.linalg.eigh(covariance)
     order = np.argsort(variance)[::-1][: min(dim, len(features) - 1)]
     order = order[variance[order] > floor * variance.max()]
     kept = directions[:, order]
     kept = kept * np.sign(kept[np.abs(kept).argmax(0), np.arange(kept.shape[1])])  # eigenvectors have no sign of their own: fix it
     kernel = np.zeros((features.shape[1], dim), np.float32)
     kernel[:, : kept.shape[1]] = kept / np.sqrt(variance[order])
-    return kernel, (-mean @ kernel).astype(np.float32)
+    with one_blas_thread:
+        return kernel, (-mean @ kernel).astype(np.float32)
 
 
 def apply_whitening(features, kernel, bias):

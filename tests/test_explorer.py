@@ -15,7 +15,7 @@ from PIL import Image
 from qknb.batch import read_settings, setting_words
 from qknb.config import PRESETS, experiment
 from qknb.explorer import POLICIES, Explorer
-from qknb.explorer_figures import curves_figure, svg, tip_of
+from qknb.explorer_figures import curves_figure, lengths_figure, svg, tip_of
 from qknb.replay import replay
 from qknb.switching import FixedSteps, Saturation, policy_of, read_policy
 
@@ -224,6 +224,18 @@ def test_figures_are_saved_without_a_front_end(explorer, tmp_path):
         with Image.open(path) as image:
             assert image.width > 600 and np.asarray(image.convert("L")).std() > 10
     assert set(Explorer([]).figures()) == {"switching_curves"}
+
+
+def test_every_figure_is_drawn_in_the_house_style(explorer):
+    for name, figure in explorer.figures().items():
+        for axes in figure.axes:
+            assert not axes.spines["top"].get_visible() and not axes.spines["right"].get_visible(), name
+
+
+def test_a_line_of_phase_lengths_goes_on_past_one_that_was_not_run():
+    values = {(50, 600, 1): .5, (200, 600, 1): .6, (100, 300, 1): .4}
+    axes = lengths_figure(made_traces(), values).axes[0]
+    assert any(line.get_xdata().tolist() == [0, 2] for line in axes.lines)
 
 
 def test_tooltips_carry_a_runs_parameters_and_cannot_break_the_page():
