@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .metrics import precision_recall
-from .outcomes import ranked_pairs
+from .outcomes import judged, ranked_pairs
 from .runs import read_json_lines
 
 __all__ = ["HALF", "Calibration", "calibrate", "distance_at_precision"]
@@ -29,26 +28,29 @@ class Calibration(NamedTuple):
     references: int
 
 
-def distance_at_precision(predictions, truth, precision):
-    """The largest squared distance down to which a list of pairs keeps a precision.
+def distance_at_precision(distance, right, precision):
+    """The largest distance of a right pair within which at least `precision` of all pairs are right; pairs of equal distance count together.
+
+    (The rule of recall at P90 in `qknb.metrics`, but for ties: there one place of the list can stand between two equal distances.)
 
     Parameters
     ----------
-    predictions : qknb.metrics.Predictions
-        Scores are -(squared distance).
-    truth : as `qknb.metrics.evaluate`
+    distance : (n,) float
+        In any order.
+    right : (n,) bool
     precision : float
 
     Returns
     -------
     float or None
-        Distance of the last true pair with that precision (the rule of recall at P90); None when no place in the list has it.
     """
-    curve = precision_recall(predictions, truth)
-    good = np.flatnonzero(curve.precision >= precision)
-    if not len(good):
-        return None
-    return -float(curve.threshold[np.flatnonzero(curve.recall == curve.recall[good[-1]])[0]])
+    order = np.argsort(distance, kind="stable")
+    distance, right = np.asarray(distance)[order], np.asarray(right, bool)[order]
+    last = np.append(distance[1:] != distance[:-1], True) if len(distance) else np.zeros(0, bool)
+    share = np.cumsum(right) / np.arange(1, len(right) + 1)
+    good = np.flatnonzero(last & (share >= precision))
+    held = np.flatnonzero(right[: good[-1] + 1]) if len(good) else ()
+    return float(distance[held[-1]]) if len(held) else None
 
 
 def calibrate(run_dir, row):
@@ -66,9 +68,8 @@ def calibrate(run_dir, row):
     if not found:
         raise ValueError(f"{run_dir}/metrics.jsonl has no validation row {row!r}: train the run first (notebook 02_train_qk, or `python -m qknb train`)")
     score = found[0]["threshold_at_p90"]
-    ranked = ranked_pairs(run_dir, row, "val")
     copy = None if score is None else -float(score)
-    unsure = distance_at_precision(ranked.pairs, ranked.truth, HALF)
+    unsure = distance_at_precision(*judged(ranked_pairs(run_dir, row, "val")), HALF)
     if copy is not None and unsure is not None:
         unsure = max(copy, unsure)
     return Calibration(copy, unsure, *(found[0][name] for name in ("queries", "distractors", "references")))

@@ -10,16 +10,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .calibration import distance_at_precision
 from .edit_analysis import edited_split, wilson
 from .hashing import phash
 from .imagesets import open_split
 from .metrics import Predictions
-from .outcomes import Ranked, ranked_pairs
+from .outcomes import Ranked, judged, ranked_pairs
 from .retrieval import top_pairs
 from .tables import GIST_ROW, Column, Table, cut_words, metric_rows, show_count, show_share
 from .transforms import GROUPS, TRANSFORMS
 
-__all__ = ["HASH_ROW", "PRECISION", "Outcome", "copy_test", "copy_test_table", "edit_test_table", "threshold_at"]
+__all__ = ["HASH_ROW", "PRECISION", "Outcome", "copy_test", "copy_test_table", "edit_test_table"]
 
 HASH_ROW = "pHash"
 PRECISION = 0.9
@@ -65,28 +66,6 @@ class Outcome(NamedTuple):
         return 1000 * (self.reported - self.right) / self.queries
 
 
-def threshold_at(distance, right, precision=PRECISION):
-    """The largest distance of a right pair within which at least `precision` of all pairs are right; pairs of equal distance count together.
-
-    Parameters
-    ----------
-    distance : (n,) float
-        In any order.
-    right : (n,) bool
-
-    Returns
-    -------
-    float or None
-    """
-    order = np.argsort(distance, kind="stable")
-    distance, right = np.asarray(distance)[order], np.asarray(right, bool)[order]
-    last = np.append(distance[1:] != distance[:-1], True) if len(distance) else np.zeros(0, bool)
-    share = np.cumsum(right) / np.arange(1, len(right) + 1)
-    good = np.flatnonzero(last & (share >= precision))
-    held = np.flatnonzero(right[: good[-1] + 1]) if len(good) else ()
-    return float(distance[held[-1]]) if len(held) else None
-
-
 def _ranked(run_dir, way, split):
     """The nearest pairs of a split in one way of comparing (`qknb.outcomes.Ranked`)."""
     if way != HASH_ROW:
@@ -94,13 +73,6 @@ def _ranked(run_dir, way, split):
     queries, references, truth = open_split(Path(run_dir) / "store", split)
     bits = phash(queries.images), phash(references.images)
     return Ranked(*bits, Predictions(*top_pairs(*bits, CUT)), truth)
-
-
-def _judged(ranked):
-    """(distance, right) of the pairs of a `Ranked`: (n,) float64, (n,) bool."""
-    pairs, n = ranked.pairs, len(ranked.references)
-    right = np.isin(pairs[0].astype(np.int64) * n + pairs[1], ranked.truth[:, 0].astype(np.int64) * n + ranked.truth[:, 1])
-    return np.maximum(-np.asarray(pairs[2], np.float64), 0), right
 
 
 def copy_test(run_dir, ways=None):
@@ -134,11 +106,11 @@ def copy_test(run_dir, ways=None):
 def _outcome(run_dir, way):
     queries, references, truth = open_split(Path(run_dir) / "store", "test")
     truth = truth[truth[:, 1] < len(references)]
-    threshold = threshold_at(*_judged(_ranked(run_dir, way, "val")))
+    threshold = distance_at_precision(*judged(_ranked(run_dir, way, "val")), PRECISION)
     ranked = _ranked(run_dir, way, "test")
-    distance, right = _judged(ranked)
+    distance, right = judged(ranked)
     within = distance <= (-1.0 if threshold is None else threshold)
-    later = threshold_at(distance, right)
+    later = distance_at_precision(distance, right, PRECISION)
     found_later = int(right[distance <= later].sum()) if later is not None else 0
     query, right = np.asarray(ranked.pairs[0])[within], right[within]
     matched = np.zeros(len(queries), bool)

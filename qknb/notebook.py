@@ -80,7 +80,10 @@ def left_out_table(run_dir, limit=15):
     rows, counts = [], []
     for name, what, reason in (("skipped.csv", "skipped", "{}"), ("duplicates.csv", "exact duplicates", "the same pixels as {}")):
         path = Path(run_dir) / name
-        listed = list(csv.reader(path.open(newline="", encoding="utf-8", errors="replace")))[1:] if path.exists() else []
+        if not path.exists():                                  # preparation looks for them in folders; scenes and the challenge's data are taken as they are
+            counts.append(f"{what} not looked for")
+            continue
+        listed = list(csv.reader(path.open(newline="", encoding="utf-8", errors="replace")))[1:]
         rows += [(row[0], reason.format(row[1])) for row in listed]
         counts.append(f"{len(listed):,} {what}")
     more = f" The first {limit:,} are shown; all are in skipped.csv and duplicates.csv." if len(rows) > limit else ""

@@ -11,7 +11,7 @@ from .metrics import Predictions, precision_recall
 from .retrieval import LONG, OFFICIAL_CUT, top_pairs
 from .runs import read_json_lines
 
-__all__ = ["Ranked", "ranked_pairs", "precision_recall_curve", "training_log"]
+__all__ = ["Ranked", "judged", "ranked_pairs", "precision_recall_curve", "training_log"]
 
 
 class Ranked(NamedTuple):
@@ -43,6 +43,13 @@ def ranked_pairs(run_dir, row, split="test"):
     except (OSError, KeyError):
         cut = OFFICIAL_CUT
     return Ranked(queries, references, Predictions(*top_pairs(queries, references, cut, progress=len(queries) * len(references) > LONG)), found[2])
+
+
+def judged(ranked):
+    """(distance, right) of the pairs of a `Ranked`: (n,) float64 squared distance, (n,) bool."""
+    pairs, n = ranked.pairs, len(ranked.references)
+    right = np.isin(pairs[0].astype(np.int64) * n + pairs[1], ranked.truth[:, 0].astype(np.int64) * n + ranked.truth[:, 1])
+    return np.maximum(-np.asarray(pairs[2], np.float64), 0), right
 
 
 def precision_recall_curve(ranked):

@@ -9,18 +9,9 @@ from PIL import Image, ImageFilter
 from made_run import EDITS, QUERIES, make_run
 from qknb.__main__ import main
 from qknb.calibration import calibrate
-from qknb.copytest import HASH_ROW, copy_test, copy_test_table, edit_test_table, threshold_at
+from qknb.copytest import HASH_ROW, copy_test, copy_test_table, edit_test_table
 from qknb.hashing import phash
 from tests.paths import ROOT
-
-
-def test_threshold_counts_equal_distances_together():
-    distance, right = np.array([1.0, 2, 3, 3, 4, 5]), np.array([1, 1, 1, 0, 1, 0], bool)
-    assert threshold_at(distance, right, 0.8) == 4.0  # 4 of 5
-    assert threshold_at(distance, right, 0.9) == 2.0  # at 3 only 3 of 4 are right, although the right one may stand first
-    assert threshold_at(distance[::-1], right[::-1], 0.9) == 2.0
-    assert threshold_at(distance, right, 0.6) == 4.0  # a wrong pair at the end adds nothing
-    assert threshold_at(distance, ~right, 0.9) is None and threshold_at([], []) is None
 
 
 def test_without_ties_it_is_the_runs_own_rule(smoke_run):

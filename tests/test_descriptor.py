@@ -230,13 +230,21 @@ def test_the_model_card_counts_what_was_left_out(smoke_run, tmp_path):
 
 def test_thresholds_by_hand():
     """Distances .1 true, .2 true, .3 wrong, .4 true: precision 1, 1, 2/3, 3/4."""
-    predictions = Predictions(np.arange(4), np.array([0, 1, 9, 3]), -np.array([0.1, 0.2, 0.3, 0.4]))
-    truth = np.array([[0, 0], [1, 1], [3, 3]])
-    assert distance_at_precision(predictions, truth, 0.9) == pytest.approx(0.2)
-    assert distance_at_precision(predictions, truth, 0.5) == pytest.approx(0.4)
-    assert distance_at_precision(predictions, truth, 0.9) == pytest.approx(-evaluate(predictions, truth).threshold_at_p90)
-    wrong = Predictions(np.array([0, 1]), np.array([5, 1]), -np.array([0.1, 0.2]))
-    assert distance_at_precision(wrong, truth, 0.9) is None and distance_at_precision(wrong, truth, 0.5) == pytest.approx(0.2)
+    distance, right = np.array([0.1, 0.2, 0.3, 0.4]), np.array([1, 1, 0, 1], bool)
+    assert distance_at_precision(distance, right, 0.9) == 0.2
+    assert distance_at_precision(distance, right, 0.5) == 0.4
+    predictions = Predictions(np.arange(4), np.array([0, 1, 9, 3]), -distance)
+    assert distance_at_precision(distance, right, 0.9) == pytest.approx(-evaluate(predictions, np.array([[0, 0], [1, 1], [3, 3]])).threshold_at_p90)
+    assert distance_at_precision([0.1, 0.2], [False, True], 0.9) is None and distance_at_precision([0.1, 0.2], [False, True], 0.5) == 0.2
+
+
+def test_threshold_counts_equal_distances_together():
+    distance, right = np.array([1.0, 2, 3, 3, 4, 5]), np.array([1, 1, 1, 0, 1, 0], bool)
+    assert distance_at_precision(distance, right, 0.8) == 4.0  # 4 of 5
+    assert distance_at_precision(distance, right, 0.9) == 2.0  # at 3 only 3 of 4 are right, although the right one may stand first
+    assert distance_at_precision(distance[::-1], right[::-1], 0.9) == 2.0
+    assert distance_at_precision(distance, right, 0.6) == 4.0  # a wrong pair at the end adds nothing
+    assert distance_at_precision(distance, ~right, 0.9) is None and distance_at_precision([], [], 0.9) is None
 
 
 def test_the_threshold_is_the_validation_splits(smoke_run, descriptor):

@@ -46,7 +46,8 @@ def test_faults_of_the_input_are_one_line(tmp_path, capsys, words, reason):
 def test_an_empty_folder_says_what_to_do(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert main(["prepare", "--root", str(tmp_path), "--run", "a", "--preset", "smoke", f"images={tmp_path / 'empty'}"]) == 1
-    assert "image" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith("qknb: ") and str(tmp_path / "empty") in error and "put images there" in error, error
 
 
 def test_importing_the_module_is_cheap():

@@ -280,7 +280,8 @@ def test_plain_tables_tell_numbers_from_text():
 
 
 def test_left_out_images_are_listed_with_the_reason(tmp_path):
-    assert left_out_table(tmp_path).caption == "Left out: 0 skipped, 0 exact duplicates."
+    (tmp_path / "skipped.csv").write_text("id,reason\n")
+    assert left_out_table(tmp_path).caption == "Left out: 0 skipped, exact duplicates not looked for."
     (tmp_path / "skipped.csv").write_text("id,reason\na.jpg,truncated\n" + "".join(f"b{i}.jpg,empty\n" for i in range(20)))
     (tmp_path / "duplicates.csv").write_text("id,same_as\nc.jpg,d.jpg\n")
     table = left_out_table(tmp_path, limit=5)
