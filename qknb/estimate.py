@@ -239,7 +239,8 @@ def time_table(work, settings, rates):
     rows.append(("in all", sum(row[1] for row in rows), sum(row[2] or 0 for row in rows), sum(row[3] for row in rows)))
     columns = (Column("part", left=True), Column("images prepared or embedded", show_count), Column("training steps", show_count), Column("time", show_seconds))
     caption = (f"Estimate for {counts['keys']:,} keys, preset {settings.preset}, on {rates.device}: {_rounded(rates.copies)} copies made, {_rounded(rates.embed)} images "
-               f"embedded and {_rounded(rates.mined)} bank rows mined a second; {rates.step_seconds:.3g} s a step beside mining. Starting up and compiling not counted.")
+               f"embedded and {_rounded(rates.mined)} bank rows mined a second; {rates.step_seconds:.3g} s a step beside mining. "
+               "Starting up, compiling and looks inside phases (eval_every) are not counted.")
     return Table(caption, columns, tuple(rows), frozenset({len(rows) - 1}))
 
 

@@ -68,23 +68,26 @@ def _rows_of(run, facts, notebooks):
 def collect(folder, target):
     """Write the rows of a sweep to `target`/seed-<seed>.jsonl, one file a seed; returns the paths. Small enough to be kept with the code.
 
-    Rows of runs that are not finished are left out, so that no table is made of half a sweep unseen: the printed line says how many runs are in.
+    Rows of runs that are not finished are left out, so that no table is made of half a sweep unseen. Rows that `target` has of runs that the sweep's last grid
+    does not name stay: a grid can grow by running its new rows alone.
 
     Raises
     ------
     ValueError
         Not a sweep, or nothing is finished, or the rows of another sweep are in `target`.
     """
-    notebooks = json.loads((Path(folder) / "sweep.json").read_text(encoding="utf-8"))["notebooks"] if (Path(folder) / "sweep.json").exists() else []
     rows = sweep_rows(folder)
-    finished = {row["run"] for row in rows if all(Run(Path(folder) / row["run"]).done(f"notebook {name}") for name in notebooks)}
+    listed = json.loads((Path(folder) / "sweep.json").read_text(encoding="utf-8"))
+    finished = {row["run"] for row in rows if all(Run(Path(folder) / row["run"]).done(f"notebook {name}") for name in listed["notebooks"])}
     rows = [row for row in rows if row["run"] in finished]
     if not rows:
         raise ValueError(f"{folder}: no run is finished yet, so there is nothing to collect")
-    others = {row["sweep"] for path in Path(target).glob("seed-*.jsonl") for row in read_json_lines(path) if "sweep" in row} - {rows[0]["sweep"]}
+    there = [row for path in sorted(Path(target).glob("seed-*.jsonl")) for row in read_json_lines(path) if "sweep" in row]
+    others = {row["sweep"] for row in there} - {listed["name"]}
     if others:
         raise ValueError(f"{target} holds the rows of the sweep {', '.join(sorted(others))}: give this one a folder of its own")
-    paths = []
+    named, paths = {facts["run"] for facts in listed["runs"]}, []
+    rows = [row for row in there if row["run"] not in named] + rows
     for seed in sorted({row["seed"] for row in rows}):
         paths.append(Path(target) / f"seed-{seed}.jsonl")
         write_text(paths[-1], "".join(json.dumps(row) + "\n" for row in rows if row["seed"] == seed))

@@ -90,6 +90,9 @@ def test_a_failing_run_does_not_stop_the_others_and_finished_ones_are_skipped(pl
     assert sweep_with([tmp_path / "none", kept], "other", "good")[::2] == (kept, "good")
     with pytest.raises(ValueError, match="no results of other: .*kept has good"):
         sweep_with([tmp_path / "none", kept], "other")
+    assert main(place({"more": 0.3}, "[2]")) == 0 and main([*place({"more": 0.3}, "[2]"), "--collect", str(kept)]) == 0
+    grown = collected_rows(kept)
+    assert [row for row in grown if row["combination"] == "good"] == rows and {row["seed"] for row in grown if row["combination"] == "more"} == {2}
     (kept / "seed-1.jsonl").write_text((kept / "seed-1.jsonl").read_text().replace('"sweep": "g"', '"sweep": "h"'))
     assert main([*place({"good": 0.1}, "[1, 2]"), "--collect", str(kept)]) == 1 and "rows of the sweep h" in capsys.readouterr().err
     assert [row["seed"] for row in reference_rows(rows)["GIST-256"]] == [1, 2]
