@@ -12,7 +12,7 @@ from .runs import Run, read_json_lines
 from .spreads import mean_spread
 from .tables import Column, Table, cut_words, show_count, show_seconds, show_spread
 
-__all__ = ["collect", "collected_rows", "last_rows", "reference_rows", "results_of", "summary_table", "sweep_rows", "sweep_with"]
+__all__ = ["best_settings", "collect", "collected_rows", "last_rows", "reference_rows", "results_of", "summary_table", "sweep_rows", "sweep_with"]
 
 
 def sweep_rows(folder):
@@ -166,6 +166,47 @@ def reference_rows(rows, split="test"):
         if row["split"] == split and not row["phase_index"]:
             found.setdefault(row["row"], {}).setdefault(row["seed"], row)
     return {name: list(by_seed.values()) for name, by_seed in found.items()}
+
+
+def best_settings(rows, methods, split="val"):
+    """Which of the settings tried for a method stands for it: the one with the best micro-AP on validation images after its last phase, mean over the seeds that all have.
+
+    Parameters
+    ----------
+    rows : list of dict
+        From `results_of`.
+    methods : str
+        Combinations, with spaces between methods and | between the settings tried for one: "qk|qk-3e-3 moco".
+
+    Returns
+    -------
+    chosen : {combination: the combination that stands for its method}
+        In the order of `methods`.
+    table : qknb.tables.Table
+        Columns: combination, seeds, micro-AP (`split`), "stands for the method".
+
+    Raises
+    ------
+    ValueError
+        A combination has no result, or the settings of a method have no seed in common.
+    """
+    last, chosen, lines = {name: {row["seed"]: row["micro_ap"] for row in found} for name, found in last_rows(rows, split).items()}, {}, []
+    for words in methods.split():
+        names = words.split("|")
+        missing = [name for name in names if name not in last]
+        if missing:
+            raise ValueError(f"no {split} result of {', '.join(missing)}: there are {', '.join(last) or 'none'}")
+        seeds = sorted(set.intersection(*(set(last[name]) for name in names)))
+        if not seeds:
+            raise ValueError(f"{words}: no seed in which all were run, so none can be chosen")
+        reached = {name: mean_spread([last[name][seed] for seed in seeds]) for name in names}
+        best = max(names, key=lambda name: reached[name][0])
+        chosen |= dict.fromkeys(names, best)
+        lines += [(name, len(seeds), reached[name], "yes" if name == best else "") for name in names]
+    columns = (Column("combination", left=True), Column("seeds"), Column("micro-AP", show_spread, parts=("mean", "std")), Column("stands for its method", left=True))
+    caption = (f"Split {split}, last evaluated phase; {cut_words(row for name in chosen for row in last_rows(rows, split)[name])}. Of the settings tried for a method the best here "
+               "is the one that is compared below; the test images have no part in the choice.")
+    return chosen, Table(caption, columns, tuple(lines))
 
 
 def summary_table(rows, split="test", *, references=False):

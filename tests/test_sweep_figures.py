@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from qknb.sweep_figures import PAPER_RATIO, ablation_figure, curves_of, levels_of, methods_figure, paired_table, ratio_curves, ratio_figure
+from qknb.sweep_results import best_settings
 
 
 def row(combination, seed, phase, images, micro_ap, name=None, split="test"):
@@ -39,7 +40,25 @@ def test_ratios_at_equal_images_interpolate_the_base():
     late = [r | {"images_seen": r["images_seen"] * 3 / 2} if r["combination"] == "simclr" else r for r in ROWS]  # at 150 and 300 images
     first, _ = ratio_curves(late, "qk")["simclr"]
     np.testing.assert_allclose(first, ([150], [(.5 + .7) / 2 / .4]))  # the base has no value at 300
+    near = [r | {"images_seen": r["images_seen"] * 1.005} if r["combination"] == "simclr" else r for r in ROWS]  # a whole number of steps more
+    assert list(ratio_curves(near, "qk")["simclr"][0][0]) == pytest.approx([100.5, 201])
+    none = ratio_curves([r | {"images_seen": 9} if r["combination"] == "simclr" else r for r in ROWS], "qk")["simclr"][0]
+    assert [len(part) for part in none] == [0, 0]
     assert "equal" in {line.get_label() for line in ratio_figure(ROWS, "qk", ["simclr"]).axes[0].lines}
+
+
+def test_settings_are_chosen_by_validation_alone():
+    rows = ROWS + [row(name, seed, 1, 100, value, split="val") for name, values in (("qk", (.2, .8, .1)), ("simclr", (.5, .6)), ("other", (.4, .9, .2)))
+                   for seed, value in enumerate(values, 1)]
+    rows = [r for r in rows if not (r["split"] == "val" and r["micro_ap"] == 9)]
+    chosen, table = best_settings(rows, "simclr|qk other")  # on seeds 1 and 2, which both have: .55 against .5, though qk is far ahead on the test
+    assert chosen == {"simclr": "simclr", "qk": "simclr", "other": "other"} and list(chosen) == ["simclr", "qk", "other"]
+    assert [(name, seeds, mark) for name, seeds, _, mark in table.rows] == [("simclr", 2, "yes"), ("qk", 2, ""), ("other", 3, "yes")]
+    assert table.rows[1][2][0] == pytest.approx(.5) and "test images have no part" in table.caption
+    with pytest.raises(ValueError, match="no val result of mocco: there are qk, simclr, other"):
+        best_settings(rows, "qk|mocco")
+    with pytest.raises(ValueError, match="no seed"):
+        best_settings([r for r in rows if r["combination"] != "qk" or r["seed"] == 3], "qk|simclr")
 
 
 def test_bars_are_differences_within_seeds():
