@@ -14,7 +14,7 @@ from .duplicates import same_picture
 from .files import replacing
 from .gist import GistPCA
 from .mining import hardest_pairs
-from .phase import PhaseInput, train_phase
+from .phase import CHECKPOINT, PhaseInput, train_phase
 from .prepare import prepared
 from .scoring import Scorer, fit_sample
 from .switching import next_limit, phase_steps, policy_of
@@ -169,6 +169,7 @@ class Trainer:
         """Train phase `name`, save its weights, evaluate. Does nothing when it is done; continues when it was cut off."""
         run, s = self.run, self.settings
         if run.done(f"phase {name}"):
+            (run / "phases" / name / CHECKPOINT).unlink(missing_ok=True)  # left by a process that was killed between the two
             return
         if s.devices == "one":
             keras.utils.clear_session()  # inside a strategy's scope it would forget the scope
@@ -207,6 +208,7 @@ class Trainer:
             far_key=np.arange(len(far), dtype=np.int32) // (views if far_set == "copies" else 1),
             n_keys=n_keys,
             key_gist=self.pca.transform(np.asarray(self.sets["keys"].gist)) if s.ignore_duplicates else None,
+            begin=begin,
         )
         moments = run / "phases" / names[-2] / "optimizer.npz" if not s.reset_optimizer and number >= 2 else None
         trunks = {near_side: near_trunk, far_side: near_trunk if s.shared_towers else far_trunk}
@@ -214,22 +216,21 @@ class Trainer:
         watch = PhaseWatch(self.scorer, trunks, heads, near_side)
         decide = policy_of(s, phase_steps(n_keys, s)).decide
         outcome = train_phase(folder, data, s, previous_optimizer=moments, evaluate=watch, decide=decide)
-        self.finish_phase(name, data, outcome["steps"], trunks, heads, begin, trained=[near_side, far_side] if s.shared_towers else [near_side])
+        self.finish_phase(name, data, outcome, trunks, heads, trained=[near_side, far_side] if s.shared_towers else [near_side])
 
-    def finish_phase(self, name, data, steps, trunks, heads, begin, trained):
+    def finish_phase(self, name, data, outcome, trunks, heads, trained):
         """What follows training, for every method: towers saved, the gallery of hardest negatives, scores, accounts; the phase is marked as done.
 
         Parameters
         ----------
         data : PhaseInput
-        steps : int
-            That the phase took.
-        begin : float
-            When it began (time.monotonic).
+        outcome : dict
+            Of `train_phase` or `train_pairs`.
         trained : sequence of "Q", "K"
             Sides whose backbone has trained, if backbones train.
         """
-        run, s, number, training_seconds = self.run, self.settings, data.number, time.monotonic() - begin
+        run, s, number, steps = self.run, self.settings, data.number, outcome["steps"]
+        training_seconds, began = outcome["seconds"], time.monotonic()
         cost = spent(run, name, steps, data.n_keys, training_seconds)
         folder = run / "phases" / name
         for kind, models in (("trunk", {side: trunks[side] for side in trained if s.train_backbone}), ("head", heads)):
@@ -239,9 +240,10 @@ class Trainer:
         self._hard_negatives(folder, data)
         last = cost["steps"] >= s.total_steps if s.total_steps else number + 1 >= s.phases
         if last or (number + 1) % s.score_every == 0:
-            self.scorer.score_phase(name, number, trunks, heads, cost, time.monotonic() - begin)
+            self.scorer.score_phase(name, number, trunks, heads, cost, training_seconds + time.monotonic() - began)
         run.mark(f"phase {name}", steps=steps, images_total=steps * images_per_step(s), training_seconds=round(training_seconds, 1),
-                 seconds=round(time.monotonic() - begin, 1))
+                 seconds=round(training_seconds + time.monotonic() - began, 1))
+        (folder / CHECKPOINT).unlink(missing_ok=True)
 
     def _hard_negatives(self, folder, data):
         """The hardest negative pairs of a sample of near items against the whole bank, for the gallery; and those left out as duplicates."""

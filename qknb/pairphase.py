@@ -11,7 +11,7 @@ from .batches import PairBatches
 from .colearn import load_state_arrays, state_arrays
 from .files import replacing
 from .optimizers import build_optimizer
-from .phase import Keeper, PhaseInput, load_checkpoint, trim_logs
+from .phase import CHECKPOINT, Keeper, PhaseInput, Reached, load_checkpoint, trim_logs, write_checkpoint
 from .progress import progress
 from .runs import read_json_lines
 from .switching import planned_lengths
@@ -34,7 +34,11 @@ class PairInput:
     n_keys : int
     steps, steps_before, steps_planned : int
         Of this stretch, of those before it, of the whole training.
+    begin : float
+        As in `qknb.phase.PhaseInput`.
     """
+
+    begin = None
 
     def __init__(self, **fields):
         self.__dict__.update(fields)
@@ -56,7 +60,7 @@ def train_pairs(folder, data, settings, *, previous=None, evaluate=None):
     Returns
     -------
     dict
-        steps, images (of this call), seconds (of this call), last step metrics.
+        steps, images (of this call), seconds (of the stretch, those before a cut too), last step metrics.
 
     Raises
     ------
@@ -64,27 +68,27 @@ def train_pairs(folder, data, settings, *, previous=None, evaluate=None):
         A checkpoint or state that is damaged or of another model, or a schedule that was planned for another number of steps.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    steps = data.steps
+    begin, steps = time.monotonic() if data.begin is None else data.begin, data.steps
     learner = {"simclr": SimclrLearner, "moco": MocoLearner}[settings.method](data.trunks, data.heads, settings)
     optimizer = build_optimizer(settings, data.steps_planned, *(data.trunks or {}).values())
     learner.compile(optimizer=optimizer, jit_compile=keras.backend.backend() == "jax", run_eagerly=False)
     learner.optimizer.build(learner.trainable_variables)  # that of the loss scale too, which compiling puts around it in float16
     if previous is not None:
         _continue(learner, previous, settings.cosine_steps or data.steps_planned)
-    checkpoint = folder / "checkpoint.npz"
-    step = start = load_checkpoint(checkpoint, learner, evaluate) if checkpoint.exists() else 0
+    reached = load_checkpoint(folder / CHECKPOINT, learner, evaluate)
+    step = reached.step
     trim_logs(folder, step)
-    begin = time.monotonic()
+    begin -= reached.seconds
     with progress(total=steps, initial=step, label=f"train {data.name}") as bar:
         if step < steps:
             batches = PairBatches(data.n_keys, data.query, data.key, settings, data.steps_before + step, steps - step)
-            keeper = Keeper(folder, checkpoint, step, steps, settings, bar, evaluate)
+            keeper = Keeper(folder, begin, step, steps, settings, bar, evaluate)
             learner.fit(batches, epochs=1, shuffle=False, verbose=0, callbacks=[keeper])
     with replacing(folder / STATE) as temporary:
         np.savez(temporary, schedule=np.int64(settings.cosine_steps or data.steps_planned), **state_arrays(learner))
-    checkpoint.unlink(missing_ok=True)
+    write_checkpoint(folder, learner, Reached(steps, True, time.monotonic() - begin), evaluate)
     lines = read_json_lines(folder / "steps.jsonl")
-    return {"steps": steps, "images": (steps - start) * images_per_step(settings), "seconds": time.monotonic() - begin, "last": lines[-1] if lines else {}}
+    return {"steps": steps, "images": (steps - reached.step) * images_per_step(settings), "seconds": time.monotonic() - begin, "last": lines[-1] if lines else {}}
 
 
 def _continue(learner, path, schedule):
@@ -132,6 +136,7 @@ def run_pair_phase(trainer, name):
         steps=planned[number],
         steps_before=sum(planned[:number]),
         steps_planned=sum(planned),
+        begin=begin,
     )
     watch = PhaseWatch(trainer.scorer, trunks, heads, "Q")
     outcome = train_pairs(run / "phases" / name, data, s, previous=earlier, evaluate=watch)
@@ -150,7 +155,7 @@ def run_pair_phase(trainer, name):
         far_key=np.arange(len(far), dtype=np.int32),
         n_keys=data.n_keys,
     )
-    trainer.finish_phase(name, shown_to, outcome["steps"], trunks, heads, begin, "QK")
+    trainer.finish_phase(name, shown_to, outcome, trunks, heads, "QK")
     if number:
         earlier.unlink()
 

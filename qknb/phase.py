@@ -4,6 +4,7 @@ import dataclasses
 import json
 import time
 import zipfile
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -17,9 +18,18 @@ from .progress import progress
 from .runs import append_json_line, read_json_lines
 from .switching import phase_steps
 
-__all__ = ["Keeper", "PhaseInput", "chunk_plan", "load_checkpoint", "train_phase", "trim_logs"]
+__all__ = ["CHECKPOINT", "Keeper", "PhaseInput", "Reached", "chunk_plan", "load_checkpoint", "train_phase", "trim_logs", "write_checkpoint"]
 
+CHECKPOINT = "checkpoint.npz"  # in the folder of a phase until it has been scored: where a process that comes after a kill goes on
 LOG_SECONDS = 5  # so often the log is written: a mounted drive is slow at many small writes
+
+
+class Reached(NamedTuple):
+    """How far a phase had come: steps; whether its training had ended; seconds spent on it so far, by all processes."""
+
+    step: int = 0
+    finished: bool = False
+    seconds: float = 0.0
 
 
 class PhaseInput:
@@ -35,9 +45,10 @@ class PhaseInput:
     key_gist : (n_keys, gist_dim) or None; needed by `ignore_duplicates`
     limit : int, the most steps the phase may take; None: what the settings say
     steps_before : int, steps of the run before this phase; None: as if every phase before had been of this length
+    begin : float, time.monotonic() when work on the phase began; None: when it trains
     """
 
-    key_gist = limit = steps_before = None
+    key_gist = limit = steps_before = begin = None
 
     def __init__(self, **fields):
         self.__dict__.update(fields)
@@ -56,8 +67,8 @@ def chunk_plan(n_keys, settings, steps=None):
 def train_phase(folder, data, settings, *, previous_optimizer=None, evaluate=None, decide=None):
     """Train one phase in `folder` and leave its log; the heads and backbone in `data` hold the result.
 
-    A checkpoint (one .npz: weights, optimizer, step) is written by the clock and replaced atomically; a phase that was cut off continues
-    from it to bit-identical weights.
+    A checkpoint (one .npz: weights, optimizer, step) is written by the clock and at the end, and replaced atomically; a phase that was cut off continues
+    from it to bit-identical weights. It stays when training has ended: whoever has saved and scored the result deletes it.
 
     Parameters
     ----------
@@ -65,7 +76,7 @@ def train_phase(folder, data, settings, *, previous_optimizer=None, evaluate=Non
     data : PhaseInput
     settings : Experiment
     previous_optimizer : path, optional
-        optimizer.npz of this side's last phase, used when reset_optimizer is False.
+        optimizer.npz of this side's last phase, used when reset_optimizer is False: moments and their count go on, as if nothing had been between.
     evaluate : callable, optional
         evaluate(model, step) -> dict, called before the first step, every `eval_every` steps and at the end; its result and the mean loss logged
         since the evaluation before go to evaluations.jsonl. If it has methods `state() -> {name: array}` and `restore(arrays)`, checkpoints keep its state.
@@ -75,9 +86,10 @@ def train_phase(folder, data, settings, *, previous_optimizer=None, evaluate=Non
     Returns
     -------
     dict
-        steps, images, seconds (of this call), final step metrics.
+        steps, images (of this call), seconds (of the phase, those before a cut too), final step metrics.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    begin = time.monotonic() if data.begin is None else data.begin
     settings, stream = _resolved(folder, data, settings)
     chunks = chunk_plan(data.n_keys, settings, data.limit)
     steps = sum(count for _, count in chunks)
@@ -86,15 +98,16 @@ def train_phase(folder, data, settings, *, previous_optimizer=None, evaluate=Non
     learner = CoLearner(data.near_trunk, data.near_head, data.far_head, data.far.n_features, far_rows, settings, stream, data.key_gist)
     before = data.number * steps if data.steps_before is None else data.steps_before
     first = 0 if settings.restart_schedule else before
-    optimizer = build_optimizer(settings, steps, data.near_trunk, first_step=first)
+    counted = _moments_count(previous_optimizer)
+    optimizer = build_optimizer(settings, steps, data.near_trunk, first_step=first - counted)
     learner.compile(optimizer=optimizer, jit_compile=keras.backend.backend() == "jax", run_eagerly=False)
     learner.optimizer.build(learner.trainable_variables)  # that of the loss scale too, which compiling puts around it in float16
     if previous_optimizer is not None:
-        _restore_moments(learner, previous_optimizer)
-    checkpoint = folder / "checkpoint.npz"
-    step = load_checkpoint(checkpoint, learner, evaluate) if checkpoint.exists() else 0
+        _restore_moments(learner, previous_optimizer, counted)
+    reached = load_checkpoint(folder / CHECKPOINT, learner, evaluate)
+    step, stopped = reached.step, reached.finished
     trim_logs(folder, step)
-    begin, start, stopped = time.monotonic(), step, False
+    begin -= reached.seconds
     with progress(total=steps, initial=step, label=f"train {data.name}") as bar:
         at = 0
         for keys, count in chunks:
@@ -102,16 +115,16 @@ def train_phase(folder, data, settings, *, previous_optimizer=None, evaluate=Non
                 rows = negative_rows(keys, rows_per_key, settings)
                 learner.set_bank(data.far.rows, data.far_key[rows], rows)
                 batches = Batches(data.side, keys, data.near_images, data.near_gist, data.near_features, data.far, settings, data.number, step, at + count - step)
-                keeper = Keeper(folder, checkpoint, step, steps, settings, bar, evaluate, decide and (lambda history: decide(history, data.number)))
+                keeper = Keeper(folder, begin, step, steps, settings, bar, evaluate, decide and (lambda history: decide(history, data.number)))
                 learner.fit(batches, epochs=1, shuffle=False, verbose=0, callbacks=[keeper])
                 step, stopped = keeper.step, keeper.stopped
             at += count
     state = state_arrays(learner)
     with replacing(folder / "optimizer.npz") as temporary:
-        np.savez(temporary, **{k: v for k, v in state.items() if k.startswith("optimizer/")})
-    checkpoint.unlink(missing_ok=True)
+        np.savez(temporary, count=int(keras.ops.convert_to_numpy(learner.optimizer.iterations)), **{k: v for k, v in state.items() if k.startswith("optimizer/")})
+    write_checkpoint(folder, learner, Reached(step, True, time.monotonic() - begin), evaluate)
     lines = read_json_lines(folder / "steps.jsonl")
-    return {"steps": step, "images": (step - start) * settings.batch_size, "seconds": time.monotonic() - begin, "last": lines[-1] if lines else {}}
+    return {"steps": step, "images": (step - reached.step) * settings.batch_size, "seconds": time.monotonic() - begin, "last": lines[-1] if lines else {}}
 
 
 def _resolved(folder, data, settings):
@@ -139,7 +152,10 @@ class Keeper(keras.callbacks.Callback):
 
     Parameters
     ----------
-    folder, checkpoint : path
+    folder : path
+        Of the phase.
+    begin : float
+        time.monotonic() when the phase began, or would have, had it not been cut off.
     step, steps : int
         Steps done before, and the most there may be.
     settings : Experiment
@@ -150,11 +166,10 @@ class Keeper(keras.callbacks.Callback):
         decide(history) -> bool.
     """
 
-    def __init__(self, folder, checkpoint, step, steps, settings, bar, evaluate, decide=None):
+    def __init__(self, folder, begin, step, steps, settings, bar, evaluate, decide=None):
         super().__init__()
-        self.folder, self.checkpoint, self.step, self.steps, self.settings = folder, checkpoint, step, steps, settings
+        self.folder, self.begin, self.step, self.steps, self.settings = folder, begin, step, steps, settings
         self.bar, self.evaluate, self.decide, self.saved, self.stopped = bar, evaluate, decide, time.monotonic(), False
-        self.state = getattr(evaluate, "state", dict)
         self._lines, self._written = [], time.monotonic()
 
     def on_train_begin(self, logs=None):
@@ -184,9 +199,7 @@ class Keeper(keras.callbacks.Callback):
             self.model.stop_training = True
         elif due and self.step < self.steps:
             self._write_log()
-            with replacing(self.checkpoint) as temporary:
-                watched = {f"watch/{name}": array for name, array in self.state().items()}
-                np.savez(temporary, step=np.int64(self.step), **watched, **state_arrays(self.model))
+            write_checkpoint(self.folder, self.model, Reached(self.step, False, time.monotonic() - self.begin), self.evaluate)
             self.saved = time.monotonic()
 
     def on_train_end(self, logs=None):
@@ -205,31 +218,55 @@ class Keeper(keras.callbacks.Callback):
         append_json_line(self.folder / "evaluations.jsonl", line | self.evaluate(self.model, self.step))
 
 
+def write_checkpoint(folder, learner, reached, evaluate=None):
+    """Write all that the phase in `folder` needs to go on from here, in the place of its last checkpoint. `reached`: `Reached`; `evaluate`: see `train_phase`."""
+    watched = {f"watch/{name}": array for name, array in getattr(evaluate, "state", dict)().items()}
+    facts = {"step": np.int64(reached.step), "finished": np.bool_(reached.finished), "seconds": np.float64(reached.seconds)}
+    with replacing(folder / CHECKPOINT) as temporary:
+        np.savez(temporary, **facts, **watched, **state_arrays(learner))
+
+
 def load_checkpoint(path, learner, evaluate=None):
-    """Put a checkpoint into a learner and an `evaluate` that keeps a state; returns the step it was made at (int).
+    """Put a checkpoint, if there is one, into a learner and an `evaluate` that keeps a state; returns how far it had come (`Reached`).
 
     Raises
     ------
     ValueError
         It is damaged, or another model's.
     """
+    if not path.exists():
+        return Reached()
     restore = getattr(evaluate, "restore", lambda arrays: None)
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        step = int(arrays.pop("step"))
+        reached = Reached(int(arrays.pop("step")), bool(arrays.pop("finished", False)), float(arrays.pop("seconds", 0)))  # the last two are newer than some runs
         restore({name.removeprefix("watch/"): arrays.pop(name) for name in list(arrays) if name.startswith("watch/")})
         load_state_arrays(learner, arrays)
     except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(f"the checkpoint {path} cannot be used ({error}): delete it to start this phase again") from None
-    return step
+    return reached
 
 
-def _restore_moments(learner, path):
-    """Optimizer moments of an earlier phase of the same side; the step count starts anew (the schedule has its own setting)."""
+def _moments_count(path):
+    """How many steps the moments in an optimizer.npz have seen; 0: none, or the file is of a version that did not write it down."""
+    if path is None:
+        return 0
+    with np.load(path, allow_pickle=False) as file:
+        return int(file["count"]) if "count" in file.files else 0
+
+
+def _restore_moments(learner, path, count):
+    """Optimizer moments of an earlier phase of the same side, with the number of steps they have seen.
+
+    Adam divides by 1 - beta^count, since moments that begin at zero are too small at first. Warm moments with a count from zero would be divided by too little twice
+    over: at beta_2 = .999 the steps after a switch would be a third of what they should be. The schedule of the rate has its own setting, and is shifted by `count`.
+    """
     with np.load(path, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     fresh = state_arrays(learner)
     counters = {k for k, v in fresh.items() if v.dtype.kind in "iu" and v.ndim == 0}  # steps; and those since the loss scale has grown, in float16
+    arrays.pop("count", None)
     fresh.update({k: v for k, v in arrays.items() if k not in counters})
     load_state_arrays(learner, fresh)
+    learner.optimizer.iterations.assign(count)

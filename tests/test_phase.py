@@ -10,10 +10,10 @@ import pytest
 
 from qknb.bank import Bank
 from qknb.batches import Batches, chunk_keys, key_order, negative_rows
-from qknb.colearn import CoLearner
+from qknb.colearn import CoLearner, state_arrays
 from qknb.config import experiment
 from qknb.optimizers import build_optimizer
-from qknb.phase import PhaseInput, chunk_plan, train_phase
+from qknb.phase import PhaseInput, _moments_count, _restore_moments, chunk_plan, train_phase
 from qknb.runs import read_json_lines
 from qknb.towers import build_head
 
@@ -77,7 +77,29 @@ def test_stored_features_train_heads_only(tmp_path):
     before = weights(data.near_head)
     out = train_phase(tmp_path, data, s)
     assert out["steps"] == 6 and not same(before, weights(data.near_head))
-    assert not (tmp_path / "checkpoint.npz").exists()
+
+
+def test_training_that_has_ended_is_not_done_again(tmp_path, monkeypatch):
+    """A kill between the last step and the saved and scored result; the phase had been ended by its policy. Time before the kill counts."""
+    s = settings(train_backbone=False, eval_every=2, log_every=1)
+    policy = {"evaluate": lambda model, step: {}, "decide": lambda history, number: history[-1]["step"] >= 4}
+    data = phase_input(s)
+    clock = [1000.0]
+    monkeypatch.setattr("qknb.phase.time", types.SimpleNamespace(monotonic=lambda: clock[0]))
+    first = train_phase(tmp_path, data, s, **policy)
+    arrays = dict(np.load(tmp_path / "checkpoint.npz"))
+    np.savez(tmp_path / "checkpoint.npz", **arrays | {"seconds": np.float64(3600)})
+    logs = {name: (tmp_path / f"{name}.jsonl").read_text() for name in ("steps", "evaluations")}
+    moments = dict(np.load(tmp_path / "optimizer.npz"))
+    again = phase_input(s)
+    monkeypatch.setattr(CoLearner, "fit", lambda *_, **__: pytest.fail("trains again"))
+    second = train_phase(tmp_path, again, s, **policy)
+    assert (first["steps"], first["images"]) == (4, 16) and (second["steps"], second["images"]) == (4, 0) and second["seconds"] == 3600
+    for side in ("near_head", "far_head"):
+        assert same(weights(getattr(data, side)), weights(getattr(again, side)))
+    assert logs == {name: (tmp_path / f"{name}.jsonl").read_text() for name in logs}
+    kept = dict(np.load(tmp_path / "optimizer.npz"))
+    assert kept.keys() == moments.keys() and all(np.array_equal(kept[name], moments[name]) for name in kept) and kept["count"] == 4
 
 
 def test_the_far_side_can_be_frozen_whole(tmp_path):
@@ -180,6 +202,40 @@ def test_moments_go_on_and_the_schedule_begins_anew(tmp_path, policy):
     assert not same(weights(runs["anew"].near_head), weights(runs["on"].near_head))
 
 
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"], indirect=True)
+@pytest.mark.parametrize("first", [0, 1000])
+def test_moments_that_go_on_take_steps_of_the_size_they_had(tmp_path, policy, first):
+    """Under a constant gradient Adam moves by its rate in every step, before a switch and after it, wherever the schedule stands."""
+    s = experiment("cpu", cosine_steps=4000, learning_rate=1e-3)
+
+    def learner(count):
+        weight = keras.Variable(np.ones(3, np.float32), dtype="float32", name="weight")
+        optimizer = build_optimizer(s, 100, first_step=first - count)
+        if policy == "mixed_float16":
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=1.0)
+        optimizer.build([weight])
+        return types.SimpleNamespace(optimizer=optimizer, variables=[weight], bank_variables=[], trackers=[]), weight
+
+    def step(made, weight):
+        before = keras.ops.convert_to_numpy(weight)[0]
+        made.optimizer.apply([keras.ops.convert_to_tensor(np.full(3, 0.5, np.float32))])
+        rate = float(keras.ops.convert_to_numpy(made.optimizer.learning_rate))
+        return float(before - keras.ops.convert_to_numpy(weight)[0]), rate
+
+    before, weight = learner(0)
+    for _ in range(300):
+        moved, _ = step(before, weight)
+    state = {name: array for name, array in state_arrays(before).items() if name.startswith("optimizer/")}
+    np.savez(tmp_path / "optimizer.npz", count=300, **state)
+    count = _moments_count(tmp_path / "optimizer.npz")
+    after, weight = learner(count)
+    _restore_moments(after, tmp_path / "optimizer.npz", count)
+    expected = float(keras.optimizers.schedules.CosineDecay(1e-3, 4000, alpha=s.cosine_alpha)(first))
+    for _ in range(5):
+        moved, rate = step(after, weight)
+        assert moved == pytest.approx(expected, rel=1e-2) and rate == pytest.approx(expected, rel=1e-2)
+
+
 @pytest.mark.parametrize("every, at", [(250, [None] * 3 + [3] * 3 + [6] * 2), (600, [None] * 6 + [6] * 2), (10_000, [None] * 8)])
 def test_checkpoints_are_written_by_the_clock(tmp_path, monkeypatch, every, at):
     """A step takes 100 seconds on a clock of its own; `at`: the step of the checkpoint that each step finds."""
@@ -195,7 +251,7 @@ def test_checkpoints_are_written_by_the_clock(tmp_path, monkeypatch, every, at):
 
     train_phase(tmp_path, phase_input(s), s, evaluate=look)
     assert seen == at
-    assert not (tmp_path / "checkpoint.npz").exists(), "a phase that has ended needs none"
+    assert bool(np.load(tmp_path / "checkpoint.npz")["finished"]), "the last one stays until the result is saved"
 
 
 @pytest.mark.parametrize("preset", ["cpu", "t4", "paper"])
@@ -215,7 +271,7 @@ def test_a_phase_ends_when_the_policy_says_so(tmp_path, chunks):
     out = train_phase(tmp_path, data, s, evaluate=lambda model, step: {"value": 10 * step}, decide=decide)
     assert out["steps"] == (4 if chunks == 1 else 2) and len((tmp_path / "steps.jsonl").read_text().splitlines()) == out["steps"]
     assert asked == [(3, [0, 2], 20), (3, [0, 2, 4], 40)][: len(asked)] and len(asked) == out["steps"] // 2
-    assert not (tmp_path / "checkpoint.npz").exists() and (tmp_path / "optimizer.npz").exists()
+    assert bool(np.load(tmp_path / "checkpoint.npz")["finished"]) and (tmp_path / "optimizer.npz").exists()
 
 
 def test_a_damaged_or_foreign_checkpoint_is_refused(tmp_path):

@@ -220,6 +220,30 @@ def test_looks_at_the_validation_images_change_neither_weights_nor_scores(smoke_
     assert ended[0][1] == ended[1][1] and ended[0][2] == ended[1][2]
 
 
+def test_a_phase_whose_scoring_failed_is_scored_and_not_trained_again(saturated, tmp_path, monkeypatch):
+    from qknb.colearn import CoLearner
+    from qknb.scoring import Scorer
+
+    use_small_backbone(monkeypatch)
+    trainer = trainer_on(saturated.path, tmp_path / "cut")
+    trainer.phase("Q1")
+    with monkeypatch.context() as patch:
+        patch.setattr(Scorer, "score_phase", lambda *_: (_ for _ in ()).throw(OSError("the disk is full")))
+        with pytest.raises(OSError, match="full"):
+            trainer.phase("K1")
+    checkpoint = trainer.run / "phases" / "K1" / "checkpoint.npz"
+    assert checkpoint.exists() and not trainer.run.done("phase K1")
+    with monkeypatch.context() as patch:
+        patch.setattr(CoLearner, "fit", lambda *_, **__: pytest.fail("trains again"))
+        again = type(trainer)(Run(trainer.run.path))
+        again.phase("K1")
+    assert again.run.done("phase K1")["steps"] == 4 and not checkpoint.exists()
+    for kind in ("evaluations", "steps"):
+        assert lines(again.run, "K1", kind) == lines(saturated, "K1", kind)
+    scores = lambda run: [{k: v for k, v in row.items() if "seconds" not in k} for row in run.rows() if row["row"] == "K1"]  # noqa: E731
+    assert scores(again.run) == scores(saturated) != []
+
+
 def test_a_run_that_was_cut_off_decides_the_same(saturated, tmp_path, monkeypatch):
     from qknb.watch import PhaseWatch
 
