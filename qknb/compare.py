@@ -13,7 +13,7 @@ from .curves import curves_figure, ending, loss_figure
 from .galleries import Gallery, gallery_figure, hardest_negatives
 from .outcomes import training_log
 from .runs import read_json_lines
-from .spreads import mean_spread
+from .spreads import agreeing, mean_spread, shown_names
 from .tables import Column, Table, cut_words, show_count, show_seconds, show_spread
 
 __all__ = ["Compared", "differences_table", "groups", "loss_curves", "micro_ap_curves", "negatives_galleries", "notes_table", "open_for_comparison", "phases_table",
@@ -97,8 +97,10 @@ def groups(runs):
             alike.setdefault(key, []).append(run)
     found = {}
     for members in alike.values():
-        name = members[0].name if len(members) == 1 else _common([m.name for m in members])
-        found[name if name not in found else members[0].name] = members
+        names = [_common([m.name for m in members])] if len(members) > 1 else []
+        names += [members[0].name, " + ".join(m.name for m in members)]
+        names += [f"{names[0]} ({i})" for i in range(2, len(runs) + 2)]
+        found[next(name for name in names if name not in found)] = members
     return found
 
 
@@ -137,7 +139,7 @@ def scores_table(runs, split="test"):
             continue
         used += last
         tests |= {(r.get("queries"), r.get("distractors"), r.get("references"), r.get("cut")) for r in last}
-        seconds = [sum(row.get("seconds") or 0 for row in m.phases(split)) for m in members if m.phases(split)]
+        seconds = [row.get("training_seconds") or sum(r.get("seconds") or 0 for r in m.phases(split)) for m in members if m.phases(split) for row in m.phases(split)[-1:]]
         rows.append((name, len(last), " / ".join(dict.fromkeys(r["row"] for r in last)), *_measures(last), max(r.get("images_seen") or 0 for r in last), sum(seconds) / len(seconds)))
     images = {m.settings.get("images") for members in groups(runs).values() for m in members}
     fixed = [(label, len(members), "–", *_measures(members), 0, None) for label, members in _references(runs, split)]
@@ -153,24 +155,16 @@ def _measures(rows):
 
 
 def _references(runs, split):
-    """[(label, [one row a seed])] of the rows without training; groups of runs whose values agree, seed by seed, share a line."""
-    found = {}  # row -> list of [groups, images, {seed: row}]
+    """[(label, [one row a seed])] of the rows without training; groups of runs on the same images whose values agree, seed by seed, share a line."""
+    found = {}  # {row: {images: {group: {seed: row}}}}
     for group, members in groups(runs).items():
-        own = {}
         for m in members:
             for row in m.rows:
                 if row["split"] == split and not row["phase_index"]:
-                    own.setdefault(row["row"], {})[m.settings["seed"]] = row
-        for name, by_seed in own.items():
-            images = members[0].settings.get("images")
-            lines = found.setdefault(name, [])
-            same = next((line for line in lines if line[1] == images and all(line[2].get(s, row)["micro_ap"] == row["micro_ap"] for s, row in by_seed.items())), None)
-            if same:
-                same[0].append(group)
-                same[2].update(by_seed)
-            else:
-                lines.append([[group], images, dict(by_seed)])
-    return [(name if len(lines) == 1 else f"{name} ({', '.join(of)})", list(by_seed.values())) for name, lines in found.items() for of, _, by_seed in lines]
+                    found.setdefault(row["row"], {}).setdefault(m.settings.get("images"), {}).setdefault(group, {})[m.settings["seed"]] = row
+    lines = [(name, line) for name, by_images in found.items() for owned in by_images.values() for line in agreeing(owned)]
+    alone = {name for name in found if sum(name == other for other, _ in lines) == 1}
+    return [(name if name in alone else f"{name} ({shown_names(of)})", list(by_seed.values())) for name, (of, by_seed) in lines]
 
 
 def phases_table(runs, split="test"):

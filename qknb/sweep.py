@@ -18,7 +18,7 @@ from .files import write_json
 from .machine import import_variables, machine_name, plan_parallel, thread_variables
 from .runs import Run
 from .sharing import is_ready, preparation_name, same_store
-from .sweep_job import is_finished
+from .sweep_job import is_finished, result_digest
 from .sweep_results import summary_table, sweep_rows
 
 __all__ = ["sweep"]
@@ -78,7 +78,8 @@ def sweep(grid, root="runs", *, folder="notebooks", parallel=0):
         write_json(path / "sweep.json", {
             "name": grid.name,
             "notebooks": grid.notebooks,
-            "runs": [{"run": r.run_name, "combination": r.combination, "seed": r.seed, "preset": r.settings.preset, "overrides": r.overrides} for r in grid.runs],
+            "runs": [{"run": r.run_name, "combination": r.combination, "seed": r.seed, "preset": r.settings.preset, "overrides": r.overrides, "settings": result_digest(r.settings)}
+                     for r in grid.runs],
         })
         jobs = _jobs(path, unfinished, grid.notebooks, folder, at_once, threads)
         if jobs:
@@ -176,8 +177,8 @@ def _close(job, path, jobs, began):
 
 
 def _reason(log, status):
-    """The one line that says why a process failed."""
-    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    """The one line that says why a process failed: of what it wrote in its last attempt."""
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").rpartition("\n=== ")[2].splitlines()[1:] if line.strip()]
     said = [line.removeprefix("qknb: ") for line in lines if line.startswith("qknb: ")]
     if status < 0:
         return f"ended by signal {-status}" + (" (out of memory? fewer runs at a time need less)" if status == -signal.SIGKILL else "")

@@ -29,13 +29,13 @@ def curves_of(rows, names=None, split="test"):
 
 def levels_of(rows, names=LEVELS, split="test"):
     """{row without training: mean micro-AP over seeds}, of those among `names` that are there."""
-    return {name: mean_spread([row["micro_ap"] for row in found])[0] for name, found in reference_rows(rows, split).items() if name in names}
+    return {name: mean_spread([row["micro_ap"] for row in found])[0] for name, found in reference_rows(rows, split).items() if name.split(" (")[0] in names}
 
 
 def methods_figure(rows, names=None, split="test"):
     """Micro-AP over the images seen in training: one line a combination, with its spread over seeds; rows without training as levels."""
     curves = curves_of(rows, names, split)
-    return curves_figure(curves, title=ending(curves), xlabel="images seen in training (equal budgets are equal places)", levels=levels_of(rows, split=split))
+    return curves_figure(curves, title=ending(curves), xlabel="images seen in training (equal budgets are equal places)", levels=levels_of([row for row in rows if row["combination"] in curves], split=split))
 
 
 def ablation_figure(rows, base, names=None, split="test"):
@@ -45,8 +45,8 @@ def ablation_figure(rows, base, names=None, split="test"):
     """
     last = last_rows(rows, split)
     chosen = _known([n for n in names if n != base], last) if names else [n for n in last if n != base]
-    ours = {row["seed"]: row["micro_ap"] for row in last.get(base, [])}
-    compared = {name: last[name] for name in chosen} | {name: found for name, found in reference_rows(rows, split).items() if name in LEVELS}
+    ours, own = {row["seed"]: row["micro_ap"] for row in last.get(base, [])}, [row for row in rows if row["combination"] == base]
+    compared = {name: last[name] for name in chosen} | {name: found for name, found in reference_rows(own, split).items() if name in LEVELS}
     bars = {name: [row["micro_ap"] - ours[row["seed"]] for row in found if row["seed"] in ours] for name, found in compared.items()}
     mean, spread = mean_spread(ours.values())
     reached = "no result" if mean is None else f"{mean:.3f}" + ("" if spread is None else f" ± {spread:.3f}")

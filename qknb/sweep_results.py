@@ -9,7 +9,8 @@ from pathlib import Path
 
 from .files import write_text
 from .runs import Run, read_json_lines
-from .spreads import mean_spread
+from .spreads import agreeing, mean_spread, shown_names
+from .sweep_job import is_finished, result_digest
 from .tables import Column, Table, cut_words, show_count, show_seconds, show_spread
 
 __all__ = ["best_settings", "collect", "collected_rows", "last_rows", "reference_rows", "results_of", "summary_table", "sweep_rows", "sweep_with"]
@@ -46,7 +47,9 @@ def sweep_rows(folder):
             run = Run(folder / facts["run"])
         except ValueError:  # not begun yet, or of another format
             continue
-        rows += _rows_of(run, {"sweep": name} | facts, notebooks)
+        facts = dict(facts)
+        if facts.pop("settings", None) in (None, result_digest(run.experiment)):  # otherwise made for an earlier grid, under the same name
+            rows += _rows_of(run, {"sweep": name} | facts, notebooks)
     return rows
 
 
@@ -68,8 +71,8 @@ def _rows_of(run, facts, notebooks):
 def collect(folder, target):
     """Write the rows of a sweep to `target`/seed-<seed>.jsonl, one file a seed; returns the paths. Small enough to be kept with the code.
 
-    Rows of runs that are not finished are left out, so that no table is made of half a sweep unseen. Rows that `target` has of runs that the sweep's last grid
-    does not name stay: a grid can grow by running its new rows alone.
+    Rows of runs that are not finished, or were made with other settings than the grid's, are left out. Rows that `target` has of other runs stay: a grid can grow by
+    running its new rows alone, and rows that were collected elsewhere are not lost.
 
     Raises
     ------
@@ -78,7 +81,7 @@ def collect(folder, target):
     """
     rows = sweep_rows(folder)
     listed = json.loads((Path(folder) / "sweep.json").read_text(encoding="utf-8"))
-    finished = {row["run"] for row in rows if all(Run(Path(folder) / row["run"]).done(f"notebook {name}") for name in listed["notebooks"])}
+    finished = {name for name in {row["run"] for row in rows} if _is_whole(Run(Path(folder) / name), listed["notebooks"])}
     rows = [row for row in rows if row["run"] in finished]
     if not rows:
         raise ValueError(f"{folder}: no run is finished yet, so there is nothing to collect")
@@ -86,12 +89,16 @@ def collect(folder, target):
     others = {row["sweep"] for row in there} - {listed["name"]}
     if others:
         raise ValueError(f"{target} holds the rows of the sweep {', '.join(sorted(others))}: give this one a folder of its own")
-    named, paths = {facts["run"] for facts in listed["runs"]}, []
-    rows = [row for row in there if row["run"] not in named] + rows
+    paths, rows = [], [row for row in there if row["run"] not in finished] + rows
     for seed in sorted({row["seed"] for row in rows}):
         paths.append(Path(target) / f"seed-{seed}.jsonl")
         write_text(paths[-1], "".join(json.dumps(row) + "\n" for row in rows if row["seed"] == seed))
     return paths
+
+
+def _is_whole(run, notebooks):
+    """Whether all notebooks have been executed to their end with the settings that the run has now: one whose `phases` has been raised since is not."""
+    return all(run.done(f"notebook {name}") for name in notebooks) and is_finished(run.path, run.experiment, notebooks)
 
 
 def collected_rows(folder):
@@ -160,12 +167,16 @@ def last_rows(rows, split="test"):
 
 
 def reference_rows(rows, split="test"):
-    """{row without training: [one row a seed]}, in the order of the rows. Runs of one seed share their images, so each seed counts once."""
+    """{row without training: [one row a seed]}, in the order of the rows; each seed counts once, for all runs on the same images.
+
+    Where combinations have other images, keys or backbones, and so other values, there is a row for each kind, with their names: "GIST-256 (qk-mild, simclr-mild)".
+    """
     found = {}
     for row in rows:
         if row["split"] == split and not row["phase_index"]:
-            found.setdefault(row["row"], {}).setdefault(row["seed"], row)
-    return {name: list(by_seed.values()) for name, by_seed in found.items()}
+            found.setdefault(row["row"], {}).setdefault(row["combination"], {}).setdefault(row["seed"], row)
+    lines = {name: agreeing(owned) for name, owned in found.items()}
+    return {name if len(of_name) == 1 else f"{name} ({shown_names(names)})": list(by_seed.values()) for name, of_name in lines.items() for names, by_seed in of_name}
 
 
 def best_settings(rows, methods, split="val"):

@@ -60,6 +60,16 @@ def test_runs_on_other_images_are_marked_and_the_same_run_twice_is_no_second_sam
     assert sorted(map(len, groups(open_for_comparison([folder / "base-s1", folder / "again"])).values())) == [1, 1]
     make_run(folder / "third", seed=3)
     assert list(groups(open_for_comparison([folder / "base-s1", folder / "third"]))) == ["base-s1 + third"]
+    change(make_run(folder / "base", seed=1), tau=0.3)
+    assert {name: [m.name for m in of] for name, of in groups(open_for_comparison([folder / n for n in ("base-s1", "base-s2", "base")])).items()} == {
+        "base": ["base-s1", "base-s2"], "base (2)": ["base"]}
+
+
+def test_time_is_that_of_all_phases_though_few_were_scored(tmp_path):
+    run = make_run(tmp_path / "a", rows=("GIST-256", "K1"))
+    lines = [json.loads(line) | {"training_seconds": 900.0} for line in (run / "metrics.jsonl").read_text().splitlines()]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert scores_table(open_for_comparison([run])).rows[-1][7] == 900
 
 
 def test_unfinished_foreign_and_damaged_folders_are_noted(folder):

@@ -17,7 +17,7 @@ from qknb.config import experiment
 from qknb.grid import Combination, read_grid
 from qknb.machine import cores, import_variables, machine_name, plan_parallel, thread_variables
 from qknb.runs import Run
-from qknb.sweep import _alone, sweep
+from qknb.sweep import _alone, _reason, sweep
 from qknb.sweep_job import is_finished, result_digest
 from qknb.sweep_results import collected_rows, last_rows, reference_rows, results_of, summary_table, sweep_rows, sweep_with
 from tests.paths import ROOT
@@ -153,6 +153,40 @@ def test_plans_for_the_machine(monkeypatch):
     monkeypatch.setattr("qknb.machine._gpus", lambda: ["T4"])
     assert plan_parallel(runs)[0] == 1 and machine_name() == "T4, 8 cores"
     assert thread_variables(3)["TF_NUM_INTRAOP_THREADS"] == "3"
+
+
+def test_rows_of_other_settings_and_of_unfinished_runs_are_not_the_grids(place, tmp_path, capsys):
+    kept, combinations = tmp_path / "kept", lambda rows: {row["combination"]: row["overrides"]["tau"] for row in rows}
+    assert main(place({"a": 0.1, "b": 0.2})) == 0 and main([*place({"a": 0.1, "b": 0.2}), "--collect", str(kept)]) == 0
+    changed = place({"a": 0.5, "b": 0.2})
+    assert main(changed) == 1  # a is there, made with another tau: it is neither replaced nor shown as the new one
+    with open(place.path / "table.csv", newline="", encoding="utf-8") as file:
+        assert [line["combination"] for line in csv.DictReader(file)] == ["GIST-256", "b"]
+    assert main([*changed, "--collect", str(tmp_path / "new")]) == 0 and combinations(collected_rows(tmp_path / "new")) == {"b": 0.2}
+    shutil.rmtree(place.path / "b-s0")
+    assert main(place({"b": 0.2, "c": 0.3})) == 0
+    shutil.rmtree(place.path / "b-s0")  # what was collected from it is kept
+    assert main([*changed, "--collect", str(kept)]) == 0 and combinations(collected_rows(kept)) == {"a": 0.1, "b": 0.2, "c": 0.3}
+    manifest = place.path / "c-s0" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"phases": 1', '"phases": 2'))
+    assert '"phases": 2' in manifest.read_text()
+    assert main([*changed, "--collect", str(tmp_path / "none")]) == 1 and "no run is finished" in capsys.readouterr().err
+
+
+def test_the_reason_is_that_of_the_last_attempt(tmp_path):
+    log = tmp_path / "a.log"
+    log.write_text("\n=== 2030-01-02 03:04:05\nqknb: there is no folder /photos\n\n=== 2030-01-02 03:05:05\nTraceback\nKeyError: 'x'\n")
+    assert _reason(log, 1) == f"KeyError: 'x' (see {log})"
+    log.write_text("\n=== 2030-01-02 03:04:05\n")
+    assert _reason(log, 1).startswith("no message") and "signal 9" in _reason(log, -9)
+
+
+def test_rows_without_training_are_told_apart_where_they_differ():
+    row = {"row": "GIST-256", "phase_index": 0, "split": "test"}
+    rows = [row | {"combination": name, "seed": seed, "micro_ap": value} for name, seed, value in
+            (("a", 1, .3), ("a", 2, .4), ("b", 2, .4004), ("mild", 1, .5), ("mild", 2, .6), ("b", 1, .3), ("b", 3, .2), ("c", 1, .3), ("d", 1, .3), ("e", 4, .1))]
+    found = {name: [(r["seed"], r["micro_ap"]) for r in of] for name, of in reference_rows(rows).items()}
+    assert found == {"GIST-256 (a, b and 3 more)": [(1, .3), (2, .4), (3, .2), (4, .1)], "GIST-256 (mild)": [(1, .5), (2, .6)]}
 
 
 def test_faults(place, tmp_path, capsys):

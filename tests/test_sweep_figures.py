@@ -14,13 +14,16 @@ def row(combination, seed, phase, images, micro_ap, name=None, split="test"):
 
 ROWS = [row(name, seed, phase, phase * 100, value + seed / 10)
         for name, values in (("qk", (.4, .6)), ("simclr", (.3, .2)), ("other", (.5, .7))) for seed in (1, 2) for phase, value in enumerate(values, 1)]
-ROWS += [row("qk", seed, 0, 0, .1 * seed, "GIST-256") for seed in (1, 2)] + [row("simclr", 1, 0, 0, .9, "GIST-256"), row("qk", 1, 2, 200, 9, split="val")]
+ROWS += [row("qk", seed, 0, 0, .1 * seed, "GIST-256") for seed in (1, 2)] + [row("simclr", 1, 0, 0, .1, "GIST-256"), row("qk", 1, 2, 200, 9, split="val")]
 
 
 def test_curves_are_by_seed_and_in_the_order_asked_for():
     curves = curves_of(ROWS, ["simclr", "qk"])
     assert list(curves) == ["simclr", "qk"] and curves["qk"] == [([100, 200], [.5, .7]), ([100, 200], [.6000000000000001, .8])]
     assert levels_of(ROWS) == {"GIST-256": pytest.approx(.15)}  # each seed once, though two runs of seed 1 have it
+    other = [*ROWS, row("other", 1, 0, 0, .5, "GIST-256")]  # trained and tested on other images
+    assert levels_of(other) == {"GIST-256 (qk, simclr)": pytest.approx(.15), "GIST-256 (other)": .5}
+    assert {line.get_label() for line in methods_figure(other, ["qk", "simclr"]).axes[0].lines} == {"qk", "simclr", "GIST-256"}, "levels of the curves that are shown"
     figure = methods_figure(ROWS, ["qk", "simclr"])
     assert figure.get_suptitle() == "qk ends at 0.750, simclr at 0.350" and {line.get_label() for line in figure.axes[0].lines} == {"qk", "simclr", "GIST-256"}
     with pytest.raises(ValueError, match="no result of mocco: there are"):
