@@ -5,7 +5,7 @@ A setting that belongs to one method, loss or optimizer must stand at its defaul
 
 import dataclasses
 
-__all__ = ["check_combinations"]
+__all__ = ["check_combinations", "check_effects"]
 
 _ONLY = {  # setting: (what decides, the values under which it has a meaning)
     "bank_chunks": ("method", ("qk",)),
@@ -27,6 +27,29 @@ _ONLY = {  # setting: (what decides, the values under which it has a meaning)
     "lars_trust": ("optimizer", ("lars",)),
     "lars_momentum": ("optimizer", ("lars",)),
 }
+
+_IDLE = {  # setting: (where it has an effect, the same in words)
+    "backbone_lr_scale": (lambda s: s.train_backbone, "train_backbone=True"),
+    "head_units": (lambda s: s.head_layers > 0, "head_layers above 0"),
+    "whiten_dim": (lambda s: s.head_input == "whitened", "head_input='whitened'"),
+    "d2_floor": (lambda s: s.loss != "infonce", "loss='bce' or 'focal'"),
+    "epochs_per_phase": (lambda s: not s.steps_per_phase, "steps_per_phase=0"),
+    "refresh_candidates": (lambda s: s.refresh_every > 0, "refresh_every above 0"),
+    **dict.fromkeys(("patience", "min_gain", "min_steps"), (lambda s: s.switch_policy in ("micro_ap", "loss"), "switch_policy='micro_ap' or 'loss'")),
+    **dict.fromkeys(("cycle_steps", "first_steps"), (lambda s: s.switch_policy == "short_cycles", "switch_policy='short_cycles'")),
+    "phase_growth": (lambda s: s.switch_policy == "schedule", "switch_policy='schedule'"),
+}
+
+
+def check_effects(exp, names):
+    """Raise a ValueError when one of the settings `names`, which somebody has asked for, is not at its default and changes nothing beside the others.
+
+    For what is asked for, not for what is read from a run: an older run may have such a setting, and opens.
+    """
+    defaults = {field.name: field.default for field in dataclasses.fields(exp)}
+    for name in names:
+        if name in _IDLE and getattr(exp, name) != defaults[name] and not _IDLE[name][0](exp):
+            raise ValueError(f"{name}={getattr(exp, name)!r} has no effect here, only with {_IDLE[name][1]}: leave it at {defaults[name]!r}, or change that")
 
 
 def check_combinations(exp):

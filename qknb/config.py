@@ -11,7 +11,7 @@ import math
 import os
 from pathlib import Path
 
-from .combinations import check_combinations
+from .combinations import check_combinations, check_effects
 from .presets import PRESETS
 from .switching import check_switching
 
@@ -212,7 +212,7 @@ def experiment(preset="paper", **overrides):
     Raises
     ------
     ValueError
-        Unknown preset or field (near names are listed), wrong type, value out of range.
+        Unknown preset or field (near names are listed), wrong type, value out of range, a setting that would change nothing.
     """
     if preset not in PRESETS:
         raise ValueError(f"unknown preset {preset!r}: choose one of {', '.join(PRESETS)}")
@@ -224,7 +224,9 @@ def experiment(preset="paper", **overrides):
             hint = f"; did you mean {' or '.join(near)}?" if near else f"; known: {', '.join(fields)}"
             raise ValueError(f"unknown setting {name!r}{hint}")
         values[name] = 0 if (name, value) == ("bank_chunks", "auto") else _typed(name, value, fields[name].type)
-    return Experiment(**values)
+    found = Experiment(**values)
+    check_effects(found, overrides)
+    return found
 
 
 def departures(exp):

@@ -1,5 +1,7 @@
 """Settings: the paper's constants, presets, strict overrides."""
 
+import dataclasses
+
 import pytest
 
 from qknb.config import PRESETS, Experiment, departures, experiment
@@ -85,6 +87,18 @@ def test_phases_of_the_other_methods_are_stretches_of_one_training():
         ("replicas", 5, {"method": "simclr", "batch_size": 32}),
         ("batch_size", 1, {"method": "simclr"}),
         ("gist_residual", False, {"head_init": "zero"}),
+        ("backbone_lr_scale", 0.1, {}),
+        ("head_units", 2048, {}),
+        ("whiten_dim", 99, {"head_input": "raw"}),
+        ("d2_floor", 0.1, {"loss": "infonce"}),
+        ("epochs_per_phase", 4, {}),
+        ("refresh_candidates", 8, {}),
+        ("patience", 9, {}),
+        ("min_gain", 0.5, {"switch_policy": "short_cycles"}),
+        ("min_steps", 5, {}),
+        ("cycle_steps", 50, {"switch_policy": "loss"}),
+        ("first_steps", 400, {}),
+        ("phase_growth", 2.0, {}),
         ("method", "byol", {}),
         ("loss", "triplet", {}),
     ],
@@ -99,3 +113,11 @@ def test_combinations_of_the_comparisons_are_allowed():
     experiment("cpu", method="moco", queue_size=4096, loss="infonce", temperature=0.1)
     experiment("cpu", gist_residual=False, head_init="glorot", max_negatives=100, far_head_trains=False, optimizer="lars", weight_decay=1e-4)
     experiment("cpu", shared_towers=True, loss="focal", focal_gamma=1.0)
+    experiment("cpu", train_backbone=True, backbone_lr_scale=0.1, head_layers=1, head_units=64, steps_per_phase=0, epochs_per_phase=1)
+
+
+def test_a_setting_without_effect_that_stands_at_its_default_or_in_an_older_run_is_no_fault():
+    for preset in PRESETS:
+        whole = dataclasses.asdict(experiment(preset))
+        assert dataclasses.asdict(experiment(**whole)) == whole
+    assert Experiment(**dataclasses.asdict(experiment("cpu")) | {"patience": 9}).patience == 9
