@@ -205,7 +205,8 @@ def test_looks_at_the_validation_images_change_neither_weights_nor_scores(smoke_
     monkeypatch.setattr(PhaseWatch, "__call__", timed)
     ended = []
     for every in (0, 2):
-        trainer = trainer_on(smoke_run, tmp_path / str(every), train_backbone=True, switch_policy="fixed", eval_every=every, total_steps=3, steps_per_phase=3, checkpoint_steps=0)
+        trainer = trainer_on(smoke_run, tmp_path / str(every), train_backbone=True, switch_policy="fixed", patience=3, min_gain=.002, min_steps=0,
+                             eval_every=every, total_steps=3, steps_per_phase=3, checkpoint_steps=0)
         trainer.phase("Q1")
         found, folder = {}, trainer.run / "phases" / "Q1"
         for path in sorted(folder.glob("*.weights.h5")):
