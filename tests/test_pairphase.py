@@ -55,6 +55,9 @@ def test_stretches_and_cuts_leave_no_trace(tmp_path, name):
     assert all(same(a, b) for a, b in zip(towers(whole), towers(again), strict=True))
     with np.load(tmp_path / "whole" / STATE) as a, np.load(tmp_path / "second" / STATE) as b:
         assert a.files == b.files and all(np.array_equal(a[key], b[key]) for key in a.files)
+    ended = pair_input(s, 1)  # a process that comes after a kill between the last step and the scores
+    out = train_pairs(tmp_path / "second", ended, s, previous=state, evaluate=lambda model, step: pytest.fail("it trains again"))
+    assert out["steps"] == 4 and out["images"] == 0 and all(same(a, b) for a, b in zip(towers(again), towers(ended), strict=True))
     lines = [json.loads(line) for folder in ("first", "second") for line in (tmp_path / folder / "steps.jsonl").read_text().splitlines()]
     expected = [json.loads(line) for line in (tmp_path / "whole" / "steps.jsonl").read_text().splitlines()]
     assert [line | {"step": i + 1} for i, line in enumerate(lines)] == expected
