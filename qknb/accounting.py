@@ -45,7 +45,7 @@ def spent(run, name, steps, n_keys, seconds):
     Returns
     -------
     dict
-        method, loss, batch_size; images_seen, steps and training_seconds (banks and training, looks inside phases too, without the evaluation after each) since the start of the run;
+        method, loss, batch_size; images_seen, steps and training_seconds (training and the banks that it uses, looks inside phases too, without the evaluation after each) since the start of the run;
         negatives_per_step of this phase.
     """
     s = run.experiment

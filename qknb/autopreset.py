@@ -3,7 +3,8 @@
 import dataclasses
 from pathlib import Path
 
-from .config import DISC21, Experiment, experiment
+from .combinations import check_effects
+from .config import DISC21, Experiment, experiment, typed_settings
 from .plainwords import FEW
 from .runs import Run
 
@@ -66,9 +67,11 @@ def auto_settings(path, **overrides):
     path = Path(path)
     if (path / "manifest.json").exists():
         stored = Run(path).experiment
-        wanted = experiment(stored.preset, **overrides)
+        typed = typed_settings(overrides)
+        wanted = dataclasses.replace(stored, **typed)
+        check_effects(wanted, [name for name, value in typed.items() if value != getattr(stored, name)])
         print(f"preset: {stored.preset}, as this run was made with")
-        return dataclasses.replace(stored, **{name: getattr(wanted, name) for name in overrides})
+        return wanted
     default = Experiment()
     images = overrides.get("images", default.images)
     n = _count(images, int(overrides.get("n_scenes", default.n_scenes)))

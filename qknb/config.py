@@ -216,17 +216,21 @@ def experiment(preset="paper", **overrides):
     """
     if preset not in PRESETS:
         raise ValueError(f"unknown preset {preset!r}: choose one of {', '.join(PRESETS)}")
-    fields = {f.name: f for f in dataclasses.fields(Experiment)}
-    values = dict(PRESETS[preset], preset=preset)
-    for name, value in overrides.items():
+    found = Experiment(**PRESETS[preset] | {"preset": preset} | typed_settings(overrides))
+    check_effects(found, overrides)
+    return found
+
+
+def typed_settings(given):
+    """Settings as they were given, in words perhaps, as values of their types: {name: value}. Raises as `experiment`."""
+    fields, values = {f.name: f for f in dataclasses.fields(Experiment)}, {}
+    for name, value in given.items():
         if name not in fields:
             near = difflib.get_close_matches(name, fields, n=3, cutoff=0.5)
             hint = f"; did you mean {' or '.join(near)}?" if near else f"; known: {', '.join(fields)}"
             raise ValueError(f"unknown setting {name!r}{hint}")
         values[name] = 0 if (name, value) == ("bank_chunks", "auto") else _typed(name, value, fields[name].type)
-    found = Experiment(**values)
-    check_effects(found, overrides)
-    return found
+    return values
 
 
 def departures(exp):

@@ -218,7 +218,7 @@ class Trainer:
         outcome = train_phase(folder, data, s, previous_optimizer=moments, evaluate=watch, decide=decide)
         self.finish_phase(name, data, outcome, trunks, heads, trained=[near_side, far_side] if s.shared_towers else [near_side])
 
-    def finish_phase(self, name, data, outcome, trunks, heads, trained):
+    def finish_phase(self, name, data, outcome, trunks, heads, trained, began=None):
         """What follows training, for every method: towers saved, the gallery of hardest negatives, scores, accounts; the phase is marked as done.
 
         Parameters
@@ -228,9 +228,11 @@ class Trainer:
             Of `train_phase` or `train_pairs`.
         trained : sequence of "Q", "K"
             Sides whose backbone has trained, if backbones train.
+        began : float, optional
+            time.monotonic() when training ended; default: now.
         """
         run, s, number, steps = self.run, self.settings, data.number, outcome["steps"]
-        training_seconds, began = outcome["seconds"], time.monotonic()
+        training_seconds, began = outcome["seconds"], time.monotonic() if began is None else began
         cost = spent(run, name, steps, data.n_keys, training_seconds)
         folder = run / "phases" / name
         for kind, models in (("trunk", {side: trunks[side] for side in trained if s.train_backbone}), ("head", heads)):

@@ -140,7 +140,7 @@ def run_pair_phase(trainer, name):
     )
     watch = PhaseWatch(trainer.scorer, trunks, heads, "Q")
     outcome = train_pairs(run / "phases" / name, data, s, previous=earlier, evaluate=watch)
-    far = trainer.bank("keys", trunks["K"])
+    began, far = time.monotonic(), trainer.bank("keys", trunks["K"])  # for the gallery and the scores alone
     shown_to = PhaseInput(
         name=name,
         side="Q",
@@ -155,7 +155,7 @@ def run_pair_phase(trainer, name):
         far_key=np.arange(len(far), dtype=np.int32),
         n_keys=data.n_keys,
     )
-    trainer.finish_phase(name, shown_to, outcome, trunks, heads, "QK")
+    trainer.finish_phase(name, shown_to, outcome, trunks, heads, "QK", began)
     if number:
         earlier.unlink()
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from .config import Experiment, experiment, resumable
 from .runs import Run
 
-__all__ = ["is_finished", "main", "result_digest"]
+__all__ = ["is_finished", "main", "result_digest", "same_result"]
 
 
 def result_digest(settings):
@@ -23,20 +23,19 @@ def result_digest(settings):
     return json.dumps({name: value for name, value in json.loads(settings.to_json()).items() if name not in free}, sort_keys=True)
 
 
+def same_result(digest, settings):
+    """Whether a `result_digest` says the same as these settings (bool); settings that are newer than it stood at their defaults."""
+    then = {field.name: field.default for field in dataclasses.fields(Experiment)} | json.loads(digest)
+    return all(then[name] == value for name, value in json.loads(result_digest(settings)).items())
+
+
 def is_finished(path, settings, notebooks):
     """Whether all notebooks have been executed to their end on the run at `path`, with these settings (bool)."""
     try:
         steps = Run(path).manifest["steps"]
     except ValueError:
         return False
-    wanted, defaults = json.loads(result_digest(settings)), {field.name: field.default for field in dataclasses.fields(Experiment)}
-    for name in notebooks:
-        if f"notebook {name}" not in steps:
-            return False
-        then = defaults | json.loads(steps[f"notebook {name}"]["settings"])  # settings newer than the run stood at their defaults
-        if any(then[field] != value for field, value in wanted.items()):
-            return False
-    return True
+    return all(f"notebook {name}" in steps and same_result(steps[f"notebook {name}"]["settings"], settings) for name in notebooks)
 
 
 def main():

@@ -10,7 +10,7 @@ from pathlib import Path
 from .files import write_text
 from .runs import Run, read_json_lines
 from .spreads import agreeing, mean_spread, shown_names
-from .sweep_job import is_finished, result_digest
+from .sweep_job import is_finished, same_result
 from .tables import Column, Table, cut_words, show_count, show_seconds, show_spread
 
 __all__ = ["best_settings", "collect", "collected_rows", "last_rows", "reference_rows", "results_of", "summary_table", "sweep_rows", "sweep_with"]
@@ -48,7 +48,8 @@ def sweep_rows(folder):
         except ValueError:  # not begun yet, or of another format
             continue
         facts = dict(facts)
-        if facts.pop("settings", None) in (None, result_digest(run.experiment)):  # otherwise made for an earlier grid, under the same name
+        wanted = facts.pop("settings", None)
+        if wanted is None or same_result(wanted, run.experiment):  # otherwise made for an earlier grid, under the same name
             rows += _rows_of(run, {"sweep": name} | facts, notebooks)
     return rows
 

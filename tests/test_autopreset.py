@@ -70,6 +70,15 @@ def test_a_run_that_is_there_keeps_its_settings(tmp_path, monkeypatch, capsys):
     assert Run(tmp_path / "r").experiment == made.experiment
 
 
+def test_settings_of_a_run_that_is_there_are_judged_beside_its_others(tmp_path):
+    made = Run(tmp_path / "r", experiment("cpu", switch_policy="short_cycles", cycle_steps=50, head_layers=1, head_units=64))
+    assert auto_settings(tmp_path / "r", cycle_steps="50", head_units=64) == made.experiment
+    with pytest.raises(ValueError, match="patience=9 has no effect"):
+        auto_settings(tmp_path / "r", patience=9)
+    with pytest.raises(ValueError, match="did you mean"):
+        auto_settings(tmp_path / "r", cycle_step=50)
+
+
 def test_bounds_of_the_advice_grow():
     assert plainwords.FEW < plainwords.SOME < plainwords.MANY < plainwords.VERY_MANY
 

@@ -163,6 +163,10 @@ def test_rows_of_other_settings_and_of_unfinished_runs_are_not_the_grids(place, 
     with open(place.path / "table.csv", newline="", encoding="utf-8") as file:
         assert [line["combination"] for line in csv.DictReader(file)] == ["GIST-256", "b"]
     assert main([*changed, "--collect", str(tmp_path / "new")]) == 0 and combinations(collected_rows(tmp_path / "new")) == {"b": 0.2}
+    listed = json.loads((place.path / "sweep.json").read_text())
+    older = [facts | {"settings": json.dumps({k: v for k, v in json.loads(facts["settings"]).items() if k != "temperature"})} for facts in listed["runs"]]
+    (place.path / "sweep.json").write_text(json.dumps(listed | {"runs": older}))  # of a version that had a setting less
+    assert {row["combination"] for row in sweep_rows(place.path)} == {"b"}
     shutil.rmtree(place.path / "b-s0")
     assert main(place({"b": 0.2, "c": 0.3})) == 0
     shutil.rmtree(place.path / "b-s0")  # what was collected from it is kept
