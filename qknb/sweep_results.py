@@ -86,8 +86,8 @@ def collect(folder, target):
     rows = [row for row in rows if row["run"] in finished]
     if not rows:
         raise ValueError(f"{folder}: no run is finished yet, so there is nothing to collect")
-    there = [row for path in sorted(Path(target).glob("seed-*.jsonl")) for row in read_json_lines(path) if "sweep" in row]
-    others = {row["sweep"] for row in there} - {listed["name"]}
+    there = [row for path in sorted(Path(target).glob("seed-*.jsonl")) for row in read_json_lines(path) if "combination" in row]
+    others = {row["sweep"] for row in there if "sweep" in row} - {listed["name"]}  # older rows do not name theirs
     if others:
         raise ValueError(f"{target} holds the rows of the sweep {', '.join(sorted(others))}: give this one a folder of its own")
     paths, rows = [], [row for row in there if row["run"] not in finished] + rows

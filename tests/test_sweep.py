@@ -170,6 +170,7 @@ def test_rows_of_other_settings_and_of_unfinished_runs_are_not_the_grids(place, 
     shutil.rmtree(place.path / "b-s0")
     assert main(place({"b": 0.2, "c": 0.3})) == 0
     shutil.rmtree(place.path / "b-s0")  # what was collected from it is kept
+    (kept / "seed-0.jsonl").write_text((kept / "seed-0.jsonl").read_text().replace('"sweep": "g", ', ""))  # as rows of an older version are
     assert main([*changed, "--collect", str(kept)]) == 0 and combinations(collected_rows(kept)) == {"a": 0.1, "b": 0.2, "c": 0.3}
     manifest = place.path / "c-s0" / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"phases": 1', '"phases": 2'))
