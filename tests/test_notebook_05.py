@@ -9,6 +9,7 @@ from made_colab import colab_machine
 from qknb.__main__ import main
 from qknb.accounting import images_per_step
 from qknb.grid import read_grid
+from qknb.sweep_results import best_settings, collected_rows
 from tests.paths import ROOT
 
 NOTEBOOK = ROOT / "notebooks" / "05_compare_methods.ipynb"
@@ -29,6 +30,15 @@ GRID = ROOT / "experiments" / "compare-methods-smoke.yml"
 def test_every_row_of_the_small_grid_sees_the_same_number_of_images():
     images = {run.combination: run.settings.phases * run.settings.steps_per_phase * images_per_step(run.settings) for run in read_grid(GRID).runs}
     assert {"qk", "simclr", "moco"} <= set(images) and set(images.values()) == {64}
+
+
+def test_the_kept_rows_have_every_method_that_the_notebook_asks_for():
+    cells = json.loads(NOTEBOOK.read_text())["cells"]
+    given = {}
+    exec("".join(next(cell["source"] for cell in cells if cell["id"] == "parameters")), given)  # noqa: S102 - its own parameters
+    kept = (NOTEBOOK.parent / given["results"].split(",")[0]).resolve()
+    chosen, table = best_settings(collected_rows(kept), given["methods"])
+    assert given["base"] in chosen and {seeds for _, seeds, *_ in table.rows} == {3}, "the same seeds for every setting that was tried"
 
 
 def test_a_sweep_in_colab_and_its_kept_rows_give_the_same_tables(tmp_path, monkeypatch):
