@@ -93,12 +93,12 @@ def test_constant_head_equals_the_head():
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
-@pytest.mark.parametrize("changes", [{}, {"gist_input": False}, {"gist_residual": False}, {"tower": "competition"}, {"head_layers": 2, "head_dropout": 0.5}, {"head_layers": 0}])
+@pytest.mark.parametrize("changes", [{}, {"gist_input": False}, {"gist_residual": False}, {"tower": "competition"}, {"head_layers": 2, "head_dropout": 0.5}, {"head_layers": 0, "head_units": 512}])
 def test_the_mining_pass_computes_the_head_itself(changes, policy):
     """`constant_head` on rows equals the Keras head on features and GIST, for every kind of head."""
     keras.mixed_precision.set_dtype_policy(policy)
     try:
-        head = build_head(experiment("paper", gist_dim=8, head_units=16, residual_scale=0.5, **changes), 12)
+        head = build_head(experiment("paper", **{"gist_dim": 8, "head_units": 16, "residual_scale": 0.5} | changes), 12)
     finally:
         keras.mixed_precision.set_dtype_policy("float32")
     rng = np.random.default_rng(0)
