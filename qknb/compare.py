@@ -139,7 +139,7 @@ def scores_table(runs, split="test"):
             continue
         used += last
         tests |= {(r.get("queries"), r.get("distractors"), r.get("references"), r.get("cut")) for r in last}
-        seconds = [row.get("training_seconds") or sum(r.get("seconds") or 0 for r in m.phases(split)) for m in members if m.phases(split) for row in m.phases(split)[-1:]]
+        seconds = [_training_seconds(m.phases(split)) for m in members if m.phases(split)]
         rows.append((name, len(last), " / ".join(dict.fromkeys(r["row"] for r in last)), *_measures(last), max(r.get("images_seen") or 0 for r in last), sum(seconds) / len(seconds)))
     images = {m.settings.get("images") for members in groups(runs).values() for m in members}
     fixed = [(label, len(members), "–", *_measures(members), 0, None) for label, members in _references(runs, split)]
@@ -147,6 +147,11 @@ def scores_table(runs, split="test"):
     if len(tests) > 1 or len(images) > 1:
         caption += " NOT COMPARABLE: the runs were tested on different images, or with different numbers of them."
     return Table(caption, columns, (*fixed, *rows), frozenset({len(fixed)} if fixed and rows else ()))
+
+
+def _training_seconds(rows):
+    """What training took until the last of the rows; in runs that did not write it down, the phases that were scored."""
+    return rows[-1].get("training_seconds") or sum(row.get("seconds") or 0 for row in rows)
 
 
 def _measures(rows):

@@ -259,8 +259,8 @@ def _moments_count(path):
 def _restore_moments(learner, path, count):
     """Optimizer moments of an earlier phase of the same side, with the number of steps they have seen.
 
-    Adam divides by 1 - beta^count, since moments that begin at zero are too small at first. Warm moments with a count from zero would be divided by too little twice
-    over: at beta_2 = .999 the steps after a switch would be a third of what they should be. The schedule of the rate has its own setting, and is shifted by `count`.
+    Adam divides by 1 - beta^count, since moments that begin at zero are too small at first. Warm moments whose count began
+    again would be corrected for a start that they do not have: the steps after a switch would fall to a third and less. The schedule of the rate has its own setting, and is shifted by `count`.
     """
     with np.load(path, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}

@@ -82,7 +82,8 @@ def collect(folder, target):
     """
     rows = sweep_rows(folder)
     listed = json.loads((Path(folder) / "sweep.json").read_text(encoding="utf-8"))
-    finished = {name for name in {row["run"] for row in rows} if _is_whole(Run(Path(folder) / name), listed["notebooks"])}
+    made = {name: Path(folder) / name for name in {row["run"] for row in rows}}
+    finished = {name for name, path in made.items() if is_finished(path, Run(path).experiment, listed["notebooks"])}  # with the settings it has now: `phases` may have been raised
     rows = [row for row in rows if row["run"] in finished]
     if not rows:
         raise ValueError(f"{folder}: no run is finished yet, so there is nothing to collect")
@@ -95,11 +96,6 @@ def collect(folder, target):
         paths.append(Path(target) / f"seed-{seed}.jsonl")
         write_text(paths[-1], "".join(json.dumps(row) + "\n" for row in rows if row["seed"] == seed))
     return paths
-
-
-def _is_whole(run, notebooks):
-    """Whether all notebooks have been executed to their end with the settings that the run has now: one whose `phases` has been raised since is not."""
-    return all(run.done(f"notebook {name}") for name in notebooks) and is_finished(run.path, run.experiment, notebooks)
 
 
 def collected_rows(folder):
@@ -202,7 +198,8 @@ def best_settings(rows, methods, split="val"):
     ValueError
         A combination has no result, or the settings of a method have no seed in common.
     """
-    last, chosen, lines = {name: {row["seed"]: row["micro_ap"] for row in found} for name, found in last_rows(rows, split).items()}, {}, []
+    evaluated, chosen, lines = last_rows(rows, split), {}, []
+    last = {name: {row["seed"]: row["micro_ap"] for row in found} for name, found in evaluated.items()}
     for words in methods.split():
         names = words.split("|")
         missing = [name for name in names if name not in last]
@@ -216,7 +213,7 @@ def best_settings(rows, methods, split="val"):
         chosen |= dict.fromkeys(names, best)
         lines += [(name, len(seeds), reached[name], "yes" if name == best else "") for name in names]
     columns = (Column("combination", left=True), Column("seeds"), Column("micro-AP", show_spread, parts=("mean", "std")), Column("stands for its method", left=True))
-    caption = (f"Split {split}, last evaluated phase; {cut_words(row for name in chosen for row in last_rows(rows, split)[name])}. Of the settings tried for a method the best here "
+    caption = (f"Split {split}, last evaluated phase; {cut_words(row for name in chosen for row in evaluated[name])}. Of the settings tried for a method the best here "
                "is the one that is compared below; the test images have no part in the choice.")
     return chosen, Table(caption, columns, tuple(lines))
 
