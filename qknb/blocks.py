@@ -161,7 +161,8 @@ class ResidentBlocks:
 
 
 class StreamedBlocks:
-    """The bank stays in its file; a thread reads the next block while this one is computed. Three blocks are in memory at a time.
+    """The bank stays in its file; a thread reads the next block while this one is computed. Three blocks of memory are the most it takes: the one
+    in use, the next, and one that the backend has not let go of yet.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """What a phase needs in memory and whether it fits a device, said before anything is allocated.
 
-A phase holds: the bank (or two to three blocks of it, when it is streamed from its file), one block's way through the far head, the near
+A phase holds: the bank (or three blocks of it, when it is streamed from its file), one block's way through the far head, the near
 backbone's activations, and weights with their gradients and Adam's moments. Section 4.1 of Wu & Wu 2021 is the reason: a P100 of 16 GB
 held a million rows, a T4 needed two halves.
 """
@@ -111,7 +111,7 @@ def plan(settings, n_keys, device=None, *, trunk=None, n_features=None):
     def candidate(chunks, stream):
         rows = -(-n_keys // chunks) * (settings.views if settings.phases > 1 or settings.first_side == "K" else 1)
         block_rows = even_block_rows(rows, settings.block_rows)
-        held = 5 * block_rows // 2 if stream else -(-rows // block_rows) * block_rows
+        held = 3 * block_rows if stream else -(-rows // block_rows) * block_rows
         bank = held * (2 * width + 4)
         block = _block(settings, block_rows, width, stream)
         part = 0 if stream else min(-(-held // block_rows // PARTS) * block_rows, SEGMENT_VALUES // width) * (2 * width + 4)
