@@ -211,6 +211,17 @@ def embedded_images(counts, settings):
     return out
 
 
+def looks(settings, steps, first):
+    """What the looks inside a phase of `steps` steps cost (`eval_every`; `qknb.watch`): (searches of the validation images, embeddings of those of the side in training).
+
+    One look comes before the first step and one after the last, whose embeddings serve the phases beside it too; only the first phase has to make its own.
+    """
+    if not settings.eval_every:
+        return 0, 0
+    after = -(-steps // settings.eval_every)
+    return 1 + after, (after - 1 + first) * settings.train_backbone
+
+
 def time_table(work, settings, rates):
     """Steps and time of every part of a run. `Table`; the last row is the whole.
 
@@ -230,17 +241,20 @@ def time_table(work, settings, rates):
     searched = 2 * sum(queries * references for queries, references in work.searches)  # with and without score normalization
     lengths = iter(planned_lengths(counts["keys"], settings))
     for part, images in embedded_images(counts, settings):
-        steps, seconds = None, images / rates.embed + (3 if part == "reference rows" else 1) * searched / rates.pairs
+        steps, seconds = None, (3 if part == "reference rows" else 1) * searched / rates.pairs
         if part != "reference rows":
             steps = next(lengths)
+            searches, embeddings = looks(settings, steps, first=part == settings.phase_names(1)[0])
+            images += embeddings * counts.get("val_queries" if part[0] == "Q" else "val_references", 0)
+            seconds += searches * counts.get("val_queries", 0) * counts.get("val_references", 0) / rates.pairs
             bank = counts["keys" if part[0] == "Q" else "copies"] / (settings.bank_chunks or 1)
             seconds += steps * (rates.step_seconds + bank / rates.mined)
-        rows.append((part, images, steps, seconds))
+        rows.append((part, images, steps, seconds + images / rates.embed))
     rows.append(("in all", sum(row[1] for row in rows), sum(row[2] or 0 for row in rows), sum(row[3] for row in rows)))
     columns = (Column("part", left=True), Column("images prepared or embedded", show_count), Column("training steps", show_count), Column("time", show_seconds))
     caption = (f"Estimate for {counts['keys']:,} keys, preset {settings.preset}, on {rates.device}: {_rounded(rates.copies)} copies made, {_rounded(rates.embed)} images "
                f"embedded and {_rounded(rates.mined)} bank rows mined a second; {rates.step_seconds:.3g} s a step beside mining. "
-               "Starting up, compiling and looks inside phases (eval_every) are not counted.")
+               "Starting up and compiling are not counted.")
     return Table(caption, columns, tuple(rows), frozenset({len(rows) - 1}))
 
 

@@ -1,13 +1,15 @@
 """Amounts, disk and time said before a run, against hand counts and against what a run then does."""
 
 import re
+import shutil
 
 import pytest
 from made_backbone import use_small_backbone
 from made_disc21 import QUERIES, REFERENCES, make_tree
 
+from qknb import bank
 from qknb.config import experiment
-from qknb.estimate import Amounts, Rates, amounts, announce, disk_table, embedded_images, preparation_bytes, time_table
+from qknb.estimate import Amounts, Rates, amounts, announce, disk_table, embedded_images, looks, preparation_bytes, run_amounts, time_table
 from qknb.prepare import prepare
 from qknb.runs import Run
 from qknb.switching import phase_steps
@@ -43,16 +45,49 @@ def test_banks_are_made_anew_only_when_their_side_has_changed():
 
 
 def test_time_by_part_from_given_rates():
-    s = experiment("paper", phases=2, steps_per_phase=100)
+    s = experiment("paper", phases=2, steps_per_phase=100, eval_every=0)
     table = time_table(Amounts(FULL, ((100, 100), (50_000, 1_000_000))), s, RATES)
     rows = {row[0]: row for row in table.rows}
     assert rows["prepare originals"][3] == pytest.approx((2_050_100) / 100) and rows["prepare edited copies"][3] == pytest.approx(1_000_100 / 50)
     search = 2 * (50_000 * 1_000_000 + 10_000) / 1e9
     assert rows["reference rows"][3] == pytest.approx((1_000_000 + 1_050_200) / 500 + 3 * search)
     assert rows["Q1"][3] == pytest.approx((1_000_000 + 1_050_200) / 500 + search + 100 * (.5 + 1_000_000 / 1e6))
-    halves = time_table(Amounts(FULL, ()), experiment("paper", phases=1, steps_per_phase=100, bank_chunks=2), RATES)
+    halves = time_table(Amounts(FULL, ()), experiment("paper", phases=1, steps_per_phase=100, bank_chunks=2, eval_every=0), RATES)
     assert halves.rows[3][3] == pytest.approx((1_000_000 + 1_050_200) / 500 + 100 * (.5 + .5))
     assert rows["in all"][2] == 200 and rows["in all"][3] == pytest.approx(sum(row[3] for row in table.rows[:-1])) and "on a test" in table.caption
+
+
+def test_looks_by_hand():
+    s = experiment("paper", eval_every=10)
+    assert looks(s, 30, first=True) == (4, 3) and looks(s, 31, first=False) == (5, 3), "before the first step, every 10, after the last"
+    assert looks(experiment("cpu", eval_every=10), 30, first=True) == (4, 0) and looks(experiment("paper", eval_every=0), 30, first=True) == (0, 0)
+    rows = {every: time_table(Amounts(FULL, ()), experiment("paper", phases=1, steps_per_phase=100, eval_every=every), RATES).rows[3] for every in (0, 50)}
+    assert rows[50][1] - rows[0][1] == 200 and rows[50][3] - rows[0][3] == pytest.approx(200 / 500 + 3 * 100 * 100 / 1e9)
+
+
+@pytest.mark.parametrize("changes", [{"eval_every": 2}, {"eval_every": 0}, {"eval_every": 2, "train_backbone": False}], ids=str)
+def test_images_embedded_in_every_phase_are_those_of_the_estimate(smoke_run, tmp_path, monkeypatch, changes):
+    from qknb.iteration import Trainer
+
+    use_small_backbone(monkeypatch)
+    run = Run(tmp_path / "r", experiment("smoke", **{"train_backbone": True, "phases": 3, "steps_per_phase": 5, "n_jobs": 1} | changes))
+    shutil.copytree(smoke_run / "store", run / "store")
+    embedded, shown = [], bank.progress
+
+    def counted(total, initial, **words):
+        embedded.append(total - initial)
+        return shown(total=total, initial=initial, **words)
+
+    monkeypatch.setattr(bank, "progress", counted)
+    trainer = Trainer(run)
+    trainer.scorer.baselines(trainer.pretrained())
+    found = {}
+    for name in trainer.phase_names():
+        embedded.clear()
+        trainer.phase(name)
+        found[name] = sum(embedded)
+    table = time_table(run_amounts(run), run.experiment, RATES)
+    assert {row[0]: row[1] for row in table.rows if row[0] in found} == found and len(found) == 3
 
 
 def test_amounts_of_scenes_a_folder_and_disc21_are_what_preparing_gives(tmp_path):
