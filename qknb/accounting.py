@@ -5,7 +5,9 @@ backbone at a time (one image an item), SimCLR-style both (two images an item); 
 looks at as many more without gradients. The passes that embed a bank are not counted as images: they are inside `training_seconds`.
 """
 
-__all__ = ["images_per_step", "negatives_per_step", "spent"]
+import json
+
+__all__ = ["chunks_planned", "images_per_step", "negatives_per_step", "spent"]
 
 
 def images_per_step(settings):
@@ -13,7 +15,7 @@ def images_per_step(settings):
     return settings.batch_size * (2 if settings.method == "simclr" else 1)
 
 
-def negatives_per_step(settings, n_keys, side="Q"):
+def negatives_per_step(settings, n_keys, side="Q", chunks=None):
     """Negative pairs among which a step finds those it pushes apart.
 
     Parameters
@@ -22,6 +24,8 @@ def negatives_per_step(settings, n_keys, side="Q"):
     n_keys : int
     side : "Q" or "K"
         The one in training, for method qk: in a phase K every key has `views` rows in the bank.
+    chunks : int, optional
+        Parts of the bank, when they were planned (`bank_chunks=auto`).
 
     Returns
     -------
@@ -34,9 +38,15 @@ def negatives_per_step(settings, n_keys, side="Q"):
         return s.batch_size * (s.batch_size - 1)
     if s.method == "moco":
         return s.batch_size * s.queue_size
-    keys = n_keys // (s.bank_chunks or 1)
+    keys = n_keys // (s.bank_chunks or chunks or 1)
     keys = min(s.max_negatives or keys, keys - 1)
     return s.batch_size * keys * (s.views if side == "K" else 1)
+
+
+def chunks_planned(run, name):
+    """Chunks that the memory plan gave a phase's bank with `bank_chunks=auto` (int), or None."""
+    path = run / "phases" / name / "chunks.json"
+    return json.loads(path.read_text(encoding="utf-8"))["bank_chunks"] if path.exists() else None
 
 
 def spent(run, name, steps, n_keys, seconds):
@@ -56,6 +66,6 @@ def spent(run, name, steps, n_keys, seconds):
         "batch_size": s.batch_size,
         "images_seen": sum(p.get("images_total", 0) for p in before) + steps * images_per_step(s),
         "steps": sum(p.get("steps", 0) for p in before) + steps,
-        "negatives_per_step": negatives_per_step(s, n_keys, name[0]),
+        "negatives_per_step": negatives_per_step(s, n_keys, name[0], chunks_planned(run, name)),
         "training_seconds": round(sum(p.get("training_seconds", p.get("seconds", 0)) for p in before) + seconds, 1),
     }

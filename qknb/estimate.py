@@ -114,7 +114,7 @@ def announce(run, max_hours=float("inf"), *, again=False):
         return float("nan")
     if s.phases:
         print(f"Memory of a phase, on {plan(s, work.counts['keys'], n_features=s.whiten_dim if s.head_input == 'whitened' else features).text()}\n", flush=True)
-    if sum(work.counts.values()) <= LITTLE and phase_steps(work.counts["keys"], s) * s.phases <= LITTLE and max_hours == float("inf"):
+    if sum(work.counts.values()) <= LITTLE and sum(planned_lengths(work.counts["keys"], s)) <= LITTLE and max_hours == float("inf"):
         print("Time: about a minute, for so little.")
         return float("nan")
     table = time_table(work, s, measure_rates(s, None if run.done("prepare") else _readable(s.images)))
@@ -191,7 +191,7 @@ def disk_table(counts, settings, n_features=None):
 def embedded_images(counts, settings):
     """Images that go through a frozen backbone: [(part of the run, images)], the reference rows first, then every phase.
 
-    A bank is made anew only when the weights of its side have changed: after a Q phase the K side's banks still hold, and the reverse.
+    A bank is made anew only when the weights of its side have changed: after a Q phase the K side's banks still hold, and the reverse. (Shared towers change both.)
     """
     side = {name: "Q" if name == "copies" or name.endswith("queries") else "K" for name in counts}
     version, made = {"Q": 0, "K": 0}, set()
@@ -203,23 +203,28 @@ def embedded_images(counts, settings):
 
     held = [name for name in counts if name not in ("keys", "copies")]
     out = [("reference rows", counts["keys"] + sum(counts[name] for name in held))]
-    for phase in settings.phase_names(len(planned_lengths(counts["keys"], settings))):
+    lengths = planned_lengths(counts["keys"], settings)
+    phases = settings.phase_names(len(lengths))
+    for phase, steps in zip(phases, lengths, strict=True):
         near, far = ("copies", "keys") if phase[0] == "Q" else ("keys", "copies")
-        n = embed([far] if settings.train_backbone else [far, near])
-        version[phase[0]] += settings.train_backbone
-        out.append((phase, n + embed(["keys", *held])))
+        changed, n_looks = "QK" if settings.shared_towers else phase[0], looks(settings, steps)
+        watched = [name for name in ("val_queries", "val_references") if name in counts and n_looks]
+        n = embed([far] if settings.train_backbone else [far, near]) + embed(watched)
+        if settings.train_backbone:
+            n += max(0, n_looks - 2) * sum(counts[name] for name in watched if side[name] in changed)
+            version.update({letter: version[letter] + 1 for letter in changed})
+        out.append((phase, n + embed(watched) + (embed(["keys", *held]) if is_scored(phase, phases, settings) else 0)))
     return out
 
 
-def looks(settings, steps, first):
-    """What the looks inside a phase of `steps` steps cost (`eval_every`; `qknb.watch`): (searches of the validation images, embeddings of those of the side in training).
+def is_scored(phase, phases, settings):
+    """Whether a phase is followed by an evaluation on all splits (`score_every`)."""
+    return phase == phases[-1] or (settings.phase_number(phase) + 1) % settings.score_every == 0
 
-    One look comes before the first step and one after the last, whose embeddings serve the phases beside it too; only the first phase has to make its own.
-    """
-    if not settings.eval_every:
-        return 0, 0
-    after = -(-steps // settings.eval_every)
-    return 1 + after, (after - 1 + first) * settings.train_backbone
+
+def looks(settings, steps):
+    """Looks at the validation images in a phase of `steps` steps (`eval_every`; `qknb.watch`): before the first step, every so many, and after the last one."""
+    return 1 + -(-steps // settings.eval_every) if settings.eval_every else 0
 
 
 def time_table(work, settings, rates):
@@ -239,14 +244,14 @@ def time_table(work, settings, rates):
         found = plain - settings.extra_scenes + sum(round(queries * settings.distractor_share) for queries, _ in work.searches)
         rows.insert(0, ("read the folder", found, None, found / rates.originals))  # every file is decoded once to find what is broken or double
     searched = 2 * sum(queries * references for queries, references in work.searches)  # with and without score normalization
-    lengths = iter(planned_lengths(counts["keys"], settings))
+    lengths = planned_lengths(counts["keys"], settings)
+    phases = settings.phase_names(len(lengths))
     for part, images in embedded_images(counts, settings):
-        steps, seconds = None, (3 if part == "reference rows" else 1) * searched / rates.pairs
+        steps, seconds = None, 3 * searched / rates.pairs
         if part != "reference rows":
-            steps = next(lengths)
-            searches, embeddings = looks(settings, steps, first=part == settings.phase_names(1)[0])
-            images += embeddings * counts.get("val_queries" if part[0] == "Q" else "val_references", 0)
-            seconds += searches * counts.get("val_queries", 0) * counts.get("val_references", 0) / rates.pairs
+            steps = lengths[settings.phase_number(part)]
+            seconds = is_scored(part, phases, settings) * searched / rates.pairs
+            seconds += looks(settings, steps) * counts.get("val_queries", 0) * counts.get("val_references", 0) / rates.pairs
             bank = counts["keys" if part[0] == "Q" else "copies"] / (settings.bank_chunks or 1)
             seconds += steps * (rates.step_seconds + bank / rates.mined)
         rows.append((part, images, steps, seconds + images / rates.embed))

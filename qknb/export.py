@@ -27,7 +27,7 @@ CLOSE, CLOSE_HALF = 1e-3, 2e-2  # a loaded tower may differ by so much from the 
 
 
 def export_run(run_dir):
-    """Write RUN/descriptor/ for the last finished phase. Does nothing when it is there already.
+    """Write RUN/descriptor/ for the last phase that is finished and scored. Does nothing when it is there already.
 
     Each tower is loaded again in Keras' safe mode and compared with the trained one before the export counts.
 
@@ -59,14 +59,15 @@ def export_run(run_dir):
     from .iteration import Trainer
     from .modelcard import model_card
 
+    limits = calibrate(run.path, phase)
     (folder / "descriptor.json").unlink(missing_ok=True)
     policy = keras.config.dtype_policy()
     try:
         trainer = Trainer(run)
-        towers = {side: _write_tower(trainer, letter, folder / f"{side}.keras", trained=phase != PRETRAINED) for side, letter in SIDES.items()}
+        towers = {side: _write_tower(trainer, letter, folder / f"{side}.keras", phase) for side, letter in SIDES.items()}
     finally:
         keras.config.set_dtype_policy(policy)
-    settings, limits = run.experiment, calibrate(run.path, phase)
+    settings = run.experiment
     for name in ("gist_pca.npz", "whitening.npz"):
         if (run / name).exists():
             with replacing(folder / name) as temporary:
@@ -89,13 +90,16 @@ def export_run(run_dir):
 
 
 def finished_phase(run):
-    """Name of the last phase that a run has finished, such as "K2"; `PRETRAINED` for a run that wants no phases. ValueError when there is none."""
+    """Name of the last phase that a run has finished and scored, such as "K2"; `PRETRAINED` for a run that wants no phases. ValueError when there is none."""
     done = run.finished_phases()
+    scored = {row["row"] for row in run.rows()}
     if not done and not run.experiment.phases and not run.experiment.total_steps and run.done("baselines"):
         return PRETRAINED
     if not done:
         raise ValueError(f"the run at {run.path} has no finished phase, so there is no descriptor yet: train it (notebook 02_train_qk, or `python -m qknb train`)")
-    return done[-1]
+    if not scored & set(done):
+        raise ValueError(f"no finished phase of the run at {run.path} has been scored yet (score_every={run.experiment.score_every}): go on with training")
+    return [name for name in done if name in scored][-1]
 
 
 def tower_fingerprint(facts):
@@ -162,27 +166,29 @@ def _pretrained_head(n_features, gist_dim):
     return Model([features, gist], layers.Add(name="features_alone")([features, layers.Rescaling(0.0, name="no_gist")(gist)]), name="pretrained")
 
 
-def _write_tower(trainer, letter, path, trained=True):
-    """Write one tower; returns the fingerprint of its weights."""
+def _write_tower(trainer, letter, path, phase):
+    """Write one tower as it stands after `phase`; returns the fingerprint of its weights."""
     import keras
 
     from .backbones import weights_fingerprint
     from .towers import join_tower
 
-    trunk = trainer.trunk(letter)
+    settings = trainer.settings
+    following = None if phase == PRETRAINED else settings.phase_names(settings.phase_number(phase) + 2)[-1]
+    trunk = trainer.trunk(letter, before=following)
     n_features = trunk.output_shape[-1]
-    head = trainer.head(letter, n_features=n_features) if trained else _pretrained_head(n_features, trainer.settings.gist_dim)
-    size = trainer.settings.image_size
+    head = trainer.head(letter, before=following, n_features=n_features) if following else _pretrained_head(n_features, settings.gist_dim)
+    size = settings.image_size
     tower = plain_model(join_tower(trunk, head, size, name=f"{letter}_tower"))
     with replacing(path) as temporary:
         tower.save(temporary)
         loaded = keras.saving.load_model(temporary, safe_mode=True, compile=False)
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (4, size, size, 3), np.uint8)
-    gist = rng.normal(0, 0.1, (4, trainer.settings.gist_dim)).astype(np.float32)
+    gist = rng.normal(0, 0.1, (4, settings.gist_dim)).astype(np.float32)
     wanted = keras.ops.convert_to_numpy(head([trunk.predict_on_batch(images), gist], training=False))
     difference = np.abs(loaded.predict_on_batch([images, gist]) - wanted).max()
-    close = CLOSE if trainer.settings.dtype_policy == "float32" else CLOSE_HALF
+    close = CLOSE if settings.dtype_policy == "float32" else CLOSE_HALF
     if not difference <= close * max(1.0, float(np.abs(wanted).max())):
         path.unlink()
         raise RuntimeError(f"the exported tower {path.name} differs by {difference:.2g} from the trained one: please report this with the versions in manifest.json")

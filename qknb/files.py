@@ -103,6 +103,7 @@ class BlockWriter:
         self.blocks = [(start, min(start + block_rows, n)) for start in range(0, n, block_rows)]
         self._done = {}  # block -> byte of its line in the journal: notes of a million rows would fill the memory
         self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "complete.json").unlink(missing_ok=True)  # first: from here on the folder is not whole
         self._journal = self.folder / "journal.jsonl"
         head = {"fingerprint": fingerprint, "n": n, "block_rows": block_rows}
         if not self._resume(head):

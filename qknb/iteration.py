@@ -46,6 +46,7 @@ def train(run, phases=None):
         trainer.scorer.baselines(trainer.pretrained())
         for name in phases or trainer.phase_names():
             trainer.phase(name)
+        trainer.score_last()
     if not run.experiment.keep_banks:
         shutil.rmtree(run / "banks", ignore_errors=True)
     return run.rows()
@@ -246,6 +247,17 @@ class Trainer:
         run.mark(f"phase {name}", steps=steps, images_total=steps * images_per_step(s), training_seconds=round(training_seconds, 1),
                  seconds=round(training_seconds + time.monotonic() - began, 1))
         (folder / CHECKPOINT).unlink(missing_ok=True)
+
+    def score_last(self):
+        """Score the newest phase if the run ends with it and `score_every` had left it out: `phases` may have been lowered since."""
+        run, done = self.run, self.run.finished_phases()
+        if not done or self.limit(len(done)) or done[-1] in {row["row"] for row in run.rows()}:
+            return
+        name, facts = done[-1], run.done(f"phase {done[-1]}")
+        trunks = {side: self.trunk(side) for side in SIDES}
+        heads = {side: self.head(side, n_features=trunks[side].output_shape[-1]) for side in SIDES}
+        cost = spent(run, name, facts["steps"], len(self.sets["keys"]), facts.get("training_seconds", facts["seconds"]))
+        self.scorer.score_phase(name, len(done) - 1, trunks, heads, cost, facts["seconds"])
 
     def _hard_negatives(self, folder, data):
         """The hardest negative pairs of a sample of near items against the whole bank, for the gallery; and those left out as duplicates."""

@@ -109,7 +109,7 @@ def plan(settings, n_keys, device=None, *, trunk=None, n_features=None):
     fixed = _fixed(settings, width, trunk if settings.train_backbone else None)
 
     def candidate(chunks, stream):
-        rows = -(-n_keys // chunks) * (settings.views if settings.phases > 1 or settings.first_side == "K" else 1)
+        rows = -(-n_keys // chunks) * (settings.views if settings.phases > 1 or settings.total_steps or settings.first_side == "K" else 1)
         block_rows = even_block_rows(rows, settings.block_rows)
         held = 3 * block_rows if stream else -(-rows // block_rows) * block_rows
         bank = held * (2 * width + 4)

@@ -65,11 +65,23 @@ class _TwoPaces:
 
 
 class _Adam(_TwoPaces, keras.optimizers.Adam):
-    pass
+    """Decoupled weight decay as Keras has it, rate x decay x weight, but for slow variables at their own rate (Keras decays all at the full one)."""
+
+    slow_decay, slow_decayed = 0.0, frozenset()
+
+    def update_step(self, gradient, variable, learning_rate):
+        variable_of_keras = self._trainable_variables[self._get_variable_index(variable)]
+        if id(variable_of_keras) in self.slow_decayed:
+            share = ops.cast(learning_rate * self.slow_factor * self.slow_decay, variable.dtype)
+            self.assign_sub(variable, ops.convert_to_tensor(variable) * share)
+        super().update_step(gradient, variable, learning_rate)
 
 
 class _Lars(_TwoPaces, Lars):
     pass
+
+
+_NOT_DECAYED = ("bias", "beta", "gamma")
 
 
 def build_optimizer(settings, steps, *trunks, first_step=0):
@@ -94,11 +106,12 @@ def build_optimizer(settings, steps, *trunks, first_step=0):
         optimizer = _Lars(schedule, trust=settings.lars_trust, momentum=settings.lars_momentum, decay=settings.weight_decay)
     else:
         optimizer = _Adam(schedule, weight_decay=settings.weight_decay or None, name="adam")
-        if settings.weight_decay:
-            optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
-    if settings.backbone_lr_scale != 1.0:
-        optimizer.slow_ids = frozenset(id(v) for trunk in trunks if trunk is not None for v in trunk.trainable_variables)
-        optimizer.slow_factor = settings.backbone_lr_scale
+    slow = [v for trunk in trunks if trunk is not None for v in trunk.trainable_variables] if settings.backbone_lr_scale != 1.0 else []
+    optimizer.slow_ids, optimizer.slow_factor = frozenset(map(id, slow)), settings.backbone_lr_scale
+    if settings.optimizer == "adam" and settings.weight_decay:
+        optimizer.exclude_from_weight_decay(var_list=slow, var_names=_NOT_DECAYED)
+        optimizer.slow_decay = settings.weight_decay
+        optimizer.slow_decayed = frozenset(id(v) for v in slow if not any(name in v.name for name in _NOT_DECAYED))
     return optimizer
 
 

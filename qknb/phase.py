@@ -128,10 +128,12 @@ def train_phase(folder, data, settings, *, previous_optimizer=None, evaluate=Non
 
 
 def _resolved(folder, data, settings):
-    """(settings with the number of chunks, whether to stream). A number that was planned is written down: another device must go on with it."""
+    """(settings with the number of chunks, whether to stream). A number that was planned is written down: another device must go on with it, in later phases too."""
     path = folder / "chunks.json"
-    if not settings.bank_chunks and path.exists():
-        settings = dataclasses.replace(settings, bank_chunks=json.loads(path.read_text())["bank_chunks"])
+    written = [path] if path.exists() else sorted(folder.parent.glob("*/chunks.json"))
+    if not settings.bank_chunks and written:
+        settings = dataclasses.replace(settings, bank_chunks=json.loads(written[0].read_text(encoding="utf-8"))["bank_chunks"])
+        write_json(path, {"bank_chunks": settings.bank_chunks})
     planned = plan(settings, data.n_keys, trunk=data.near_trunk, n_features=data.far.n_features)
     if not settings.bank_chunks or not planned.fits:
         print(planned.text())

@@ -56,7 +56,7 @@ def plan_split(n, settings, held_out=("val", "test")):
         total, counts = 0, {}
         for part, (references, queries) in sizes.items():
             r, q = max(4, int(references * scale)), max(4, int(queries * scale))
-            distractors = int(round(q * settings.distractor_share))
+            distractors = min(int(round(q * settings.distractor_share)), q - 1)  # micro-AP needs a match
             positives = min(q - distractors, r)
             counts[part] = (r, positives, distractors)
             total += r + distractors
@@ -65,9 +65,10 @@ def plan_split(n, settings, held_out=("val", "test")):
     total, counts = held(1.0)
     room = max(0, min(n // 2, n - settings.batch_size))
     if total > room:
-        total, counts = held(room / total)
-        while total > room and total > held(0.0)[0]:
-            scale = counts[held_out[-1]][0] / sizes[held_out[-1]][0] * 0.95
+        scale = room / total
+        total, counts = held(scale)
+        while total > room and total > held(0.0)[0]:  # sets that are at their least already do not shrink with the others
+            scale *= 0.95
             total, counts = held(scale)
     needed = held(0.0)[0] + settings.batch_size
     if n < needed or n - total < settings.batch_size:

@@ -128,6 +128,8 @@ def _work(jobs, path, at_once, threads):
     try:
         while any(job.state in ("waiting", "running") for job in jobs):
             for job in jobs:
+                if job.orders["kind"] == "prepare" and job.after is not None and job.after.state == "failed":
+                    job.after, job.orders["store_of"] = None, None  # it would only have taken that one's images
                 if job.state == "running" and job.process.poll() is not None:
                     _close(job, path, jobs, began)
                 elif job.state == "waiting" and job.after is not None and job.after.state == "failed":

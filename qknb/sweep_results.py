@@ -59,6 +59,8 @@ def _rows_of(run, facts, notebooks):
     where = next((steps[f"notebook {name}"] for name in notebooks if f"notebook {name}" in steps), {})
     found = []
     for row in run.rows():
+        if row["phase_index"] > settings.phases and not settings.total_steps:
+            continue  # the run was longer when the grid said so
         done = [steps[f"phase {name}"] for name in settings.phase_names(row["phase_index"]) if f"phase {name}" in steps]
         own = {  # for rows that were written before their cost stood in them
             "steps": sum(phase.get("steps", 0) for phase in done),

@@ -4,6 +4,7 @@ import pytest
 
 from qknb.accounting import images_per_step, negatives_per_step, spent
 from qknb.config import experiment
+from qknb.files import write_json
 from qknb.runs import Run
 
 
@@ -22,6 +23,13 @@ from qknb.runs import Run
 def test_images_and_negatives_of_a_step_with_a_thousand_keys(settings, side, images, negatives):
     s = experiment("paper", **settings)
     assert (images_per_step(s), negatives_per_step(s, 1000, side)) == (images, negatives)
+
+
+def test_a_planned_number_of_chunks_counts(tmp_path):
+    run = Run(tmp_path / "r", experiment("paper", bank_chunks="auto"))
+    assert spent(run, "Q1", 1, 1000, 1.0)["negatives_per_step"] == 32 * 999
+    write_json(run / "phases" / "Q1" / "chunks.json", {"bank_chunks": 2})
+    assert spent(run, "Q1", 1, 1000, 1.0)["negatives_per_step"] == 32 * 499
 
 
 def test_costs_add_up_over_phases(tmp_path):

@@ -1,5 +1,6 @@
 """Exported towers and descriptors: plain Keras loads them, they give what training gave, and what is damaged or foreign is refused."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -165,7 +166,7 @@ def test_a_run_without_a_finished_phase_has_no_descriptor(smoke_run, tmp_path):
 
 def test_a_run_that_was_trained_further_is_exported_again(descriptor, smoke_run, tmp_path, monkeypatch):
     run = tmp_path / "run"
-    shutil.copytree(smoke_run, run, ignore=shutil.ignore_patterns("store", "evaluation"))
+    shutil.copytree(smoke_run, run)
     before = (run / "descriptor" / "descriptor.json").read_bytes()
     assert export_run(run) == run / "descriptor" and (run / "descriptor" / "descriptor.json").read_bytes() == before, "nothing to do"
     manifest = json.loads((run / "manifest.json").read_text())
@@ -179,6 +180,37 @@ def test_a_run_that_was_trained_further_is_exported_again(descriptor, smoke_run,
     with pytest.raises(InterruptedError):
         export_run(run)
     assert not (run / "descriptor" / "descriptor.json").exists(), "a half-made export does not count"
+
+
+def test_a_phase_without_a_score_leaves_the_export_of_the_one_before(smoke_run, tmp_path, monkeypatch):
+    from made_backbone import use_small_backbone
+
+    from qknb.config import experiment
+    from qknb.iteration import Trainer, train
+
+    use_small_backbone(monkeypatch)
+    run = Run(tmp_path / "r", experiment("smoke", train_backbone=True, phases=5, steps_per_phase=2, score_every=2, n_jobs=1))
+    shutil.copytree(smoke_run / "store", run / "store")
+    run.mark("prepare", **Run(smoke_run).done("prepare"))
+    trainer = Trainer(run)
+    trainer.scorer.baselines(trainer.pretrained())
+    trainer.phase("Q1")
+    with pytest.raises(ValueError, match="score_every=2"):
+        export_run(run.path)
+    trainer.phase("K1")
+    towers = {side: trainer.trunk(side).get_weights() + trainer.head(side, n_features=trainer.trunk(side).output_shape[-1]).get_weights() for side in "QK"}
+    first = json.loads((export_run(run.path) / "descriptor.json").read_text())
+    trainer.phase("Q2")
+    assert first["source"]["phase"] == "K1" and json.loads((export_run(run.path) / "descriptor.json").read_text()) == first
+    shutil.rmtree(run / "descriptor")
+    assert json.loads((export_run(run.path) / "descriptor.json").read_text()) == first, "weights of K1, not of Q2"
+    after = Trainer(run)
+    assert not all(np.array_equal(a, b) for a, b in zip(towers["Q"], after.trunk("Q").get_weights() + after.head("Q", n_features=after.trunk("Q").output_shape[-1]).get_weights(),
+                                                        strict=True))
+    rows = train(Run(run.path, dataclasses.replace(run.experiment, phases=3)))
+    assert {(r["row"], r["split"]) for r in rows if r["phase_index"]} == {(name, split) for name in ("K1", "Q2") for split in ("val", "test")}
+    last = next(r for r in rows if r["row"] == "Q2")
+    assert last["steps"] == 6 and last["phase_index"] == 3 and last["training_seconds"] > 0 and len(train(Run(run.path))) == len(rows)
 
 
 def test_layers_that_plain_keras_does_not_know_are_refused():

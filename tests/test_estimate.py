@@ -38,7 +38,7 @@ def test_disk_by_set_of_the_whole_data():
 
 def test_banks_are_made_anew_only_when_their_side_has_changed():
     counts = {"keys": 10, "copies": 20, "val_references": 3, "val_queries": 4}
-    found = dict(embedded_images(counts, experiment("paper")))
+    found = dict(embedded_images(counts, experiment("paper", eval_every=0)))
     assert found == {"reference rows": 17, "Q1": 10 + 7, "K1": 20 + 10 + 3, "Q2": 4, "K2": 20 + 10 + 3, "Q3": 4}
     frozen = dict(embedded_images(counts, experiment("cpu", phases=3)))
     assert frozen == {"reference rows": 17, "Q1": 30 + 7, "K1": 0, "Q2": 0}
@@ -59,13 +59,14 @@ def test_time_by_part_from_given_rates():
 
 def test_looks_by_hand():
     s = experiment("paper", eval_every=10)
-    assert looks(s, 30, first=True) == (4, 3) and looks(s, 31, first=False) == (5, 3), "before the first step, every 10, after the last"
-    assert looks(experiment("cpu", eval_every=10), 30, first=True) == (4, 0) and looks(experiment("paper", eval_every=0), 30, first=True) == (0, 0)
+    assert [looks(s, steps) for steps in (30, 31)] == [4, 5], "before the first step, every 10, after the last"
+    assert looks(experiment("paper", eval_every=0), 30) == 0
     rows = {every: time_table(Amounts(FULL, ()), experiment("paper", phases=1, steps_per_phase=100, eval_every=every), RATES).rows[3] for every in (0, 50)}
     assert rows[50][1] - rows[0][1] == 200 and rows[50][3] - rows[0][3] == pytest.approx(200 / 500 + 3 * 100 * 100 / 1e9)
 
 
-@pytest.mark.parametrize("changes", [{"eval_every": 2}, {"eval_every": 0}, {"eval_every": 2, "train_backbone": False}], ids=str)
+@pytest.mark.parametrize("changes", [{"eval_every": 2}, {"eval_every": 0}, {"eval_every": 2, "train_backbone": False}, {"eval_every": 2, "shared_towers": True},
+                                     {"eval_every": 0, "score_every": 2}, {"eval_every": 5, "score_every": 2}, {"eval_every": 3, "score_every": 2, "first_side": "K", "shared_towers": True}], ids=str)
 def test_images_embedded_in_every_phase_are_those_of_the_estimate(smoke_run, tmp_path, monkeypatch, changes):
     from qknb.iteration import Trainer
 

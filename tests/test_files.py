@@ -90,6 +90,25 @@ def test_a_kill_inside_finish_loses_nothing(tmp_path):
     np.testing.assert_array_equal(read_arrays(tmp_path)[0]["a"], np.arange(30).reshape(10, 3))
 
 
+@pytest.mark.parametrize("fingerprint", ["f", "g"])
+def test_a_folder_that_is_written_anew_is_not_whole_from_the_first_moment(tmp_path, monkeypatch, fingerprint):
+    writer = BlockWriter(tmp_path, ARRAYS, 10, 4, "f")
+    fill(writer, [0, 1, 2])
+    writer.finish()
+    remove, removed = type(tmp_path).unlink, []
+
+    def killed(path, **words):
+        if len(removed) == 1:
+            raise KeyboardInterrupt
+        removed.append(path)
+        remove(path, **words)
+
+    monkeypatch.setattr(type(tmp_path), "unlink", killed)
+    with pytest.raises(KeyboardInterrupt):
+        BlockWriter(tmp_path, ARRAYS, 10, 4, fingerprint)
+    assert read_arrays(tmp_path) is None
+
+
 def test_other_fingerprint_starts_afresh(tmp_path):
     fill(BlockWriter(tmp_path, ARRAYS, 10, 4, "f"), [0, 1])
     assert BlockWriter(tmp_path, ARRAYS, 10, 4, "g").missing() == [0, 1, 2]

@@ -44,6 +44,18 @@ def test_a_weight_of_norm_zero_can_leave_it():
     np.testing.assert_allclose(value(variable), [-0.5, 0, 1])
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.1, 0.0])
+def test_weights_decay_at_the_rate_of_their_backbone(scale):
+    trunk, head = (keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, kernel_initializer="ones", bias_initializer="ones")]) for _ in range(2))
+    variables = [v for model in (trunk, head) for v in model.trainable_variables]
+    optimizer = build_optimizer(experiment("smoke", backbone_lr_scale=scale, learning_rate=.1, weight_decay=.5, cosine_alpha=1.0), 10, trunk)
+    optimizer.build(variables)
+    for _ in range(3):
+        optimizer.apply([keras.ops.zeros(v.shape) for v in variables], variables)
+    expected = [(1 - .1 * scale * .5) ** 3, 1.0, (1 - .1 * .5) ** 3, 1.0]
+    assert [float(value(v).ravel()[0]) for v in variables] == pytest.approx(expected, rel=1e-5), "biases do not decay"
+
+
 @pytest.mark.parametrize("name", ["adam", "lars"])
 def test_the_backbones_of_both_sides_have_their_own_rate(name):
     trunks = [keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)]) for _ in range(2)]

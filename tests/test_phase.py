@@ -1,7 +1,7 @@
 """One phase: what trains and what does not, the order of images, going on after a cut."""
 
 import dataclasses
-
+import json
 import types
 
 import keras
@@ -184,6 +184,8 @@ def test_the_planned_number_of_chunks_is_kept_on_another_device(tmp_path, monkey
     monkeypatch.setattr(phase, "plan", planned(3))  # a smaller device
     again, halves = phase_input(s), phase_input(s)
     train_phase(tmp_path / "cut", again, s, evaluate=lambda model, step: {})
+    train_phase(tmp_path / "next", phase_input(s), s)
+    assert [json.loads((tmp_path / name / "chunks.json").read_text())["bank_chunks"] for name in ("cut", "next")] == [2, 2], "nor does a later phase change it"
     train_phase(tmp_path / "halves", halves, settings(bank_chunks=2, train_backbone=False))
     assert same(weights(again.near_head), weights(halves.near_head))
 

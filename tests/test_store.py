@@ -28,6 +28,23 @@ def test_nothing_held_out_is_trained_on(n):
     assert len(held[0] | held[1]) <= n // 2
 
 
+@pytest.mark.parametrize("changes", [{"test_references": 20}, {"test_references": 8}, {"test_references": 1}, {"distractor_share": .95}, {"val_queries": 4, "distractor_share": .9}], ids=str)
+def test_every_number_of_images_is_divided_or_refused(changes):
+    """Sets that are at their least do not keep the others from shrinking, and every split has a match."""
+    s, found = experiment("cpu", **changes), 0
+    for n in range(30, 800, 7):
+        try:
+            split = plan_split(n, s)
+        except ValueError as error:
+            assert "too few" in str(error)
+            continue
+        found += 1
+        held = {part: set(getattr(split, f"{part}_references")) | set(getattr(split, f"{part}_queries")) for part in ("val", "test")}
+        assert len(split.keys) + sum(map(len, held.values())) == n and len(split.keys) >= s.batch_size
+        assert all(set(getattr(split, f"{part}_references")) & set(getattr(split, f"{part}_queries")) for part in ("val", "test"))
+    assert found > 90
+
+
 def test_too_few_images_says_how_many_are_needed():
     with pytest.raises(ValueError, match="too few.*at least"):
         plan_split(40, experiment("cpu"))

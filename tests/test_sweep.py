@@ -12,6 +12,7 @@ import time
 import nbformat
 import pytest
 
+import qknb.sweep as sweep_module
 from qknb.__main__ import main
 from qknb.config import experiment
 from qknb.grid import Combination, read_grid
@@ -176,6 +177,46 @@ def test_rows_of_other_settings_and_of_unfinished_runs_are_not_the_grids(place, 
     manifest.write_text(manifest.read_text().replace('"phases": 1', '"phases": 2'))
     assert '"phases": 2' in manifest.read_text()
     assert main([*changed, "--collect", str(tmp_path / "none")]) == 1 and "no run is finished" in capsys.readouterr().err
+
+
+def test_phases_that_the_grid_no_longer_asks_for_are_not_shown(tmp_path):
+    run = Run(tmp_path / "a-s0", experiment("smoke", phases=1))
+    for number, row in enumerate(("GIST-256", "Q1", "K1")):
+        run.log_row({"row": row, "phase_index": number, "split": "test", "micro_ap": .5})
+    facts = {"run": "a-s0", "combination": "a", "seed": 0, "overrides": {}, "settings": result_digest(run.experiment)}
+    (tmp_path / "sweep.json").write_text(json.dumps({"name": "g", "notebooks": ["tiny"], "runs": [facts]}))
+    assert [row["row"] for row in sweep_rows(tmp_path)] == ["GIST-256", "Q1"]
+
+
+def test_a_preparation_that_wanted_the_images_of_a_failed_one_makes_its_own(tmp_path, monkeypatch):
+    (tmp_path / "g.yml").write_text("name: g\nbase: {preset: cpu}\nrows: [{name: qk}, {name: simclr, method: simclr}]\ngrid: {backbone: [EfficientNetB3, EfficientNetLite0]}\nseeds: [1]\n")
+    grid = read_grid(tmp_path / "g.yml")
+    jobs = sweep_module._jobs(tmp_path, list(grid.runs), grid.notebooks, tmp_path, 2, 1)
+    bad = next(job for job in jobs if job.orders["kind"] == "prepare")
+    other = next(job for job in jobs if job.orders["kind"] == "prepare" and job is not bad)
+    assert other.after is bad and other.orders["store_of"] == bad.orders["path"]
+
+    class Ended:
+        pid = 0
+
+        def __init__(self, returncode):
+            self.returncode = returncode
+
+        def poll(self):
+            return self.returncode
+
+    def start(job, *_):
+        job.state, job.process, job.began = "running", Ended(job is bad), time.monotonic()
+
+    def close(job, *_):
+        job.state, job.error = ("failed", "no weights") if job.process.returncode else ("done", None)
+
+    monkeypatch.setattr(sweep_module, "_start", start)
+    monkeypatch.setattr(sweep_module, "_close", close)
+    sweep_module._work(jobs, tmp_path, 2, 1)
+    assert other.orders["store_of"] is None
+    assert {job.name: job.state for job in jobs if job.orders["kind"] == "run"} == {
+        f"{name}_backbone-{backbone}-s1": "failed" if backbone == "EfficientNetB3" else "done" for name in ("qk", "simclr") for backbone in ("EfficientNetB3", "EfficientNetLite0")}
 
 
 def test_the_reason_is_that_of_the_last_attempt(tmp_path):
