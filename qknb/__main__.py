@@ -58,9 +58,16 @@ def main(arguments=None):
     add_commands(steps)
     add_sweep(steps)
     add_traces(steps)
-    options = parser.parse_args(arguments)
+    options, more = parser.parse_known_args(arguments)
+    if more and not (hasattr(options, "settings") and all("=" in word and not word.startswith("-") for word in more)):
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
+    if more:  # settings on both sides of an option
+        options.settings = [*options.settings, *more]
     try:
         return _do(options) or 0
+    except KeyboardInterrupt:
+        print("Stopped. The same command goes on.", file=sys.stderr)
+        return 130
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"qknb: {error}", file=sys.stderr)
         return 1

@@ -5,7 +5,6 @@ ImageNet weights from an installed Python package and needs no network.
 """
 
 import contextlib
-import difflib
 import hashlib
 
 import keras
@@ -13,30 +12,12 @@ import numpy as np
 
 from qknb import lite0
 from qknb.backbone_layers import FrozenBatchNormalization, GeMPooling, PixelScaling
+from qknb.backbone_names import feature_dim
 
-FEATURES = {lite0.NAME: lite0.FEATURES}  # name -> number of pooled features
-FEATURES |= {f"EfficientNetB{i}": f for i, f in enumerate((1280, 1280, 1408, 1536, 1792, 2048, 2304, 2560))}
-FEATURES |= {f"EfficientNetV2B{i}": f for i, f in enumerate((1280, 1280, 1408, 1536))}
-FEATURES |= {f"EfficientNetV2{letter}": 1280 for letter in "SML"}
 POOLINGS = ("avg", "gem")
 SMALLEST = 32  # pixels: below it the last feature map would be empty
 KERAS_DROP_CONNECT = 0.2  # largest stochastic depth rate in keras.applications' EfficientNets
 MEAN, STD = np.array([0.485, 0.456, 0.406]) * 255, np.array([0.229, 0.224, 0.225]) * 255  # ImageNet's, of pixels 0..255
-
-
-def feature_dim(name):
-    """Number of pooled features of a backbone: 1,536 for `EfficientNetB3`, 1,280 for `EfficientNetLite0`.
-
-    Raises
-    ------
-    ValueError
-        Unknown name; the message lists near and known names.
-    """
-    if name not in FEATURES:
-        near = difflib.get_close_matches(str(name), FEATURES, n=3)
-        hint = f" (did you mean {', '.join(near)}?)" if near else ""
-        raise ValueError(f"unknown backbone {name!r}{hint}; known: {', '.join(FEATURES)}")
-    return FEATURES[name]
 
 
 def build_backbone(name, image_size, weights="imagenet", *, pooling="avg", dtype=None, drop_connect=0.0):

@@ -153,7 +153,7 @@ def run_notebooks(root, name, preset, overrides=None, *, notebooks=NOTEBOOKS, fo
     folder = Path(folder)
     missing = [n for n in notebooks if not (folder / f"{n}.ipynb").exists()]
     if missing:
-        raise FileNotFoundError(f"{folder}/{missing[0]}.ipynb is not there: start from the project's own folder, or say where the notebooks are")
+        raise FileNotFoundError(f"{folder}/{missing[0]}.ipynb is not there: start from the project's own folder")
     root = Path(root).expanduser().absolute()
     images = located(str(overrides.pop("images", "scenes")))
     settings = shlex.join(f"{key}={value}" for key, value in overrides.items())

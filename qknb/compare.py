@@ -8,7 +8,7 @@ import json
 import re
 from pathlib import Path
 
-from .config import RESUMABLE, Experiment
+from .config import DISC21, RESUMABLE, Experiment
 from .curves import curves_figure, ending, loss_figure
 from .galleries import Gallery, gallery_figure, hardest_negatives
 from .outcomes import training_log
@@ -141,12 +141,26 @@ def scores_table(runs, split="test"):
         tests |= {(r.get("queries"), r.get("distractors"), r.get("references"), r.get("cut")) for r in last}
         seconds = [_training_seconds(m.phases(split)) for m in members if m.phases(split)]
         rows.append((name, len(last), " / ".join(dict.fromkeys(r["row"] for r in last)), *_measures(last), max(r.get("images_seen") or 0 for r in last), sum(seconds) / len(seconds)))
-    images = {m.settings.get("images") for members in groups(runs).values() for m in members}
+    images = {_tested_on(member) for members in groups(runs).values() for member in members}
+    seeds = [{_drawn(member) for member in members} for members in groups(runs).values()]
     fixed = [(label, len(members), "–", *_measures(members), 0, None) for label, members in _references(runs, split)]
     caption = f"Split {split}; {cut_words(used)}; last evaluated phase; mean and sample standard deviation over seeds. Normalized: micro-AP with score normalization."
-    if len(tests) > 1 or len(images) > 1:
-        caption += " NOT COMPARABLE: the runs were tested on different images, or with different numbers of them."
+    if len(tests) > 1 or len(images) > 1 or not set.intersection(*seeds):
+        caption += " NOT COMPARABLE: the runs were tested on different images (other seeds draw others), or with different numbers of them."
+    elif any(drawn != seeds[0] for drawn in seeds):
+        caption += " The lines have different seeds, and each seed draws its own test images: compare what they have in common."
     return Table(caption, columns, (*fixed, *rows), frozenset({len(fixed)} if fixed and rows else ()))
+
+
+def _tested_on(run):
+    """What decides, beside the seed, which test images a run has and how they look: equal where scores can be compared."""
+    names = "images distractor_share edit_strength image_size disc21_splits test_references test_queries val_references val_queries".split()
+    return tuple(run.settings.get(name) for name in (*names, *["n_scenes"] * (run.settings.get("images") == "scenes")))
+
+
+def _drawn(run):
+    """What the split and edits of a run's test images are drawn by: its seed, but for the challenge's own test sets."""
+    return None if str(run.settings.get("images")).startswith(DISC21) else run.settings.get("seed")
 
 
 def _training_seconds(rows):
@@ -244,7 +258,7 @@ def _read(path, name):
     try:
         manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
         settings = {f.name: f.default for f in dataclasses.fields(Experiment)} | manifest["experiment"]
-        steps = manifest["steps"]
+        steps = dict(manifest["steps"])
     except FileNotFoundError:
         return Compared(name, path, {}, rows, log, ("not a run: it has no manifest.json",))
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -253,7 +267,7 @@ def _read(path, name):
     if set(settings) - known:
         notes.append(f"made by another version: {', '.join(sorted(set(settings) - known))} unknown here")
     try:
-        rows = [row for row in read_json_lines(path / "metrics.jsonl") if {"row", "split", "phase_index", "micro_ap"} <= row.keys()]
+        rows = [row for row in read_json_lines(path / "metrics.jsonl") if {"row", "split", "phase_index", "micro_ap"} <= row.keys() and row["micro_ap"] is not None]
     except (ValueError, AttributeError) as error:
         notes.append(f"metrics.jsonl cannot be read ({error})")
     try:

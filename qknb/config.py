@@ -11,6 +11,7 @@ import math
 import os
 from pathlib import Path
 
+from .backbone_names import feature_dim
 from .combinations import check_combinations, check_effects
 from .presets import PRESETS
 from .switching import check_switching
@@ -137,6 +138,12 @@ class Experiment:
                 raise ValueError(f"{field.name}={getattr(self, field.name)!r}: it must not be negative")
             if field.type is float and not math.isfinite(getattr(self, field.name)):
                 raise ValueError(f"{field.name}={getattr(self, field.name)!r}: it must be finite")
+        for name, most in _AT_MOST.items():
+            if getattr(self, name) > most:
+                raise ValueError(f"{name}={getattr(self, name)!r}: at most {most}")
+        width = feature_dim(self.backbone)
+        if self.head_input == "whitened" and self.whiten_dim > width:
+            raise ValueError(f"whiten_dim={self.whiten_dim}: {self.backbone} has {width} features")
         if self.distractor_share >= 1 or self.head_dropout >= 1:
             raise ValueError("distractor_share and head_dropout must be below 1")
         if self.n_jobs == 0 or self.n_jobs < -1:
@@ -184,8 +191,9 @@ _CHOICES = {
 _POSITIVE = (
     "image_size views test_references test_queries val_references val_queries max_results gist_size gist_dim whiten_dim head_units tau "
     "hardest_per_query d2_floor batch_size learning_rate block_rows refresh_candidates embed_batch log_every checkpoint_seconds n_scenes "
-    "patience cycle_steps phase_growth score_every temperature replicas queue_size lars_trust"
+    "patience cycle_steps phase_growth score_every temperature replicas queue_size lars_trust edit_strength"
 ).split()
+_AT_MOST = {"edit_strength": 1.0, "gist_dim": 960}
 
 DISC21 = "disc21:"  # prefix of `images`
 RESUMABLE = frozenset("residency devices phases n_jobs checkpoint_seconds checkpoint_steps keep_banks embed_batch preset".split())
@@ -214,7 +222,7 @@ def experiment(preset="paper", **overrides):
     ValueError
         Unknown preset or field (near names are listed), wrong type, value out of range, a setting that would change nothing.
     """
-    if preset not in PRESETS:
+    if not isinstance(preset, str) or preset not in PRESETS:
         raise ValueError(f"unknown preset {preset!r}: choose one of {', '.join(PRESETS)}")
     found = Experiment(**PRESETS[preset] | {"preset": preset} | typed_settings(overrides))
     check_effects(found, overrides)
@@ -246,6 +254,8 @@ def departures(exp):
 
 def located(images):
     """The setting `images` with its path made absolute and ~ expanded."""
+    if not images.removeprefix(DISC21):
+        raise ValueError(f'images={images!r} names no folder: give one, or images=scenes for embedded scenes')
     if images == "scenes":
         return images
     kind = DISC21 if images.startswith(DISC21) else ""

@@ -39,6 +39,10 @@ def add_commands(steps):
 
 def run_command(options):
     """Do what parsed options of one of the commands ask for. Errors are ValueError or OSError, as in the functions called."""
+    if options.step != "copytest":
+        from .quiet import import_keras
+
+        import_keras()
     {"export": _export, "index": _index, "find": _find, "copytest": _copytest}[options.step](options)
 
 
@@ -46,7 +50,7 @@ def _run_path(options, name=None):
     name = name or options.run
     path = Path(name).expanduser()
     here = any((path / file).exists() for file in ("manifest.json", "descriptor.json"))
-    return path if here else Path(options.root) / name
+    return path if here else Path(options.root).expanduser() / name
 
 
 def _export(options):

@@ -81,10 +81,10 @@ class Descriptor:
             facts = json.loads(path.read_text(encoding="utf-8"))
             if facts["format"] != FORMAT:
                 raise ValueError(f"{path} has format {facts['format']!r}, this version of qknb reads {FORMAT}: export the run again")
-            same = tower_fingerprint(facts) == facts["fingerprint"]
+            same = tower_fingerprint(facts) == facts["fingerprint"] and {"copy", "unsure"} <= facts["thresholds"].keys()
         except FileNotFoundError:
             raise ValueError(f"{run} is neither a run (no manifest.json) nor an exported descriptor (no descriptor.json): give the folder of a trained run") from None
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
+        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
             raise ValueError(f"{path} is damaged ({error!r}): delete the folder and export the run again") from None
         pca = GistPCA.load(folder / "gist_pca.npz")
         if not same or pca_fingerprint(pca) != facts["gist_pca"]:

@@ -102,7 +102,7 @@ def announce(run, max_hours=float("inf"), *, again=False):
     from .quiet import import_keras
 
     import_keras()
-    from .backbones import feature_dim
+    from .backbone_names import feature_dim
     from .memory import plan
     from .probe import measure_rates
 

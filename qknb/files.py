@@ -6,11 +6,13 @@ import glob
 import json
 import os
 import shutil
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 
-__all__ = ["replacing", "write_json", "write_rows", "write_text", "BlockWriter", "read_arrays", "need_disk"]
+__all__ = ["replacing", "write_json", "write_rows", "write_text", "BlockWriter", "read_arrays", "load_npz", "need_disk", "alone"]
 
 
 @contextlib.contextmanager
@@ -77,6 +79,41 @@ def need_disk(folder, n_bytes, what):
     free = shutil.disk_usage(folder).free
     if n_bytes > free:
         raise OSError(f"{what} needs {n_bytes / 1e9:.2f} GB, but only {free / 1e9:.2f} GB are free at {folder}: free some space or choose another folder")
+
+
+def load_npz(path):
+    """All arrays of an .npz file, {name: array}. A damaged file is a ValueError that names it; a missing one a FileNotFoundError."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise
+    except (ValueError, KeyError, OSError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is damaged ({error}): bring it back from a copy, or delete it and take the step again that made it") from None
+
+
+@contextlib.contextmanager
+def alone(folder, what):
+    """Hold a folder while it is written to; ValueError when another process (or another `alone`) holds it. Nothing is left behind, a killed process holds nothing.
+
+    Does nothing where the system or the file system has no such locks.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"another process is at work on {what}: wait for its end, or end it first") from None
+        except OSError:
+            pass
+        yield
+    finally:
+        os.close(descriptor)
 
 
 class BlockWriter:
@@ -192,7 +229,7 @@ class BlockWriter:
             raise RuntimeError(f"{self.folder}: {len(self.missing())} blocks are not written yet")
         for name in self.arrays:
             os.replace(self._part(name), self.folder / f"{name}.npy")
-        write_json(self.folder / "complete.json", {"fingerprint": self.fingerprint, "n": self.n, **facts})
+        write_json(self.folder / "complete.json", {"fingerprint": self.fingerprint, "n": self.n, "arrays": sorted(self.arrays), **facts})
         self._journal.unlink()
 
 
@@ -219,4 +256,7 @@ def read_arrays(folder, fingerprint=None):
             raise ValueError(f"{path} is damaged ({error}): delete the folder {folder} and run the step again") from None
         if len(arrays[path.stem]) != facts["n"]:
             raise ValueError(f"{path} has {len(arrays[path.stem])} rows, its record says {facts['n']}: delete the folder {folder} and run the step again")
+    for name in facts.get("arrays", ()):
+        if name not in arrays:
+            raise ValueError(f"{folder}/{name}.npy is missing: delete the folder {folder} and run the step again")
     return arrays, facts

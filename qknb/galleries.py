@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .augment import describe
+from .files import load_npz
 from .imagesets import open_set
 from .outcomes import ranked_pairs
 from .retrieval import pair_scores
@@ -135,8 +136,7 @@ def has_removed(run_dir, phase):
     path = Path(run_dir) / "phases" / phase / "hard_negatives.npz"
     if not path.exists():
         return False
-    with np.load(path, allow_pickle=False) as file:
-        return "removed_d2" in file.files and len(file["removed_d2"]) > 0
+    return len(load_npz(path).get("removed_d2", ())) > 0
 
 
 def hardest_negatives(run_dir, phase, limit=12, per_image=2, removed=False):
@@ -147,9 +147,8 @@ def hardest_negatives(run_dir, phase, limit=12, per_image=2, removed=False):
     path = Path(run_dir) / "phases" / phase / "hard_negatives.npz"
     if not path.exists():
         raise ValueError(f"{path} is missing: phase {phase} has not been trained to its end")
-    with np.load(path, allow_pickle=False) as file:
-        prefix = "removed_" if removed else ""
-        side, near_index, far_index, d2 = str(file["side"]), *(file[prefix + name] for name in ("near_index", "far_index", "d2"))
+    file, prefix = load_npz(path), "removed_" if removed else ""
+    side, near_index, far_index, d2 = str(file["side"]), *(file[prefix + name] for name in ("near_index", "far_index", "d2"))
     near, far = (_set(run_dir, name) for name in (("copies", "keys") if side == "Q" else ("keys", "copies")))
     sources = [[images.items[i]["source"] for i in index] for images, index in ((near, near_index), (far, far_index))]
     pairs = []

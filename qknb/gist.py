@@ -193,7 +193,7 @@ class GistPCA:
             with np.load(path, allow_pickle=False) as data:
                 return cls(data["mean"], data["components"])
         except (ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path}: damaged, or not a file written by GistPCA.save ({error}): fit it again") from error
+            raise ValueError(f"{path}: damaged, or not a file written by GistPCA.save ({error}): delete it and take the step again that made it (training; or the export, with its whole folder)") from error
 
 
 def _prefilter(images, scratch):

@@ -69,7 +69,7 @@ def image_files(folder) -> tuple[str, ...]:
     """
     root = Path(folder)
     if not root.exists():
-        raise FileNotFoundError(f"there is no folder {str(root)!r}: check the path, or use embedded scenes (images=\"scenes\")")
+        raise FileNotFoundError(f"there is no folder {str(root)!r}: check the path")
     if not root.is_dir():
         raise NotADirectoryError(f"{str(root)!r} is a file: pass the folder that holds the images")
     found, visited = [], set()
@@ -84,7 +84,7 @@ def image_files(folder) -> tuple[str, ...]:
         found += [(base / name).as_posix() for name in files if not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS]
     if not found:
         raise ValueError(f"no image files under {str(root)!r}: put images there ({', '.join(sorted(e[1:] for e in EXTENSIONS))}; subfolders "
-                         "are searched), or use embedded scenes (images=\"scenes\")")
+                         "are searched)")
     return tuple(sorted(found))
 
 

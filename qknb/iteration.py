@@ -11,7 +11,7 @@ from .backbones import build_backbone
 from .bank import build_bank
 from .devices import device_scope
 from .duplicates import same_picture
-from .files import replacing
+from .files import alone, load_npz, replacing
 from .gist import GistPCA
 from .mining import hardest_pairs
 from .phase import CHECKPOINT, PhaseInput, train_phase
@@ -41,7 +41,7 @@ def train(run, phases=None):
     list of dict
         All evaluation rows.
     """
-    with device_scope(run.experiment):
+    with alone(run.path, f"the run at {run.path}"), device_scope(run.experiment):
         trainer = Trainer(run)
         trainer.scorer.baselines(trainer.pretrained())
         for name in phases or trainer.phase_names():
@@ -101,8 +101,8 @@ class Trainer:
             kernel, bias = fit_whitening(fit_sample(bank, self.settings.seed), self.settings.whiten_dim)
             with replacing(path) as temporary:
                 np.savez(temporary, kernel=kernel, bias=bias)
-        with np.load(path, allow_pickle=False) as file:
-            return file["kernel"], file["bias"]
+        file = load_npz(path)
+        return file["kernel"], file["bias"]
 
     # --- towers on disk ------------------------------------------------------------------------------------------------------
 
@@ -124,7 +124,7 @@ class Trainer:
             return self._unchanging.setdefault("trunk", model)
         path = self._latest(f"{side}_trunk", before)
         if path:
-            model.load_weights(path)
+            _load_weights(model, path)
         return model
 
     def head(self, side, before=None, n_features=None):
@@ -132,7 +132,7 @@ class Trainer:
         head = build_head(self.settings, n_features, name=f"{side}_head")
         path = self._latest(f"{side}_head", before)
         if path:
-            head.load_weights(path)
+            _load_weights(head, path)
         return head
 
     def bank(self, set_name, trunk, dtype="float16", name="trunk"):
@@ -307,3 +307,10 @@ def _seed_weights(model, seed):
         if len(variable.shape) > 1:
             fan_in = int(np.prod(variable.shape[:-1]))
             variable.assign(rng.normal(0, np.sqrt(2 / fan_in), variable.shape).astype(np.float32))
+
+
+def _load_weights(model, path):
+    try:
+        model.load_weights(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"the weights in {path} cannot be read ({error}): bring the file back from a copy, or begin a new run") from None

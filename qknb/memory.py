@@ -97,6 +97,8 @@ def plan(settings, n_keys, device=None, *, trunk=None, n_features=None):
     ValueError
         An unknown device, or a method without a bank.
     """
+    if n_keys < 1:
+        raise ValueError(f"{n_keys} keys: at least one")
     if settings.method != "qk":
         raise ValueError(f"memory is planned for method='qk': method={settings.method!r} has no bank; its steps hold the activations of both towers")
     name, capacity = (device, DEVICES[device] * 1e9) if device in DEVICES else detect_device(device)

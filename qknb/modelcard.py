@@ -79,12 +79,19 @@ def model_card(run, phase, facts):
     ) + "\n"
 
 
+_TRAINED = {
+    "qk": "trained in turns by QK Iteration (Wu & Wu 2021, arXiv 2111.07954)",
+    "simclr": "both trained at once against the other images of the batch (SimCLR-style, as in Wu & Wu 2021, arXiv 2111.07954)",
+    "moco": "the query tower trained against a queue of earlier keys, the key tower following it (MoCo-style)",
+}
+
+
 def _origin(settings):
     backbone = f"{settings.backbone} at {settings.image_size} pixels"
     if not settings.phases:
         return f"Pretrained features of {backbone}, whitened on this run's images and scaled to unit length; nothing was trained, and both sides are the same."
     return (f"Two towers, for queries (perhaps edited copies) and for keys (originals), {backbone} with GIST, "
-            "trained in turns by QK Iteration (Wu & Wu 2021, arXiv 2111.07954).")
+            f"{_TRAINED[settings.method]}.")
 
 
 def _data(run):

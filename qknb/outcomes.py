@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .files import load_npz
 from .imagesets import open_split
 from .metrics import Predictions, precision_recall
 from .retrieval import LONG, OFFICIAL_CUT, top_pairs
@@ -36,8 +37,8 @@ def ranked_pairs(run_dir, row, split="test"):
     found = open_split(run_dir / "store", split)
     if not path.exists() or found is None:
         raise ValueError(f"{run_dir} has no {path.relative_to(run_dir) if not path.exists() else f'prepared {split} sets'}: prepare and evaluate the run first")
-    with np.load(path, allow_pickle=False) as file:
-        queries, references = (file[images.name] for images in found[:2])
+    rows = load_npz(path)
+    queries, references = (rows[images.name] for images in found[:2])
     try:
         cut = json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))["experiment"]["max_results"]
     except (OSError, KeyError):

@@ -9,7 +9,7 @@ from .accounting import images_per_step
 from .baselines import MocoLearner, SimclrLearner
 from .batches import PairBatches
 from .colearn import load_state_arrays, state_arrays
-from .files import replacing
+from .files import load_npz, replacing
 from .optimizers import build_optimizer
 from .phase import CHECKPOINT, Keeper, PhaseInput, Reached, load_checkpoint, trim_logs, write_checkpoint
 from .progress import progress
@@ -92,8 +92,7 @@ def train_pairs(folder, data, settings, *, previous=None, evaluate=None):
 
 
 def _continue(learner, path, schedule):
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
+    arrays = load_npz(path)
     planned = int(arrays.pop("schedule"))
     if planned != schedule:
         raise ValueError(

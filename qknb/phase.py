@@ -11,7 +11,7 @@ import numpy as np
 
 from .batches import Batches, chunk_keys, negative_rows
 from .colearn import STEP_METRICS, CoLearner, load_state_arrays, state_arrays
-from .files import replacing, write_json, write_text
+from .files import load_npz, replacing, write_json, write_text
 from .memory import plan
 from .optimizers import build_optimizer
 from .progress import progress
@@ -254,8 +254,7 @@ def _moments_count(path):
     """How many steps the moments in an optimizer.npz have seen; 0: none, or the file is of a version that did not write it down."""
     if path is None:
         return 0
-    with np.load(path, allow_pickle=False) as file:
-        return int(file["count"]) if "count" in file.files else 0
+    return int(load_npz(path).get("count", 0))
 
 
 def _restore_moments(learner, path, count):
@@ -264,8 +263,7 @@ def _restore_moments(learner, path, count):
     Adam divides by 1 - beta^count, since moments that begin at zero are too small at first. Warm moments whose count began
     again would be corrected for a start that they do not have: the steps after a switch would fall to a third and less. The schedule of the rate has its own setting, and is shifted by `count`.
     """
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
+    arrays = load_npz(path)
     fresh = state_arrays(learner)
     counters = {k for k, v in fresh.items() if v.dtype.kind in "iu" and v.ndim == 0}  # steps; and those since the loss scale has grown, in float16
     arrays.pop("count", None)

@@ -1,11 +1,13 @@
 """From images to the prepared sets of a run: scan, split, edit, store."""
 
+import functools
 import json
 import time
 
 import numpy as np
 
 from .config import DISC21
+from .files import alone
 from .imagesets import open_set, open_split, split_names, write_truth
 from .sources import Scenes, Subset, scan
 from .store import build_set, plan_split
@@ -14,7 +16,7 @@ __all__ = ["build_held_out", "prepare", "prepared"]
 
 
 def prepare(run):
-    """Prepare all image sets of a run, or continue. Safe to call again.
+    """Prepare all image sets of a run, or continue. Safe to call again: a set that is missing or damaged is made again, from the same images.
 
     Leaves store/<set>/, store/truth_<split>.csv, and for a folder skipped.csv and duplicates.csv.
 
@@ -30,26 +32,31 @@ def prepare(run):
     Raises
     ------
     ValueError
-        No folder, no usable image, or too few; the message says what to do.
+        No folder, no usable image, or too few; the images are no longer those that the run's other sets were made of. The message says what to do.
     OSError
         Not enough disk.
     """
     if run.done("prepare"):
-        return run.done("prepare")
-    started = time.monotonic()
-    if run.experiment.images.startswith(DISC21):
-        from .prepare_disc21 import prepare_disc21
+        try:
+            prepared(run)
+            return run.done("prepare")
+        except ValueError as error:
+            print(f"{error}\nWhat is missing is made again.", flush=True)
+    started, replace = time.monotonic(), not run.done("prepare")
+    with alone(run.path, f"the run at {run.path}"):
+        if run.experiment.images.startswith(DISC21):
+            from .prepare_disc21 import prepare_disc21
 
-        counts = prepare_disc21(run)
-    else:
-        counts = _prepare_images(run)
+            counts = prepare_disc21(run, replace)
+        else:
+            counts = _prepare_images(run, replace)
     run.mark("prepare", seconds=round(time.monotonic() - started, 1), **counts)
     return run.done("prepare")
 
 
-def _prepare_images(run):
+def _prepare_images(run, replace=True):
     """A folder or embedded scenes: everything that is held out comes from the same images. Returns counts."""
-    s = run.experiment
+    s, build = run.experiment, functools.partial(build_set, replace=replace)
     counts = {"skipped": 0, "duplicates": 0}
     if s.images == "scenes":
         source = Scenes(s.n_scenes, seed=s.seed)
@@ -64,30 +71,33 @@ def _prepare_images(run):
     extra = Scenes(s.extra_scenes, seed=s.seed, start=1_000_000) if s.extra_scenes and s.images != "scenes" else None
     store = run / "store"
     train_source, train_rows = _with_extra(source, split.keys, extra)
-    keys = build_set(store / "keys", train_source, train_rows, s)
+    keys = build(store / "keys", train_source, train_rows, s)
     overlays = Subset(source, split.keys) if s.images != "scenes" else None  # held-out images must never show up in a copy of another
-    copies = build_set(store / "copies", train_source, train_rows, s, views=s.views, purpose="train", overlays=overlays)
+    copies = build(store / "copies", train_source, train_rows, s, views=s.views, purpose="train", overlays=overlays)
     counts |= {"keys": len(keys), "copies": len(copies), "extra_scenes": len(extra) if extra else 0}
     for part in ("val", "test"):
         rows = {name: getattr(split, f"{part}_{name}") for name in ("references", "queries")}
-        counts |= build_held_out(store, part, source, rows, s, overlays)
+        counts |= build_held_out(store, part, source, rows, s, overlays, replace)
     return counts
 
 
-def build_held_out(store, part, source, rows, settings, overlays):
+def build_held_out(store, part, source, rows, settings, overlays, replace=True):
     """Prepare one held-out split from a source: originals as references, edited copies as queries, and its ground truth.
 
     Parameters
     ----------
     part : "val" or "test"
     rows : {"references", "queries": (n,) int}
+    replace : bool
+        See `qknb.store.build_set`.
 
     Returns
     -------
     {set: count}
     """
-    references = build_set(store / f"{part}_references", source, rows["references"], settings, id_format="R{:06d}")
-    queries = build_set(store / f"{part}_queries", source, rows["queries"], settings, views=1, purpose=part, overlays=overlays, id_format="Q{:05d}")
+    build = functools.partial(build_set, replace=replace)
+    references = build(store / f"{part}_references", source, rows["references"], settings, id_format="R{:06d}")
+    queries = build(store / f"{part}_queries", source, rows["queries"], settings, views=1, purpose=part, overlays=overlays, id_format="Q{:05d}")
     match = {item["source"]: item["id"] for item in references.items}
     write_truth(store / f"truth_{part}.csv", [(item["id"], match.get(item["source"], "")) for item in queries.items])
     return {f"{part}_references": len(references), f"{part}_queries": len(queries)}

@@ -4,6 +4,8 @@ Validation is carved from the training images, never from the test. All official
 half of the 50k: each image is stored once, and splits are views (see `qknb.imagesets`).
 """
 
+import functools
+
 import numpy as np
 
 from .config import DISC21
@@ -80,7 +82,7 @@ def _counts(tree, splits, settings):
     return counts, plan
 
 
-def prepare_disc21(run):
+def prepare_disc21(run, replace=True):
     """Prepare a run whose images are "disc21:PATH". Resumable; called by `qknb.prepare.prepare`.
 
     Prints what was found beside the full counts, what is missing, and the disk it needs, before it writes anything. Leaves store/keys,
@@ -99,7 +101,7 @@ def prepare_disc21(run):
     OSError
         Not enough disk.
     """
-    s, store = run.experiment, run / "store"
+    s, store, build = run.experiment, run / "store", functools.partial(build_set, replace=replace)
     tree = Disc21(s.images.removeprefix(DISC21))
     splits = chosen_splits(tree, s.disc21_splits)
     truth = {split: tree.truth(split) for split in splits}
@@ -111,13 +113,13 @@ def prepare_disc21(run):
 
     train = tree.train()
     overlays = Subset(train, plan.keys[:: max(1, len(plan.keys) // OVERLAYS)])
-    build_set(store / "keys", train, plan.keys, s)
-    build_set(store / "copies", train, plan.keys, s, views=s.views, purpose="train", overlays=overlays)
-    build_held_out(store, "val", train, {"references": plan.val_references, "queries": plan.val_queries}, s, overlays)
+    build(store / "keys", train, plan.keys, s)
+    build(store / "copies", train, plan.keys, s, views=s.views, purpose="train", overlays=overlays)
+    build_held_out(store, "val", train, {"references": plan.val_references, "queries": plan.val_queries}, s, overlays, replace)
     references = tree.references()
-    build_set(store / "references", references, np.arange(len(references)), s)
+    build(store / "references", references, np.arange(len(references)), s)
     for name, queries in _query_sets(tree, splits).items():
-        build_set(store / name, queries, np.arange(len(queries)), s, edits=UNKNOWN)
+        build(store / name, queries, np.arange(len(queries)), s, edits=UNKNOWN)
     for split in splits:
         _write_split(store, split, truth[split], len(references))
     first = splits[0]

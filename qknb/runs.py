@@ -56,7 +56,8 @@ class Run:
             if self.path.is_dir() and any(p.name not in ("notebooks", ".ipynb_checkpoints") for p in self.path.iterdir()):
                 raise ValueError(f"{self.path} is not empty and has no manifest.json, so it is not a run: choose another run name")
             if settings is None:
-                raise ValueError(f"there is no run at {self.path}: prepare one first (notebook 01_prepare_images, or `python -m qknb prepare`)")
+                raise ValueError(f"there is no run at {self.path}: a new one needs a preset (`python -m qknb prepare --run NAME --preset cpu images=FOLDER`, or notebook "
+                                 "01_prepare_images)")
             self.experiment = settings
             self._manifest = {
                 "format": FORMAT,
@@ -117,7 +118,9 @@ class Run:
 
 def open_run(run_root, name, preset=None, **overrides):
     """Open `run_root/name`, with the settings of `preset` and `overrides` (see `config.experiment`; preset "auto": `qknb.autopreset`)."""
-    path = Path(run_root) / name
+    if ".." in Path(name).parts:
+        raise ValueError(f"{name!r} is no name for a run: it would lie outside {run_root}")
+    path = Path(run_root).expanduser() / name
     if preset == "auto":
         from .autopreset import auto_settings
 

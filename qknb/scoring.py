@@ -5,7 +5,7 @@ import time
 import numpy as np
 
 from .bootstrap import bootstrap_interval
-from .files import replacing
+from .files import load_npz, replacing
 from .metrics import evaluate
 from .normalization import ScoreNormalization
 from .retrieval import LONG, top_pairs
@@ -116,8 +116,7 @@ class Scorer:
         path = self.run / "evaluation" / f"{row}.npz"
         arrays = {self.sets[f"{split}_{part}"].name: values for part, values in found.items()}
         if path.exists():
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files} | arrays
+            arrays = load_npz(path) | arrays
         with replacing(path) as temporary:
             np.savez(temporary, **arrays)
         queries, references, truth = (self.sets[n] for n in (f"{split}_queries", f"{split}_references", f"truth_{split}"))

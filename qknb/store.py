@@ -96,7 +96,7 @@ def to_square(image, size):
     return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=3.0))
 
 
-def build_set(folder, source, rows, settings, *, views=0, purpose="train", overlays=None, id_format=None, edits=(), label=None):
+def build_set(folder, source, rows, settings, *, views=0, purpose="train", overlays=None, id_format=None, edits=(), label=None, replace=True):
     """Prepare one set, or continue it, or open it when it is complete.
 
     Parameters
@@ -117,6 +117,8 @@ def build_set(folder, source, rows, settings, *, views=0, purpose="train", overl
         E.g. "Q{:05d}"; default: the source's own id (with "#view" behind it for copies).
     edits : sequence of (name, parameters)
         What is recorded for images taken as they are (views=0).
+    replace : bool
+        False: a whole set that was made of other images is an error and not made anew.
 
     Returns
     -------
@@ -140,6 +142,9 @@ def build_set(folder, source, rows, settings, *, views=0, purpose="train", overl
     ready = open_set(folder, fingerprint)
     if ready is not None:
         return ready
+    if not replace and (folder / "complete.json").exists() and open_set(folder) is not None:
+        raise ValueError(f"{folder} is whole, but made of other images or edits than there are now: what is missing beside it cannot be made again. Bring the images back as they "
+                         "were, or begin a new run")
     n = len(rows) * max(1, views)
     size = settings.image_size
     writer = BlockWriter(folder, {"images": ((size, size, 3), np.uint8), "gist": ((960,), np.float32)}, n, BLOCK, fingerprint)

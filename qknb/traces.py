@@ -93,7 +93,12 @@ def collect_traces(run_dirs, path, label=None):
     -------
     (written, left out) : lists of run names
     """
-    traces = [trace_of(run_dir, label) for run_dir in run_dirs]
+    traces = []
+    for run_dir in run_dirs:
+        try:
+            traces.append(trace_of(run_dir, label))
+        except ValueError:  # not prepared, or damaged
+            traces.append({"name": Path(run_dir).name, "complete": False})
     whole = sorted((trace for trace in traces if trace["complete"]), key=lambda trace: trace["name"])
     write_text(path, "".join(json.dumps(trace, separators=(",", ":")) + "\n" for trace in whole))
     return [t["name"] for t in whole], [t["name"] for t in traces if not t["complete"]]

@@ -47,15 +47,18 @@ def test_only_what_differs_is_listed_and_seeds_are_averaged(folder):
     values = np.array([0.8, 0.6]) * MICRO_AP["K1"]
     assert base[:3] == ("base", 2, "K1") and base[3] == (pytest.approx(values.mean()), pytest.approx(values.std(ddof=1)))
     assert other[3] == (pytest.approx(0.5 * MICRO_AP["K1"]), None) and base[6] == 3840 and base[7] == pytest.approx(65.2 * 3)
-    assert "NOT COMPARABLE" not in scores_table(runs).caption
+    assert "NOT COMPARABLE" not in scores_table(runs).caption and "have different seeds" in scores_table(runs).caption
+    assert "seeds, " not in scores_table(open_for_comparison([folder / "base-s1", folder / "other-s1"])).caption
     by_row = {row[0]: row[1:] for row in phases_table(runs).rows}
     assert by_row["K1"][2][0] == pytest.approx(values.mean() + 0.05) and [c.name for c in phases_table(runs).columns][3:] == ["base normalized", "other-s1 normalized"]
     assert by_row["GIST-256"][1] == (pytest.approx(0.5 * MICRO_AP["GIST-256"]), None) and list(by_row) == ["GIST-256", "Q1", "K1"]
 
 
 def test_runs_on_other_images_are_marked_and_the_same_run_twice_is_no_second_sample(folder):
-    change(folder / "other-s1", images="/other")
-    assert "NOT COMPARABLE" in scores_table(open_for_comparison(f"{folder}/*")).caption
+    same = json.loads((folder / "other-s1" / "manifest.json").read_text())["experiment"] | {"edit_strength": 1.0}
+    for settings in ({"edit_strength": .5}, {"seed": 4}, {"images": "/other"}):
+        change(folder / "other-s1", **same | settings)
+        assert "NOT COMPARABLE" in scores_table(open_for_comparison(f"{folder}/*")).caption
     make_run(folder / "again", seed=1, scale=0.8)
     assert sorted(map(len, groups(open_for_comparison([folder / "base-s1", folder / "again"])).values())) == [1, 1]
     make_run(folder / "third", seed=3)

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from qknb.files import BlockWriter, need_disk, read_arrays, replacing, write_json, write_text
+from qknb.files import BlockWriter, alone, load_npz, need_disk, read_arrays, replacing, write_json, write_text
 
 ARRAYS = {"a": ((3,), np.float16), "b": ((), np.int64)}
 
@@ -138,3 +138,34 @@ def test_too_little_disk_is_said_before_anything_is_written(tmp_path):
     with pytest.raises(OSError, match="GB are free"):
         BlockWriter(tmp_path / "x", {"a": ((1 << 30,), np.float64)}, 1 << 20, 4, "f")
     assert not list((tmp_path / "x").iterdir())
+
+
+def test_a_damaged_npz_is_named(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.arange(1000))
+    assert load_npz(tmp_path / "a.npz")["x"][-1] == 999
+    whole = (tmp_path / "a.npz").read_bytes()
+    for damaged in (b"", whole[:300], whole[:-100], whole.replace(b"\x03\x00\x00\x00", b"\x04\x00\x00\x00"), b"no zip"):
+        (tmp_path / "a.npz").write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"a\.npz is damaged"):
+            load_npz(tmp_path / "a.npz")
+    with pytest.raises(FileNotFoundError):
+        load_npz(tmp_path / "b.npz")
+
+
+def test_an_array_that_is_missing_is_named(tmp_path):
+    writer = BlockWriter(tmp_path, ARRAYS, 10, 4, "f")
+    fill(writer, [0, 1, 2])
+    writer.finish()
+    (tmp_path / "a.npy").unlink()
+    with pytest.raises(ValueError, match=r"a\.npy is missing"):
+        read_arrays(tmp_path)
+
+
+def test_one_process_at_a_time(tmp_path):
+    with alone(tmp_path, "it"):
+        with pytest.raises(ValueError, match="another process is at work on it"), alone(tmp_path, "it"):
+            pass
+        code = "import sys; from qknb.files import alone\ntry:\n    with alone(sys.argv[1], 'it'): pass\nexcept ValueError as error: print(error)"
+        assert "at work on it" in subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True).stdout
+    with alone(tmp_path, "it"):
+        assert not list(tmp_path.iterdir())

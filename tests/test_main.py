@@ -35,6 +35,14 @@ def test_settings_lists_every_field_for_every_preset(capsys):
         (["prepare", "--run", "a", "--preset", "smoke", "images=/not/there"], "/not/there"),
         (["prepare", "--run", "a", "--preset", "smoke", "tau=-1"], "tau"),
         (["report", "--run", "none"], "no run at"),
+        (["prepare", "--run", "a"], "prepare --run NAME --preset cpu"),
+        (["prepare", "--run", "../a", "--preset", "smoke"], "outside"),
+        (["prepare", "--run", "a", "--preset", "smoke", "images="], "names no folder"),
+        (["prepare", "--run", "a", "--preset", "smoke", "backbone=efficientnetb3"], "did you mean EfficientNetB3"),
+        (["prepare", "--run", "a", "tau=1", "--preset", "smoke", "edit_strength=2"], "edit_strength=2.0: at most 1"),
+        (["prepare", "--run", "a", "--preset", "smoke", "edit_strength=0"], "edit_strength=0.0"),
+        (["prepare", "--run", "a", "--preset", "smoke", "gist_dim=5000"], "gist_dim=5000"),
+        (["prepare", "--run", "a", "--preset", "smoke", "whiten_dim=2000"], "EfficientNetLite0 has 1280"),
     ],
 )
 def test_faults_of_the_input_are_one_line(tmp_path, capsys, words, reason):
@@ -64,3 +72,18 @@ def test_the_plan_of_a_million_keys_on_a_t4(capsys):
     assert main(["plan", "--preset", "cpu", "--keys", "20000000", "--device", "T4", "residency=device"]) == 0
     assert "DOES NOT FIT" in capsys.readouterr().out
     assert main([*words[:-1], "T5"]) == 1 and "T4" in capsys.readouterr().err
+
+
+def test_settings_may_stand_on_both_sides_of_an_option_and_nothing_else_may(capsys):
+    assert main(["plan", "bank_chunks=2", "--preset", "t4", "residency=device", "--device", "T4", "--keys", "1000"]) == 0 and "2 chunks" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["plan", "--preset", "t4", "residency=device", "--what=1"])
+    assert "unrecognized arguments: --what=1" in capsys.readouterr().err
+
+
+def test_an_interrupt_is_no_fault(monkeypatch, capsys):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("qknb.__main__._do", interrupted)
+    assert main(["settings"]) == 130 and capsys.readouterr().err == "Stopped. The same command goes on.\n"

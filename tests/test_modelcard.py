@@ -3,7 +3,7 @@
 import pytest
 
 from qknb.config import experiment
-from qknb.modelcard import model_card
+from qknb.modelcard import _origin, model_card
 from qknb.runs import Run
 
 FACTS = {"fingerprint": "f" * 64, "dim": 256, "image_size": 96, "gist_size": 32, "thresholds": {"copy": None, "unsure": None},
@@ -22,6 +22,12 @@ def card(path, images):
 def test_an_own_folders_images_were_split_at_random(tmp_path):
     text = card(tmp_path / "r", "scenes")
     assert "1 unreadable files, 3 exact duplicates" in text and "Held out by a random split" in text and "challenge's own queries" not in text
+
+
+@pytest.mark.parametrize("method, words", [("qk", "in turns by QK Iteration"), ("simclr", "SimCLR-style"), ("moco", "MoCo-style")])
+def test_the_card_says_how_its_towers_were_trained(method, words):
+    text = _origin(experiment("cpu", method=method))
+    assert words in text and text.count("-style") == (method != "qk")
 
 
 def test_the_challenges_data_is_described_as_what_it_is(tmp_path):

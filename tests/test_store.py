@@ -1,5 +1,7 @@
 """Splits and prepared sets."""
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -104,3 +106,40 @@ def test_an_image_is_read_once_and_gives_what_two_readings_gave(tmp_path, monkey
         np.testing.assert_array_equal(gists, gist(np.stack([gist_input(source.load(i, oriented=False), settings.gist_size) for i in range(2)])))
     photos = Folder(str(tmp_path))
     assert photos.load(1).size == (40, 50) and photos.load(1, oriented=False).size == (50, 40)
+
+
+@pytest.mark.parametrize("harm", ["folder", "record", "array"])
+def test_a_set_that_was_lost_is_made_again_from_the_same_images_only(tmp_path, harm):
+    from qknb.prepare import prepare, prepared
+    from qknb.runs import Run
+
+    photos, run = tmp_path / "photos", tmp_path / "run"
+    photos.mkdir()
+    for i in range(40):
+        Scenes(40, seed=0).load(i).save(photos / f"{i:02d}.png")
+    s = experiment("smoke", images=str(photos), test_references=8, test_queries=8, n_jobs=1)
+    counts = prepare(Run(run, s))
+    before = {path.relative_to(run): path.read_bytes() for path in sorted((run / "store").rglob("*")) if path.is_file()}
+    lost = run / "store" / "test_queries"
+
+    def damage():
+        if harm == "folder":
+            shutil.rmtree(lost)
+        elif harm == "record":
+            (lost / "complete.json").write_text('{"fing')
+        else:
+            (lost / "images.npy").unlink()
+
+    damage()
+    with pytest.raises(ValueError, match="test missing|images.npy is missing"):
+        prepared(Run(run))
+    if harm == "array":  # what the message asks for
+        shutil.rmtree(lost)
+    assert prepare(Run(run)) | {"finished": 0, "seconds": 0} == counts | {"finished": 0, "seconds": 0}
+    assert {path.relative_to(run): path.read_bytes() for path in sorted((run / "store").rglob("*")) if path.is_file()} == before
+    Scenes(50, seed=1).load(41).save(photos / "41.png")  # another image: another split
+    shutil.rmtree(lost)
+    with pytest.raises(ValueError, match="made of other images"):
+        prepare(Run(run))
+    assert {name: data for name, data in before.items() if "test_queries" not in name.parts} == {
+        path.relative_to(run): path.read_bytes() for path in sorted((run / "store").rglob("*")) if path.is_file()}

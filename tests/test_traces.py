@@ -64,6 +64,15 @@ def test_collected_traces_are_read_as_they_were(tmp_path, capsys):
     assert main(["traces", str(tmp_path / "nowhere"), "--into", str(tmp_path / "x.jsonl")]) == 1
 
 
+def test_a_folder_that_has_no_trace_takes_none_from_the_others(tmp_path, capsys):
+    make_run(tmp_path / "b")
+    Run(tmp_path / "bare", experiment("smoke"))
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "manifest.json").write_text("{")
+    assert main(["traces", str(tmp_path), "--into", str(tmp_path / "t.jsonl")]) == 0
+    assert "1 runs; not complete, left out: bare, damaged" in capsys.readouterr().out
+
+
 def test_a_run_that_is_not_prepared_has_no_trace(tmp_path):
     Run(tmp_path / "r", experiment("cpu"))
     with pytest.raises(ValueError, match="not prepared"):
