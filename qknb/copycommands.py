@@ -108,8 +108,9 @@ def _find(options):
 
 def _copytest(options):
     from .copytest import copy_test, copy_test_table, edit_test_table
+    from .runs import Run
 
-    paths = [_run_path(options, name) for name in options.run]
+    paths = [Run(_run_path(options, name)).path for name in options.run]  # a damaged or foreign folder is named
     out = Path(options.out).expanduser() if options.out else paths[0] / "tables" if len(paths) == 1 else None
     runs = [copy_test(path) for path in paths]
     for name, table in (("copytest", copy_test_table(runs)), ("copytest_by_edit", edit_test_table(runs))):

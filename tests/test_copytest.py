@@ -56,7 +56,7 @@ def test_the_command_runs_on_a_finished_run(smoke_run, capsys):
     assert all(way in text for way in ("K1", "untrained whitened", "GIST-256", HASH_ROW)) and "16 edited queries, 8 of them" in text
     lines = (smoke_run / "tables" / "copytest.csv").read_text().splitlines()
     assert len(lines) == 5 and lines[0].startswith("way of comparing,copies found,of,")
-    assert main(["copytest", "--root", str(smoke_run), "--run", "none"]) == 1 and "not been evaluated" in capsys.readouterr().err
+    assert main(["copytest", "--root", str(smoke_run), "--run", "none"]) == 1 and "there is no run at" in capsys.readouterr().err
 
 
 def test_tables_of_several_runs_are_written_where_asked(tmp_path, monkeypatch, capsys):
