@@ -24,13 +24,13 @@ explore: $(VENV)/.installed-lab
 	$(VENV)/bin/voila notebooks/07_when_to_switch.ipynb
 
 bench: $(VENV)/.installed-test
-	$(PY) tests/bench/bench_mining.py
+	$(PY) benchmarks/bench_mining.py
 
 bench-all: $(VENV)/.installed-test
-	for file in $(filter-out tests/bench/bench_gpu.py,$(sort $(wildcard tests/bench/bench_*.py))); do echo "== $$file"; $(PY) $$file || exit 1; done
+	for file in $(filter-out benchmarks/bench_gpu.py,$(sort $(wildcard benchmarks/bench_*.py))); do echo "== $$file"; $(PY) $$file || exit 1; done
 
 bench-gpu: $(VENV)/.installed-test
-	KERAS_BACKEND=jax $(PY) tests/bench/bench_gpu.py
+	KERAS_BACKEND=jax $(PY) benchmarks/bench_gpu.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -c "import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else 'Python 3.11, 3.12 or 3.13 is needed, this is ' + sys.version.split()[0] + ': make PYTHON=python3.12 ...')"

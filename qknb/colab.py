@@ -18,14 +18,28 @@ import tempfile
 import tomllib
 from pathlib import Path
 
-__all__ = ["BADGE", "DRIVE", "HOME", "badge", "dress", "first_cell", "install", "installed_versions", "mount_drive", "repository", "requirements", "set_repository", "unmet"]
+__all__ = [
+    "BADGE",
+    "DRIVE",
+    "HOME",
+    "badge",
+    "dress",
+    "first_cell",
+    "install",
+    "installed_versions",
+    "mount_drive",
+    "repository",
+    "requirements",
+    "set_repository",
+    "unmet",
+]
 
 ROOT = Path(__file__).resolve().parents[1]
 HOME = "/content/qknb"  # where the first cell puts the project in Colab
 DRIVE = "/content/drive"  # where Colab mounts the Drive, whose own files are in MyDrive below it
 BRANCH = "main"
 BADGE = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
-CELL = '''\
+CELL = """\
 # In Colab: fetch the suite, install what is missing, replace nothing. Anywhere else: nothing.
 import os, subprocess, sys
 
@@ -35,7 +49,7 @@ if "google.colab" in sys.modules:
         subprocess.run(["git", "clone", "--quiet", "{repository}", home], check=True)
     subprocess.run([sys.executable, f"{{home}}/qknb/colab.py"], check=True)
     os.chdir(f"{{home}}/notebooks")
-    sys.path.insert(0, home)'''
+    sys.path.insert(0, home)"""
 
 
 def _normal(name):
@@ -115,17 +129,43 @@ def install(root=ROOT, *, installed=None, run=subprocess.run):
     installed = installed_versions() if installed is None else installed
     missing, wrong = unmet(requirements(root), installed)
     if wrong:
-        listed = "; ".join(f"{version} is installed where {requirement} is needed" for requirement, version in wrong)
-        raise RuntimeError(f"this Python's packages are not replaced, and some do not fit: {listed}. In Colab choose the newest runtime version (Runtime, Change runtime type); "
-                           "elsewhere make an environment of its own (make demo)")
+        listed = "; ".join(
+            f"{version} is installed where {requirement} is needed"
+            for requirement, version in wrong
+        )
+        raise RuntimeError(
+            f"this Python's packages are not replaced, and some do not fit: {listed}. In Colab choose the newest runtime version (Runtime, Change runtime type); "
+            "elsewhere make an environment of its own (make demo)"
+        )
     if not missing and "qknb" in installed:
         print("qknb: everything is installed already")
         return []
     with tempfile.TemporaryDirectory() as folder:
         held = Path(folder) / "constraints.txt"
-        held.write_text("".join(f"{name}=={version}\n" for name, version in sorted(installed.items()) if name != "qknb" and re.fullmatch(r"[0-9][\w.!+]*", version)))
-        run([sys.executable, "-m", "pip", "install", "--quiet", "--constraint", str(held), "--editable", str(root)], check=True)
-    print(f"qknb: added {', '.join(missing) or 'nothing but itself'}; nothing that was there has been replaced")
+        held.write_text(
+            "".join(
+                f"{name}=={version}\n"
+                for name, version in sorted(installed.items())
+                if name != "qknb" and re.fullmatch(r"[0-9][\w.!+]*", version)
+            )
+        )
+        run(
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--constraint",
+                str(held),
+                "--editable",
+                str(root),
+            ],
+            check=True,
+        )
+    print(
+        f"qknb: added {', '.join(missing) or 'nothing but itself'}; nothing that was there has been replaced"
+    )
     return missing
 
 
@@ -173,13 +213,26 @@ def dress(path, address=None):
     path, address = Path(path), address or repository()
     notebook = json.loads(path.read_text(encoding="utf-8"))
     cells = [cell for cell in notebook["cells"] if cell.get("id") not in ("colab", "colab-text")]
-    title, *rest = [line for line in "".join(cells[0]["source"]).split("\n") if not line.startswith(BADGE)]
+    title, *rest = [
+        line for line in "".join(cells[0]["source"]).split("\n") if not line.startswith(BADGE)
+    ]
     while rest and not rest[0]:
         del rest[0]
-    cells[0]["source"] = "\n".join([title, "", badge(path.stem, address), "", *rest]).splitlines(keepends=True)
+    cells[0]["source"] = "\n".join([title, "", badge(path.stem, address), "", *rest]).splitlines(
+        keepends=True
+    )
     words = "In Colab, the cell below fetches the suite and installs what Colab lacks, for a minute. Keep `run_root` on the Drive (`/content/drive/MyDrive/qknb`) when the session may end."
-    new = [{"cell_type": "markdown", "id": "colab-text", "metadata": {}, "source": [words]},
-           {"cell_type": "code", "execution_count": None, "id": "colab", "metadata": {}, "outputs": [], "source": first_cell(address).splitlines(keepends=True)}]
+    new = [
+        {"cell_type": "markdown", "id": "colab-text", "metadata": {}, "source": [words]},
+        {
+            "cell_type": "code",
+            "execution_count": None,
+            "id": "colab",
+            "metadata": {},
+            "outputs": [],
+            "source": first_cell(address).splitlines(keepends=True),
+        },
+    ]
     notebook["cells"] = [cells[0], *new, *cells[1:]]
     _write(path, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
 
@@ -189,7 +242,12 @@ def set_repository(address, root=ROOT):
     root, old = Path(root), _slug(repository(root))
     new = _slug(address)
     for path in (root / "pyproject.toml", root / "README.md"):
-        _write(path, path.read_text(encoding="utf-8").replace(f"github.com/{old}", f"github.com/{new}").replace(f"com/github/{old}/", f"com/github/{new}/"))
+        _write(
+            path,
+            path.read_text(encoding="utf-8")
+            .replace(f"github.com/{old}", f"github.com/{new}")
+            .replace(f"com/github/{old}/", f"com/github/{new}/"),
+        )
     for path in sorted((root / "notebooks").glob("*.ipynb")):
         dress(path, f"https://github.com/{new}")
 
@@ -197,7 +255,9 @@ def set_repository(address, root=ROOT):
 def _slug(address):
     found = re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+?)(?:\.git)?/?", address)
     if not found:
-        raise ValueError(f"{address!r}: Colab opens notebooks from GitHub, so this must be an address such as https://github.com/OWNER/qknb")
+        raise ValueError(
+            f"{address!r}: Colab opens notebooks from GitHub, so this must be an address such as https://github.com/OWNER/qknb"
+        )
     return found[1]
 
 
@@ -210,8 +270,12 @@ def _write(path, text):
 def main(arguments=None):
     """Entry point of the script. Returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--dress", action="store_true", help="give every notebook its badge and first cell")
-    parser.add_argument("--repository", help="address of the repository on GitHub, to be written everywhere")
+    parser.add_argument(
+        "--dress", action="store_true", help="give every notebook its badge and first cell"
+    )
+    parser.add_argument(
+        "--repository", help="address of the repository on GitHub, to be written everywhere"
+    )
     options = parser.parse_args(arguments)
     try:
         if options.repository:

@@ -22,9 +22,9 @@ def shared():
 def smoke_run(tmp_path_factory):
     """Path of a run that was prepared and trained in seconds: small heads only, Q1 and K1 of four steps. It has learned nothing. Copy it to change it."""
     from qknb.config import experiment
-    from qknb.iteration import train
-    from qknb.prepare import prepare
-    from qknb.runs import Run
+    from qknb.data.prepare import prepare
+    from qknb.run import Run
+    from qknb.training.trainer import train
 
     settings = experiment("smoke", train_backbone=False, phases=2, steps_per_phase=4, n_jobs=1)
     run = Run(tmp_path_factory.mktemp("runs") / "smoke", settings)
@@ -35,8 +35,8 @@ def smoke_run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def small_backbone():
-    """Runs of the module's tests have a backbone of one convolution (tests/made_backbone.py)."""
-    from made_backbone import use_small_backbone
+    """Runs of the module's tests have a backbone of one convolution (tests/helpers/made_backbone.py)."""
+    from helpers.made_backbone import use_small_backbone
 
     with pytest.MonkeyPatch.context() as patch:
         use_small_backbone(patch)

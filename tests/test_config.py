@@ -4,16 +4,26 @@ import dataclasses
 
 import pytest
 
-from qknb.config import PRESETS, Experiment, departures, experiment
+from qknb.config import PRESETS, Experiment, changes_from_paper, experiment
 
 
 def test_defaults_are_the_papers():
     e = Experiment()
     assert (e.tau, e.hardest_per_query, e.w_pos, e.w_neg, e.batch_size) == (0.07, 10, 1.0, 3.0, 32)
-    assert (e.backbone, e.image_size, e.gist_dim, e.residual_scale) == ("EfficientNetB3", 224, 256, 0.01)
-    assert (e.learning_rate, e.cosine_steps, e.cosine_alpha, e.epochs_per_phase) == (1e-4, 31_250, 0.5, 2.0)
+    assert (e.backbone, e.image_size, e.gist_dim, e.residual_scale) == (
+        "EfficientNetB3",
+        224,
+        256,
+        0.01,
+    )
+    assert (e.learning_rate, e.cosine_steps, e.cosine_alpha, e.epochs_per_phase) == (
+        1e-4,
+        31_250,
+        0.5,
+        2.0,
+    )
     assert e.phase_names() == ("Q1", "K1", "Q2", "K2", "Q3")
-    assert departures(experiment("paper")) == {}
+    assert changes_from_paper(experiment("paper")) == {}
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -22,8 +32,15 @@ def test_every_preset_is_valid(preset):
 
 
 def test_presets_look_at_the_validation_images_during_a_phase():
-    assert {preset: experiment(preset).eval_every for preset in PRESETS} == {"paper": 2000, "t4": 2000, "cpu": 200, "smoke": 0}
-    assert "eval_every" not in departures(experiment("cpu")), "it touches no number of the method"
+    assert {preset: experiment(preset).eval_every for preset in PRESETS} == {
+        "paper": 2000,
+        "t4": 2000,
+        "cpu": 200,
+        "smoke": 0,
+    }
+    assert "eval_every" not in changes_from_paper(experiment("cpu")), (
+        "it touches no number of the method"
+    )
 
 
 def test_unknown_setting_lists_near_names():
@@ -35,7 +52,14 @@ def test_unknown_setting_lists_near_names():
 
 @pytest.mark.parametrize(
     "name, value, expected",
-    [("tau", "0.1", 0.1), ("views", "3", 3), ("train_backbone", "false", False), ("tau", 1, 1.0), ("steps_per_phase", 20.0, 20), ("images", "here", "here")],
+    [
+        ("tau", "0.1", 0.1),
+        ("views", "3", 3),
+        ("train_backbone", "false", False),
+        ("tau", 1, 1.0),
+        ("steps_per_phase", 20.0, 20),
+        ("images", "here", "here"),
+    ],
 )
 def test_text_is_read_as_the_fields_type(name, value, expected):
     got = getattr(experiment("cpu", **{name: value}), name)
@@ -44,8 +68,22 @@ def test_text_is_read_as_the_fields_type(name, value, expected):
 
 @pytest.mark.parametrize(
     "name, value",
-    [("views", "three"), ("views", 2.5), ("train_backbone", "yes"), ("train_backbone", 1), ("views", True), ("tau", 0), ("tau", "nan"), ("views", 0), ("batch_size", -1),
-     ("tower", "fig5"), ("images", 3), ("n_jobs", 0), ("distractor_share", 1.0), ("learning_rate", "inf")],
+    [
+        ("views", "three"),
+        ("views", 2.5),
+        ("train_backbone", "yes"),
+        ("train_backbone", 1),
+        ("views", True),
+        ("tau", 0),
+        ("tau", "nan"),
+        ("views", 0),
+        ("batch_size", -1),
+        ("tower", "fig5"),
+        ("images", 3),
+        ("n_jobs", 0),
+        ("distractor_share", 1.0),
+        ("learning_rate", "inf"),
+    ],
 )
 def test_wrong_values_are_refused_by_name(name, value):
     with pytest.raises(ValueError, match=name):
@@ -53,7 +91,7 @@ def test_wrong_values_are_refused_by_name(name, value):
 
 
 def test_departures_name_the_papers_value():
-    assert departures(experiment("paper", tau=0.1)) == {"tau": (0.07, 0.1)}
+    assert changes_from_paper(experiment("paper", tau=0.1)) == {"tau": (0.07, 0.1)}
 
 
 def test_first_side_k():
@@ -111,9 +149,25 @@ def test_settings_without_effect_or_sense_are_refused_by_name(name, value, other
 def test_combinations_of_the_comparisons_are_allowed():
     experiment("paper", method="simclr", batch_size=192, replicas=8, learning_rate=1e-3)
     experiment("cpu", method="moco", queue_size=4096, loss="infonce", temperature=0.1)
-    experiment("cpu", gist_residual=False, head_init="glorot", max_negatives=100, far_head_trains=False, optimizer="lars", weight_decay=1e-4)
+    experiment(
+        "cpu",
+        gist_residual=False,
+        head_init="glorot",
+        max_negatives=100,
+        far_head_trains=False,
+        optimizer="lars",
+        weight_decay=1e-4,
+    )
     experiment("cpu", shared_towers=True, loss="focal", focal_gamma=1.0)
-    experiment("cpu", train_backbone=True, backbone_lr_scale=0.1, head_layers=1, head_units=64, steps_per_phase=0, epochs_per_phase=1)
+    experiment(
+        "cpu",
+        train_backbone=True,
+        backbone_lr_scale=0.1,
+        head_layers=1,
+        head_units=64,
+        steps_per_phase=0,
+        epochs_per_phase=1,
+    )
 
 
 def test_a_setting_without_effect_that_stands_at_its_default_or_in_an_older_run_is_no_fault():

@@ -1,0 +1,266 @@
+"""The two towers of a trained run as files that plain Keras loads, with everything that belongs to them.
+
+A run with phases=0 has no trained towers: its descriptor is the pretrained backbone's features, whitened, on both sides.
+
+RUN/descriptor/ gets `query.keras` and `key.keras` ([image 0..255, GIST-PCA] -> descriptor), `gist_pca.npz` (mean, components),
+`whitening.npz` (kernel, bias; fixed layers of the towers hold the same), `descriptor.json` (sizes, thresholds, fingerprint; written last:
+without it the export does not count) and `MODEL_CARD.md`.
+"""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from qknb.run import Run
+from qknb.system.files import replacing, write_json, write_text
+
+__all__ = [
+    "FOLDER",
+    "FORMAT",
+    "PRETRAINED",
+    "SIDES",
+    "export_run",
+    "finished_phase",
+    "pca_fingerprint",
+    "plain_model",
+    "tower_fingerprint",
+]
+
+FORMAT = 1
+FOLDER = "descriptor"  # inside a run
+PRETRAINED = "pretrained whitened"  # row of the table whose descriptor a run without phases exports
+SIDES = {"query": "Q", "key": "K"}
+CLOSE, CLOSE_HALF = (
+    1e-3,
+    2e-2,
+)  # a loaded tower may differ by so much from the trained one (float32 on one processor: by 0); mixed precision
+
+
+def export_run(run_dir):
+    """Write RUN/descriptor/ for the last phase that is finished and scored. Does nothing when it is there already.
+
+    Each tower is loaded again in Keras' safe mode and compared with the trained one before the export counts.
+
+    Parameters
+    ----------
+    run_dir : path
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    ValueError
+        Not a run, or no phase has been trained.
+    RuntimeError
+        A written tower does not give the trained one's descriptors.
+    """
+    run = Run(run_dir)
+    folder, phase = run / FOLDER, finished_phase(run)
+    stamp = {
+        "phase": phase,
+        "finished": run.done("baselines" if phase == PRETRAINED else f"phase {phase}")["finished"],
+    }
+    ready = _read(folder / "descriptor.json")
+    if (
+        ready
+        and ready.get("source") == stamp
+        and all((folder / f"{side}.keras").exists() for side in SIDES)
+    ):
+        return folder
+    import keras
+
+    from qknb.copies.calibration import calibrate
+    from qknb.copies.model_card import model_card
+    from qknb.training.trainer import Trainer
+
+    limits = calibrate(run.path, phase)
+    (folder / "descriptor.json").unlink(missing_ok=True)
+    policy = keras.config.dtype_policy()
+    try:
+        trainer = Trainer(run)
+        towers = {
+            side: _write_tower(trainer, letter, folder / f"{side}.keras", phase)
+            for side, letter in SIDES.items()
+        }
+    finally:
+        keras.config.set_dtype_policy(policy)
+    settings = run.experiment
+    for name in ("gist_pca.npz", "whitening.npz"):
+        if (run / name).exists():
+            with replacing(folder / name) as temporary:
+                shutil.copyfile(run / name, temporary)
+    facts = {
+        "format": FORMAT,
+        "source": stamp,
+        "image_size": settings.image_size,
+        "gist_size": settings.gist_size,
+        "dim": settings.gist_dim,
+        "towers": towers,
+        "gist_pca": pca_fingerprint(trainer.pca),
+        "thresholds": {"copy": limits.copy, "unsure": limits.unsure},
+        "calibrated_on": {
+            "queries": limits.queries,
+            "distractors": limits.distractors,
+            "references": limits.references,
+        },
+    }
+    facts["fingerprint"] = tower_fingerprint(facts)
+    write_text(folder / "MODEL_CARD.md", model_card(run, phase, facts))
+    write_json(folder / "descriptor.json", facts)
+    return folder
+
+
+def finished_phase(run):
+    """Name of the last phase that a run has finished and scored, such as "K2"; `PRETRAINED` for a run that wants no phases. ValueError when there is none."""
+    done = run.finished_phases()
+    scored = {row["row"] for row in run.rows()}
+    if (
+        not done
+        and not run.experiment.phases
+        and not run.experiment.total_steps
+        and run.done("baselines")
+    ):
+        return PRETRAINED
+    if not done:
+        raise ValueError(
+            f"the run at {run.path} has no finished phase, so there is no descriptor yet: train it (notebook 02_train_qk, or `python -m qknb train`)"
+        )
+    if not scored & set(done):
+        raise ValueError(
+            f"no finished phase of the run at {run.path} has been scored yet (score_every={run.experiment.score_every}): go on with training"
+        )
+    return [name for name in done if name in scored][-1]
+
+
+def tower_fingerprint(facts):
+    """What two exports share exactly when they give the same descriptors (sha256 hex): weights, GIST-PCA and sizes of a descriptor.json."""
+    parts = {
+        name: facts[name]
+        for name in ("format", "image_size", "gist_size", "dim", "towers", "gist_pca")
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def plain_model(model):
+    """A copy of a functional model in which the layers of `qknb.models.backbone_layers` are Keras' own that compute the same.
+
+    Scaling of pixels becomes `Rescaling`, frozen batch normalisation a `BatchNormalization` with trainable=False. Weights are copied, and
+    the copy is frozen.
+
+    Raises
+    ------
+    TypeError
+        A layer is neither Keras' own nor one of these.
+    """
+    import keras
+
+    copy = keras.models.clone_model(model, clone_function=_plain_layer, recursive=True)
+    for old, new in zip(_leaves(model), _leaves(copy), strict=True):
+        if old.name != new.name:
+            raise RuntimeError(f"the copy of layer {old.name!r} is called {new.name!r}")
+        if new.weights:
+            new.set_weights(old.get_weights())
+    copy.trainable = False
+    return copy
+
+
+def _plain_layer(layer):
+    import keras
+
+    from qknb.models.backbone_layers import FrozenBatchNormalization, PixelScaling
+
+    if isinstance(layer, PixelScaling):
+        scale, offset = (
+            keras.ops.convert_to_numpy(v).tolist() for v in (layer.scale, layer.offset)
+        )
+        return keras.layers.Rescaling(scale, offset, dtype=layer.dtype_policy, name=layer.name)
+    if isinstance(layer, FrozenBatchNormalization):
+        return keras.layers.BatchNormalization.from_config(layer.get_config())
+    if not type(layer).__module__.startswith("keras."):
+        raise TypeError(
+            f"layer {layer.name!r} is a {type(layer).__name__}, which plain Keras does not know: the tower cannot be exported"
+        )
+    return type(layer).from_config(layer.get_config())
+
+
+def _leaves(model):
+    import keras
+
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _leaves(layer)
+        elif not isinstance(layer, keras.layers.InputLayer):
+            yield layer
+
+
+def _pretrained_head(n_features, gist_dim):
+    """A head that passes the trunk's features on, without GIST, which a tower takes all the same."""
+    from keras import Input, Model, layers
+
+    if n_features != gist_dim:
+        raise ValueError(
+            f"phases=0 makes a descriptor of whitened features only: it needs head_input=whitened and whiten_dim=gist_dim, not {n_features} and {gist_dim} values"
+        )
+    features, gist = Input((n_features,), name="features"), Input((gist_dim,), name="gist")
+    return Model(
+        [features, gist],
+        layers.Add(name="features_alone")([features, layers.Rescaling(0.0, name="no_gist")(gist)]),
+        name="pretrained",
+    )
+
+
+def _write_tower(trainer, letter, path, phase):
+    """Write one tower as it stands after `phase`; returns the fingerprint of its weights."""
+    import keras
+
+    from qknb.models.backbones import weights_fingerprint
+    from qknb.models.towers import join_tower
+
+    settings = trainer.settings
+    following = (
+        None if phase == PRETRAINED else settings.phase_names(settings.phase_number(phase) + 2)[-1]
+    )
+    trunk = trainer.trunk(letter, before=following)
+    n_features = trunk.output_shape[-1]
+    head = (
+        trainer.head(letter, before=following, n_features=n_features)
+        if following
+        else _pretrained_head(n_features, settings.gist_dim)
+    )
+    size = settings.image_size
+    tower = plain_model(join_tower(trunk, head, size, name=f"{letter}_tower"))
+    with replacing(path) as temporary:
+        tower.save(temporary)
+        loaded = keras.saving.load_model(temporary, safe_mode=True, compile=False)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (4, size, size, 3), np.uint8)
+    gist = rng.normal(0, 0.1, (4, settings.gist_dim)).astype(np.float32)
+    wanted = keras.ops.convert_to_numpy(
+        head([trunk.predict_on_batch(images), gist], training=False)
+    )
+    difference = np.abs(loaded.predict_on_batch([images, gist]) - wanted).max()
+    close = CLOSE if settings.dtype_policy == "float32" else CLOSE_HALF
+    if not difference <= close * max(1.0, float(np.abs(wanted).max())):
+        path.unlink()
+        raise RuntimeError(
+            f"the exported tower {path.name} differs by {difference:.2g} from the trained one: please report this with the versions in manifest.json"
+        )
+    return weights_fingerprint(loaded)
+
+
+def pca_fingerprint(pca):
+    """sha256 (hex) of a `GistPCA`."""
+    return hashlib.sha256(pca.mean.tobytes() + pca.components.tobytes()).hexdigest()
+
+
+def _read(path):
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None

@@ -1,0 +1,263 @@
+"""The prepared images of a run, written: originals and edited copies at training size, with their GIST. `qknb.data.image_sets` opens them.
+
+Each set is a folder with `images.npy` uint8 (n, s, s, 3), `gist.npy` float32 (n, 960) raw, and `items.jsonl` (one object a row: id,
+source, view, edits). Files are few and large, written block by block; a killed preparation continues where it was.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+
+import joblib
+import numpy as np
+from PIL import Image
+
+from qknb.data import gist as gist_module
+from qknb.data.augment import augment
+from qknb.data.image_sets import open_set
+from qknb.system.files import BlockWriter, replacing
+from qknb.system.progress import progress
+
+__all__ = ["Split", "plan_split", "build_set", "prepare_rows", "to_square"]
+
+BLOCK = (
+    64  # images a task: small enough to lose little in a kill, large enough to keep workers busy
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Which images (positions in the source) serve where. Nothing held out is ever trained on, and validation shares no image with test."""
+
+    keys: np.ndarray
+    val_references: np.ndarray
+    val_queries: np.ndarray
+    test_references: np.ndarray | None = None
+    test_queries: np.ndarray | None = None
+
+
+def plan_split(n, settings, held_out=("val", "test")):
+    """Divide `n` images at random (by `settings.seed`) into training keys, validation and test (or only the sets named in `held_out`).
+
+    Queries with a match are copies of references; distractor queries are copies of further held-out images. When the held-out sets asked
+    for would take more than half of the images, they shrink in proportion.
+
+    Raises
+    ------
+    ValueError
+        Fewer images than a batch of keys and the smallest held-out sets need.
+    """
+    sizes = {}
+    for part in held_out:
+        queries = getattr(settings, f"{part}_queries")
+        references = getattr(settings, f"{part}_references")
+        sizes[part] = (references, queries)
+
+    def held(scale):
+        total, counts = 0, {}
+        for part, (references, queries) in sizes.items():
+            r, q = max(4, int(references * scale)), max(4, int(queries * scale))
+            distractors = min(
+                int(round(q * settings.distractor_share)), q - 1
+            )  # micro-AP needs a match
+            positives = min(q - distractors, r)
+            counts[part] = (r, positives, distractors)
+            total += r + distractors
+        return total, counts
+
+    total, counts = held(1.0)
+    room = max(0, min(n // 2, n - settings.batch_size))
+    if total > room:
+        scale = room / total
+        total, counts = held(scale)
+        while (
+            total > room and total > held(0.0)[0]
+        ):  # sets that are at their least already do not shrink with the others
+            scale *= 0.95
+            total, counts = held(scale)
+    needed = held(0.0)[0] + settings.batch_size
+    if n < needed or n - total < settings.batch_size:
+        raise ValueError(
+            f"{n} usable images are too few: training takes at least one batch of {settings.batch_size} keys beside {held(0.0)[0]} held-out images. "
+            f"Give at least {needed} images, or lower batch_size. To find copies among fewer, take a run of other images (`make demo` makes one): python -m qknb index FOLDER --run RUN"
+        )
+    order = np.random.default_rng([settings.seed, 7]).permutation(n)
+    parts, at = {}, 0
+    for part, (references, positives, distractors) in counts.items():
+        refs, extra = (
+            order[at : at + references],
+            order[at + references : at + references + distractors],
+        )
+        at += references + distractors
+        queries = np.concatenate([refs[:positives], extra])
+        shuffle = np.random.default_rng([settings.seed, 8, len(parts)]).permutation(len(queries))
+        parts[f"{part}_references"], parts[f"{part}_queries"] = np.sort(refs), queries[shuffle]
+    keys = np.sort(order[at:])
+    if settings.max_keys:
+        keys = keys[
+            np.random.default_rng([settings.seed, 9]).permutation(len(keys))[: settings.max_keys]
+        ]
+        keys.sort()
+    return Split(keys=keys, **parts)
+
+
+def to_square(image, size):
+    """PIL RGB image -> uint8 (size, size, 3). The whole picture, squashed to a square with Pillow's antialiased bilinear filter."""
+    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=3.0))
+
+
+def build_set(
+    folder,
+    source,
+    rows,
+    settings,
+    *,
+    views=0,
+    purpose="train",
+    overlays=None,
+    id_format=None,
+    edits=(),
+    label=None,
+    replace=True,
+):
+    """Prepare one set, or continue it, or open it when it is complete.
+
+    Parameters
+    ----------
+    folder : path
+    source : see qknb.data.sources
+    rows : (m,) int
+        Positions in `source`.
+    settings : Experiment
+    views : int
+        0: the originals. v > 0: v edited copies of each; row = position in `rows` * v + view.
+    purpose : str
+        Enters the edits' random seed, so that test copies are never the training copies.
+    overlays : source, optional
+        What edits lay over or behind an image (`qknb.data.augment`); default: synthetic scenes. Training images only: a query that shows a held-out
+        image would count as wrong when it finds it.
+    id_format : str, optional
+        E.g. "Q{:05d}"; default: the source's own id (with "#view" behind it for copies).
+    edits : sequence of (name, parameters)
+        What is recorded for images taken as they are (views=0).
+    replace : bool
+        False: a whole set that was made of other images is an error and not made anew.
+
+    Returns
+    -------
+    ImageSet
+    """
+    rows = [int(r) for r in rows]
+    recipe = {
+        "source": source.fingerprint(),
+        "rows": hashlib.sha256(np.asarray(rows, np.int64).tobytes()).hexdigest(),
+        "size": settings.image_size,
+        "gist_size": settings.gist_size,
+        "views": views,
+        "purpose": purpose if views else "",
+        "seed": settings.seed if views else 0,
+        "strength": settings.edit_strength if views else 0,
+        "overlays": overlays.fingerprint() if views and overlays is not None else "",
+        "id_format": id_format,
+        "edits": list(edits),
+    }
+    fingerprint = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+    ready = open_set(folder, fingerprint)
+    if ready is not None:
+        return ready
+    if not replace and (folder / "complete.json").exists() and open_set(folder) is not None:
+        raise ValueError(
+            f"{folder} is whole, but made of other images or edits than there are now: what is missing beside it cannot be made again. Bring the images back as they "
+            "were, or begin a new run"
+        )
+    n = len(rows) * max(1, views)
+    size = settings.image_size
+    writer = BlockWriter(
+        folder,
+        {"images": ((size, size, 3), np.uint8), "gist": ((960,), np.float32)},
+        n,
+        BLOCK,
+        fingerprint,
+    )
+    missing = writer.missing()
+    each = max(1, views)
+    work = functools.partial(
+        prepare_rows,
+        source=source,
+        settings=settings,
+        views=views,
+        purpose=purpose,
+        overlays=overlays,
+        id_format=id_format,
+        given=list(edits),
+    )
+    spans = ((block, *writer.blocks[block]) for block in missing)
+    tasks = (
+        joblib.delayed(work)(block, start, stop, rows[start // each : (stop - 1) // each + 1])
+        for block, start, stop in spans
+    )
+    with progress(
+        total=n,
+        initial=n - sum(b - a for a, b in (writer.blocks[i] for i in missing)),
+        label=label or f"prepare {folder.name}",
+        unit="image",
+    ) as bar:
+        for block, images, gist, items in joblib.Parallel(
+            n_jobs=settings.n_jobs, return_as="generator_unordered"
+        )(tasks):
+            writer.write(block, {"images": images, "gist": gist}, note=items)
+            bar.update(len(images))
+    with (
+        replacing(folder / "items.jsonl") as temporary,
+        open(temporary, "w", encoding="utf-8") as file,
+    ):
+        for note in writer.notes():
+            file.writelines(json.dumps(item) + "\n" for item in note)
+    writer.finish(recipe=recipe)
+    return open_set(folder, fingerprint)
+
+
+def prepare_rows(
+    block, start, stop, rows, *, source, settings, views, purpose, overlays, id_format, given
+):
+    """Rows start..stop, whose images are `rows` of the source: (block, images, gist, items). Runs in a worker process."""
+    images, small, items = [], [], []
+    each, ids = max(1, views), source.ids
+    for row in range(start, stop):
+        view = row % each
+        index = rows[row // each - start // each]
+        name = ids[index]
+        try:
+            image, for_gist = (source.load(index), None) if views else source.load_both(index)
+            edits = given
+            if views:
+                image, edits = augment(
+                    image,
+                    seed=settings.seed,
+                    key=name,
+                    view=view,
+                    purpose=purpose,
+                    strength=settings.edit_strength,
+                    overlays=overlays,
+                )
+                for_gist = image
+        except (OSError, ValueError) as error:
+            advice = getattr(
+                source,
+                "advice",
+                "it could be read before: prepare the run again so that it is skipped",
+            )
+            raise OSError(f"image {name!r} cannot be read now ({error}): {advice}") from error
+        images.append(to_square(image, settings.image_size))
+        small.append(gist_module.gist_input(for_gist, settings.gist_size))
+        own = name if not views else f"{name}#{view}"
+        items.append(
+            {
+                "id": id_format.format(row) if id_format else own,
+                "source": name,
+                "view": view,
+                "edits": edits,
+            }
+        )
+    return block, np.stack(images), gist_module.gist(np.stack(small)), items

@@ -1,0 +1,220 @@
+"""How each edit is applied: AugLy's image functions behind parameters that are relative to the image and JSON-able.
+
+Every function takes (image, overlays, **parameters) and returns an RGB image. Parameters are those that `qknb.data.transforms` draws and a copy's
+record keeps; sizes are relative, so that the same edit looks alike at 96 and at 500 pixels.
+"""
+
+import math
+from collections.abc import Callable
+
+from PIL import Image, ImageDraw, ImageFilter
+
+from qknb.data.augly_compat import assets, call
+
+
+def plain(name: str) -> Callable[..., Image.Image]:
+    """Parameters go to AugLy as they are."""
+    return lambda image, overlays, **p: call(name, image, **p)
+
+
+def apply_crop(image, overlays, keep, shape, x, y):
+    w, h = min(1.0, math.sqrt(keep * shape)), min(1.0, math.sqrt(keep / shape))
+    x1, y1 = x * (1 - w), y * (1 - h)
+    return call("crop", image, x1=x1, y1=y1, x2=min(1.0, x1 + w), y2=min(1.0, y1 + h))
+
+
+def apply_stretch(image, overlays, stretch):
+    return call("change_aspect_ratio", image, ratio=stretch * image.width / image.height)
+
+
+def apply_resize(image, overlays, width, height):
+    return call(
+        "resize",
+        image,
+        width=max(16, round(width * image.width)),
+        height=max(16, round(height * image.height)),
+    )
+
+
+def apply_perspective(image, overlays, sigma, seed, crop_out_black_border):
+    pixels = sigma * min(image.size)
+    try:
+        return call(
+            "perspective_transform",
+            image,
+            sigma=pixels,
+            seed=seed,
+            crop_out_black_border=crop_out_black_border,
+        )
+    except (
+        Exception
+    ):  # AugLy's bare Exception: bent so much that nothing would be left inside the border
+        return call("perspective_transform", image, sigma=pixels / 2, seed=seed)
+
+
+def apply_blur(image, overlays, radius):
+    return call("blur", image, radius=radius * max(image.size))
+
+
+def apply_pixelization(image, overlays, ratio):
+    return call("pixelization", image, ratio=max(ratio, 6 / min(image.size)))
+
+
+def apply_shuffle(image, overlays, factor, seed):
+    small = image.copy()
+    small.thumbnail((192, 192))  # costs 0.7 microseconds a pixel
+    return call("shuffle_pixels", small, factor=factor, seed=seed).resize(
+        image.size, Image.Resampling.NEAREST
+    )
+
+
+def apply_channels(image, overlays, order):
+    bands = dict(zip("RGB", image.split()))
+    return call(
+        "apply_lambda",
+        image,
+        aug_function=lambda same: Image.merge("RGB", [bands[b] for b in order]),
+    )
+
+
+def apply_filter(image, overlays, kind):
+    return call("apply_pil_filter", image, filter_type=getattr(ImageFilter, kind))
+
+
+def apply_hue(image, overlays, hue):
+    cos, sin = math.cos(math.radians(hue)), math.sin(math.radians(hue))
+    same, less, more = (
+        cos + (1 - cos) / 3,
+        (1 - cos) / 3 - sin / math.sqrt(3),
+        (1 - cos) / 3 + sin / math.sqrt(3),
+    )
+    return call(
+        "convert_color",
+        image,
+        mode="RGB",
+        matrix=(same, less, more, 0, more, same, less, 0, less, more, same, 0),
+    )
+
+
+def apply_spot(image, overlays, factor, x, y, width, height):
+    mask = Image.new("L", image.size)
+    box = [
+        (x - width / 2) * image.width,
+        (y - height / 2) * image.height,
+        (x + width / 2) * image.width,
+        (y + height / 2) * image.height,
+    ]
+    ImageDraw.Draw(mask).ellipse(box, fill=255)
+    return call(
+        "masked_composite",
+        image,
+        mask=mask,
+        transform_function=lambda part: call("brightness", part, factor=factor),
+    )
+
+
+def apply_text(image, overlays, text, font, font_size, opacity, color, x, y):
+    size = max(font_size, 6.5 / min(image.size))
+    return call(
+        "overlay_text",
+        image,
+        text=[[ord(c) - 32 for c in line] for line in text.split("\n")],
+        opacity=opacity,
+        color=tuple(color),
+        font_file=str(assets() / "fonts" / f"{font}.ttf"),
+        font_size=min(1.0, size),
+        x_pos=x * 0.6,
+        y_pos=y * 0.85,
+    )
+
+
+def apply_emoji(image, overlays, emoji, emoji_size, opacity, x, y):
+    size = min(1.0, emoji_size * min(image.size) / image.height)
+    return call(
+        "overlay_emoji",
+        image,
+        emoji_path=str(assets() / "twemojis" / emoji),
+        emoji_size=size,
+        opacity=opacity,
+        x_pos=x * max(0.0, 1 - size * image.height / image.width),
+        y_pos=y * (1 - size),
+    )
+
+
+def apply_overlay(image, overlays, overlay, overlay_size, opacity, x, y):
+    top = _fitted(overlays, overlay, image.width * overlay_size, image.height * overlay_size)
+    return call(
+        "overlay_image",
+        image,
+        overlay=top,
+        overlay_size=overlay_size,
+        opacity=opacity,
+        x_pos=x * (1 - overlay_size),
+        y_pos=y * (1 - overlay_size),
+    )
+
+
+def apply_background(image, overlays, overlay, overlay_size, x, y):
+    side = max(image.size) * overlay_size
+    image = image.resize(
+        [max(16, round(s * min(1.0, side / max(image.size) * 1.3))) for s in image.size],
+        Image.Resampling.BILINEAR,
+    )
+    behind = _fitted(overlays, overlay, image.width / overlay_size, image.height / overlay_size)
+    return call(
+        "overlay_onto_background_image",
+        image,
+        background_image=behind,
+        overlay_size=overlay_size,
+        x_pos=x * (1 - overlay_size),
+        y_pos=y * (1 - overlay_size),
+    )
+
+
+def _fitted(overlays, index, width, height):
+    """Overlay image `index` (modulo their number), cut to the shape asked for."""
+    picture = overlays[index % len(overlays)]
+    share = min(picture.width / width, picture.height / height)
+    w, h = width * share, height * share
+    x, y = max(0.0, (picture.width - w) / 2), max(0.0, (picture.height - h) / 2)
+    box = (x, y, min(picture.width, x + w), min(picture.height, y + h))
+    return picture.convert("RGB").resize(
+        (max(1, round(width)), max(1, round(height))), Image.Resampling.BILINEAR, box=box
+    )
+
+
+def apply_screenshot(image, overlays, template, crop_src_to_fit):
+    return call(
+        "overlay_onto_screenshot",
+        image,
+        template_filepath=str(assets() / "screenshot_templates" / f"{template}.png"),
+        max_image_size_pixels=360_000,
+        crop_src_to_fit=crop_src_to_fit,
+        resize_src_to_match_template=False,
+    )
+
+
+def apply_meme(image, overlays, text, caption, color, background):
+    if image.width < 128:
+        image = image.resize(
+            (128, max(16, round(image.height * 128 / image.width))), Image.Resampling.BILINEAR
+        )
+    height = 4 + 10 * max(
+        4, round(caption * image.height / 10)
+    )  # AugLy tries caption - 10, - 15, ... points: it must reach 4, not 0
+    return call(
+        "meme_format",
+        image,
+        text=text,
+        caption_height=height,
+        text_color=tuple(color),
+        meme_bg_color=tuple(background),
+    )
+
+
+def apply_stripes(image, overlays, line_color, **p):
+    return call("overlay_stripes", image, line_color=tuple(line_color), **p)
+
+
+def padded(name):
+    return lambda image, overlays, color, **p: call(name, image, color=tuple(color), **p)

@@ -1,0 +1,192 @@
+"""Prepared image sets, opened: memory-mapped arrays, records read when asked for, and the held-out splits made of them.
+
+A set is a folder that `qknb.data.dataset` wrote. A folder may instead hold `view.json`, which names another set and a span of its rows: splits that
+share their images (DISC21's 25k, 50k and phase 2 all search the same million references) keep them once.
+"""
+
+import csv
+import dataclasses
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from qknb.evaluation.metrics import read_truth
+from qknb.system.files import read_arrays, write_json, write_text
+
+__all__ = [
+    "ImageSet",
+    "Items",
+    "open_set",
+    "open_split",
+    "split_names",
+    "truth_pairs",
+    "write_splits",
+    "write_truth",
+    "write_view",
+]
+
+CHUNK = 1 << 24  # bytes looked through at a time
+
+
+class Items(Sequence):
+    """The records of items.jsonl, one object a row: parsed when asked for, since a million of them as dicts would take gigabytes."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self._bytes = (
+            np.memmap(self.path, np.uint8, "r")
+            if self.path.stat().st_size
+            else np.zeros(0, np.uint8)
+        )
+        found = [
+            np.flatnonzero(self._bytes[at : at + CHUNK] == ord("\n")) + at + 1
+            for at in range(0, len(self._bytes), CHUNK)
+        ]
+        self._starts = np.concatenate([[0], *found]).astype(np.int64)
+
+    def part(self, start, stop):
+        """Rows start..stop as `Items`."""
+        part = object.__new__(Items)
+        part.path, part._bytes, part._starts = (
+            self.path,
+            self._bytes,
+            self._starts[start : stop + 1],
+        )
+        return part
+
+    def __eq__(self, other):
+        return (
+            isinstance(other, Sequence)
+            and len(self) == len(other)
+            and all(a == b for a, b in zip(self, other, strict=True))
+        )
+
+    __hash__ = None
+
+    def __len__(self):
+        return len(self._starts) - 1
+
+    def __getitem__(self, i):
+        if isinstance(i, slice):
+            return [self[k] for k in range(*i.indices(len(self)))]
+        i = range(len(self))[i]
+        return json.loads(self._bytes[self._starts[i] : self._starts[i + 1]].tobytes())
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageSet:
+    """One prepared set, memory-mapped. `images` (n, s, s, 3) uint8, `gist` (n, 960) float32, `items` sequence of dict, `fingerprint` str."""
+
+    name: str
+    images: np.ndarray
+    gist: np.ndarray
+    items: Sequence
+    fingerprint: str
+
+    def __len__(self):
+        return len(self.images)
+
+    @property
+    def ids(self):
+        return [item["id"] for item in self.items]
+
+    def part(self, name, start, stop):
+        """Rows start..stop under another name; all rows: this set itself, name included, so that what is made of it is made once."""
+        if (start, stop) == (0, len(self)):
+            return self
+        fingerprint = hashlib.sha256(f"{self.fingerprint}:{start}:{stop}".encode()).hexdigest()
+        return ImageSet(
+            name,
+            self.images[start:stop],
+            self.gist[start:stop],
+            self.items.part(start, stop),
+            fingerprint,
+        )
+
+
+def open_set(folder, fingerprint=None):
+    """Open a complete set (`ImageSet`), or None when it is missing, unfinished, or made of something else than `fingerprint`."""
+    folder = Path(folder)
+    if (folder / "view.json").exists():
+        view = json.loads((folder / "view.json").read_text(encoding="utf-8"))
+        whole = open_set(folder.parent / view["of"])
+        return whole and whole.part(folder.name, view["start"], view["stop"])
+    found = read_arrays(folder, fingerprint)
+    if found is None:
+        return None
+    arrays, facts = found
+    items = Items(folder / "items.jsonl")
+    if len(items) != facts["n"]:
+        raise ValueError(
+            f"{folder}/items.jsonl has {len(items)} rows for {facts['n']} images: delete the folder and prepare the run again"
+        )
+    return ImageSet(folder.name, arrays["images"], arrays["gist"], items, facts["fingerprint"])
+
+
+def write_view(folder, of, start, stop):
+    """Make `folder` stand for rows start..stop of the set `of` beside it."""
+    write_json(Path(folder) / "view.json", {"of": of, "start": int(start), "stop": int(stop)})
+
+
+def open_split(store, split):
+    """Open a held-out split.
+
+    Returns
+    -------
+    (queries : ImageSet, references : ImageSet, truth : (m, 2) int64 rows of (query, reference)), or None when it is not prepared.
+        A match whose reference image is not in the set has a row beyond its end: it cannot be found, and counts as missed.
+    """
+    queries, references = (
+        open_set(Path(store) / f"{split}_{part}") for part in ("queries", "references")
+    )
+    if queries is None or references is None:
+        return None
+    path = Path(store) / f"truth_{split}.csv"
+    if not path.exists():
+        return queries, references, truth_pairs(queries, references)
+    query_row = {name: row for row, name in enumerate(queries.ids)}
+    reference_row = {name: row for row, name in enumerate(references.ids)}
+    pairs = [
+        (query_row[query], reference_row.setdefault(reference, len(reference_row)))
+        for query, reference in read_truth(path)
+        if reference
+    ]
+    return queries, references, np.asarray(pairs, np.int64).reshape(-1, 2)
+
+
+def split_names(store):
+    """({split name}: held-out splits in order, {alias: split}). A run without a record of them has val and test."""
+    try:
+        facts = json.loads((Path(store) / "splits.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return ("val", "test"), {}
+    return tuple(facts["splits"]), facts["aliases"]
+
+
+def write_splits(store, splits, aliases):
+    """Record the held-out splits of a run; an alias is a second name of a split, "test" being the one that figures and tables show first."""
+    write_json(Path(store) / "splits.json", {"splits": list(splits), "aliases": dict(aliases)})
+
+
+def write_truth(path, rows):
+    """Ground truth as CSV query_id,reference_id; `rows` are (query id, reference id), a distractor query has an empty reference."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["query_id", "reference_id"])
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def truth_pairs(queries, references):
+    """Matching rows of two sets by the original they were made of: (m, 2) int64 of (query row, reference row)."""
+    by_source = {item["source"]: row for row, item in enumerate(references.items)}
+    pairs = [
+        (row, by_source[item["source"]])
+        for row, item in enumerate(queries.items)
+        if item["source"] in by_source
+    ]
+    return np.asarray(pairs, np.int64).reshape(-1, 2)

@@ -1,0 +1,190 @@
+"""Scores of a run: held-out descriptors of every row of the table, evaluated as the challenge does, and written down."""
+
+import time
+
+import numpy as np
+
+from qknb.evaluation.bootstrap import bootstrap_interval
+from qknb.evaluation.metrics import evaluate
+from qknb.evaluation.normalization import ScoreNormalization
+from qknb.evaluation.search import LONG, top_pairs
+from qknb.models.towers import apply_head, apply_whitening, fit_whitening
+from qknb.system.files import load_npz, replacing
+
+__all__ = ["Scorer", "fit_sample", "BASELINES"]
+
+PRETRAINED = {"images_seen": 0, "steps": 0, "negatives_per_step": 0, "training_seconds": 0.0}
+"""Cost of a row without training."""
+BASELINES = ("GIST-256", "pretrained cosine", "pretrained whitened")
+SIDE_OF = {"queries": "Q", "references": "K"}
+_MEASURES = (
+    "micro_ap",
+    "recall_at_p90",
+    "threshold_at_p90",
+    "recall_at_rank1",
+    "recall_at_rank10",
+    "macro_ap",
+)
+_NORMALIZING = 100_000  # training descriptors that score normalization looks at, at most
+WIDE = 200_000  # references; beyond, only rows of 256 values are searched
+_RESAMPLES = 300  # of the queries, for the 95 % interval of micro-AP
+_FITTED = 20_000  # keys that PCA whitening is fitted on, at most
+
+
+def fit_sample(bank, seed):
+    """Features of at most 20,000 rows of a bank, drawn by `seed`: what whitening is fitted on. (n, n_features)."""
+    rows = np.sort(np.random.default_rng([seed, 21]).permutation(len(bank))[:_FITTED])
+    return bank.gather(rows)[:, : bank.n_features]
+
+
+class Scorer:
+    """Evaluates one run.
+
+    Parameters
+    ----------
+    run : qknb.run.Run
+    sets : dict
+        From `qknb.data.prepare.prepared`.
+    bank_of : callable
+        bank_of(set name, trunk, dtype, name) -> Bank.
+    """
+
+    def __init__(self, run, sets, bank_of):
+        self.run, self.sets, self.bank_of = run, sets, bank_of
+        self.settings, self.splits = run.experiment, sets["splits"]
+
+    def descriptors(self, trunks, heads, split):
+        """Held-out descriptors under both towers: {"queries": (q, d), "references": (r, d)} float32."""
+        found = {}
+        for part, side in SIDE_OF.items():
+            bank = self.bank_of(f"{split}_{part}", trunks[side], "float32", "trunk")
+            found[part] = apply_head(heads[side], bank.rows, bank.n_features)
+        return found
+
+    def candidates(self, found):
+        """The pairs that go into an evaluation: the globally best `max_results`. `qknb.evaluation.search.Pairs`."""
+        queries, references = found["queries"], found["references"]
+        return top_pairs(
+            queries,
+            references,
+            self.settings.max_results,
+            progress=len(queries) * len(references) > LONG,
+        )
+
+    def measure(self, pairs, split):
+        """The challenge's measures of candidate pairs: dict."""
+        result = evaluate(pairs, self.sets[f"truth_{split}"])
+        return {name: getattr(result, name) for name in _MEASURES}
+
+    def score_phase(self, name, number, trunks, heads, cost, seconds):
+        """Evaluate a finished phase on every split, with and without score normalization, and record its rows.
+
+        cost : dict, from `qknb.training.budget.spent`; seconds : of the phase, so far
+        """
+        keys = self.bank_of("keys", trunks["K"], "float16", "trunk")
+        for split in self.splits:
+            train = apply_head(heads["K"], keys.rows[:_NORMALIZING], keys.n_features)
+            self._record(
+                name,
+                number + 1,
+                split,
+                self.descriptors(trunks, heads, split),
+                train,
+                cost,
+                seconds,
+            )
+
+    def baselines(self, backbone):
+        """The reference rows: GIST-256, and the pretrained backbone's features, cosine and PCA-whitened to 256 (then unit length)."""
+        if self.run.done("baselines"):
+            return
+        started = time.monotonic()
+        keys = self.bank_of("keys", backbone, "float16", "pretrained")
+        kernel, bias = fit_whitening(fit_sample(keys, self.settings.seed), 256)
+        n = keys.n_features
+        ways = {
+            "GIST-256": lambda rows: rows[:, n:],
+            "pretrained cosine": lambda rows: _unit(rows[:, :n]),
+            "pretrained whitened": lambda rows: _unit(apply_whitening(rows[:, :n], kernel, bias)),
+        }
+        train = np.asarray(keys.rows[:_NORMALIZING], np.float32)
+        for split in self.splits:
+            rows = {
+                part: np.asarray(
+                    self.bank_of(f"{split}_{part}", backbone, "float32", "pretrained").rows
+                )
+                for part in SIDE_OF
+            }
+            for row in BASELINES:
+                if row == "pretrained cosine" and len(rows["references"]) > WIDE:
+                    print(
+                        f"{split}: the row {row!r} is left out: {n:,} values of each of {len(rows['references']):,} references do not fit the memory"
+                    )
+                    continue
+                begin = time.monotonic()
+                found = {
+                    part: np.ascontiguousarray(ways[row](rows[part]), np.float32)
+                    for part in SIDE_OF
+                }
+                self._record(
+                    row, 0, split, found, ways[row](train), PRETRAINED, time.monotonic() - begin
+                )
+        self.run.mark("baselines", seconds=round(time.monotonic() - started, 1))
+
+    def record_fixed(self, row, split, found, train, seconds):
+        """Evaluate and record a row without training.
+
+        Parameters
+        ----------
+        row, split : str
+        found : {"queries": (q, d), "references": (r, d)} float32
+        train : (n, d) float32
+            Descriptors of training keys, for score normalization.
+        seconds : float
+        """
+        self._record(row, 0, split, found, train, PRETRAINED, seconds)
+
+    def _record(self, row, phase_index, split, found, train, cost, seconds):
+        path = self.run / "evaluation" / f"{row}.npz"
+        arrays = {self.sets[f"{split}_{part}"].name: values for part, values in found.items()}
+        if path.exists():
+            arrays = load_npz(path) | arrays
+        with replacing(path) as temporary:
+            np.savez(temporary, **arrays)
+        queries, references, truth = (
+            self.sets[n] for n in (f"{split}_queries", f"{split}_references", f"truth_{split}")
+        )
+        normalization = ScoreNormalization.fit(np.asarray(train, np.float32), n=min(10, len(train)))
+        normalized = {
+            "queries": normalization.queries(found["queries"]),
+            "references": normalization.references(found["references"]),
+        }
+        pairs = self.candidates(found)
+        distractors = np.setdiff1d(np.arange(len(queries)), truth[:, 0])
+        drawn_from = np.concatenate(
+            [truth, np.stack([distractors, np.full(len(distractors), -1)], axis=1)]
+        )
+        facts = {
+            "row": row,
+            "phase_index": phase_index,
+            "split": split,
+            **self.measure(pairs, split),
+            "micro_ap_interval": list(
+                bootstrap_interval(pairs, drawn_from, n=_RESAMPLES, seed=self.settings.seed)
+            ),
+            "micro_ap_normalized": self.measure(self.candidates(normalized), split)["micro_ap"],
+            "queries": len(queries),
+            "distractors": len(distractors),
+            "references": len(references),
+            **cost,
+            "seconds": round(seconds, 1),
+            "cut": f"{self.settings.max_results:,} globally best pairs",
+            "seed": self.settings.seed,
+        }
+        self.run.log_row(facts)
+        for alias in (name for name, of in self.sets["aliases"].items() if of == split):
+            self.run.log_row(facts | {"split": alias, "alias_of": split})
+
+
+def _unit(x):
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)

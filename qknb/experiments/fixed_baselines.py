@@ -1,0 +1,143 @@
+"""Rows of the table that nothing is trained for, beside those of every run: GIST-960, the pretrained backbone with GeM pooling, MultiGrain.
+
+All are computed from the run's own prepared images, so MultiGrain sees squares of `image_size` pixels and not the 512 pixels and aspect ratio of the
+published baseline. Whitening is fitted on the run's training keys (`qknb.models.towers.fit_whitening`), and rows are scaled to unit length after it.
+"""
+
+import shutil
+import time
+
+import numpy as np
+
+from qknb.data.gist import normalize_gist
+from qknb.evaluation.scorer import SIDE_OF, WIDE, fit_sample
+from qknb.models.towers import apply_whitening, fit_whitening
+
+__all__ = ["GEM_ROWS", "GIST_960", "MULTIGRAIN_ROWS", "fixed_baselines", "fixed_rows_of_sweep"]
+
+GIST_960 = "GIST-960"
+GEM_ROWS = ("pretrained GeM cosine", "pretrained GeM whitened")
+MULTIGRAIN_ROWS = {"MultiGrain-1500": 1500, "MultiGrain-256": 256}
+_WIDE_ROWS = (
+    GEM_ROWS[0],
+    "MultiGrain-1500",
+)  # left out where there are more references than `WIDE`
+_WHITENED = 256  # components of the whitened GeM row, as of the row with average pooling
+_SEEN = 100_000  # training descriptors that score normalization looks at, at most
+
+
+def fixed_baselines(trainer, multigrain=""):
+    """Evaluate the rows that the run does not have yet, on every split, and record them as its rows without training.
+
+    Parameters
+    ----------
+    trainer : qknb.training.trainer.Trainer
+        Of a prepared run.
+    multigrain : path, optional
+        MultiGrain's checkpoint, see `qknb.models.multigrain`; without it there are no MultiGrain rows.
+
+    Returns
+    -------
+    list of str
+        The rows of this kind that the run has now.
+
+    Raises
+    ------
+    FileNotFoundError, qknb.models.pth.PthError
+        There is no such checkpoint, or it is not MultiGrain's. Nothing else stands in for it.
+    """
+    run, s = trainer.run, trainer.settings
+    have = {(row["row"], row["split"]) for row in run.rows()}
+    searched = {
+        row: [
+            split
+            for split in trainer.sets["splits"]
+            if row not in _WIDE_ROWS or len(trainer.sets[f"{split}_references"]) <= WIDE
+        ]
+        for row in (GIST_960, *GEM_ROWS, *MULTIGRAIN_ROWS)
+    }
+    done = {row for row, splits in searched.items() if have >= {(row, split) for split in splits}}
+    if GIST_960 not in done:
+        keys = normalize_gist(np.asarray(trainer.sets["keys"].gist[:_SEEN]))
+        for split in trainer.sets["splits"]:
+            begin = time.monotonic()
+            found = {
+                part: normalize_gist(np.asarray(trainer.sets[f"{split}_{part}"].gist))
+                for part in SIDE_OF
+            }
+            trainer.scorer.record_fixed(GIST_960, split, found, keys, time.monotonic() - begin)
+    if not set(GEM_ROWS) <= done:
+        _with_backbone(
+            trainer,
+            trainer.pretrained(pooling="gem"),
+            "gem",
+            {GEM_ROWS[0]: None, GEM_ROWS[1]: _WHITENED},
+        )
+    if multigrain and not set(MULTIGRAIN_ROWS) <= done:
+        from qknb.models.multigrain import load_multigrain
+
+        _with_backbone(
+            trainer, load_multigrain(multigrain, s.image_size), "multigrain", MULTIGRAIN_ROWS
+        )
+    return [
+        row
+        for row in (GIST_960, *GEM_ROWS, *MULTIGRAIN_ROWS)
+        if row in {row["row"] for row in run.rows()}
+    ]
+
+
+def fixed_rows_of_sweep(folder, multigrain=""):
+    """`fixed_baselines` on one run of each seed of a sweep: runs of one seed share their images. Returns {seed: rows}."""
+    import json
+    from pathlib import Path
+
+    from qknb.run import Run
+    from qknb.training.trainer import Trainer
+
+    found = {}
+    for facts in json.loads((Path(folder) / "sweep.json").read_text(encoding="utf-8"))["runs"]:
+        path = Path(folder) / facts["run"]
+        if (
+            facts["seed"] not in found
+            and (path / "manifest.json").exists()
+            and Run(path).done("prepare")
+        ):
+            found[facts["seed"]] = fixed_baselines(Trainer(Run(path)), multigrain)
+    return found
+
+
+def _with_backbone(trainer, backbone, name, rows):
+    """Record rows of one backbone's features: {row: components of PCA whitening, or None for the features as they are}, unit length either way."""
+    keys = trainer.bank("keys", backbone, name=name)
+    n = keys.n_features
+    sample = fit_sample(keys, trainer.settings.seed)
+    ways = {row: fit_whitening(sample, dim) if dim else None for row, dim in rows.items()}
+    train = np.asarray(keys.rows[:_SEEN, :n], np.float32)
+    for split in trainer.sets["splits"]:
+        raw = {
+            part: np.asarray(
+                trainer.bank(f"{split}_{part}", backbone, dtype="float32", name=name).rows[:, :n]
+            )
+            for part in SIDE_OF
+        }
+        for row, whitening in ways.items():
+            width = n if whitening is None else whitening[0].shape[1]
+            if width > 256 and len(raw["references"]) > WIDE:
+                print(
+                    f"{split}: the row {row!r} is left out: {width:,} values of each of {len(raw['references']):,} references do not fit the memory"
+                )
+                continue
+            begin = time.monotonic()
+            found = {part: _unit(values, whitening) for part, values in raw.items()}
+            trainer.scorer.record_fixed(
+                row, split, found, _unit(train, whitening), time.monotonic() - begin
+            )
+    for folder in (trainer.run / "banks").glob(f"*-{name}-*"):
+        shutil.rmtree(folder)
+
+
+def _unit(features, whitening):
+    x = features if whitening is None else apply_whitening(features, *whitening)
+    return np.ascontiguousarray(
+        x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12), np.float32
+    )

@@ -1,0 +1,314 @@
+"""Prepare once, train many times: runs that differ only in how they train share prepared images and pretrained features.
+
+A shared preparation is a run of its own, in a folder named by the settings that it depends on. What it holds is brought into a run's folder
+as hard links (copies where the file system has none), so every run stays complete by itself, and deleting one takes nothing from another.
+
+Nothing is accepted on trust. The run's own `prepare` compares the fingerprints of images, splits and edits, and makes anew what does not
+fit. Features are brought only when all sets agree, and `build_bank` compares their fingerprints with the weights at hand. The rows without
+training and what is fitted (PCA of GIST, whitening) are brought only between equal versions of all packages.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+from qknb.config import Experiment
+from qknb.data.image_sets import ImageSet
+from qknb.data.prepare import prepare, prepared
+from qknb.run import Run, versions
+
+__all__ = [
+    "bring_preparation",
+    "build_preparation",
+    "is_ready",
+    "preparation_name",
+    "preparation_settings",
+    "same_store",
+]
+
+STORE = frozenset(
+    [
+        "seed",
+        "images",
+        "disc21_splits",
+        "n_scenes",
+        "extra_scenes",
+        "max_keys",
+        "image_size",
+        "views",
+        "edit_strength",
+        "test_references",
+        "test_queries",
+        "val_references",
+        "val_queries",
+        "distractor_share",
+        "gist_size",
+    ]
+)
+"""Settings that the prepared images depend on."""
+TRAINING = frozenset(
+    [
+        "preset",
+        "method",
+        "tower",
+        "shared_towers",
+        "head_layers",
+        "head_units",
+        "head_init",
+        "head_dropout",
+        "residual_scale",
+        "gist_residual",
+        "gist_input",
+        "loss",
+        "tau",
+        "temperature",
+        "focal_gamma",
+        "hardest_per_query",
+        "max_negatives",
+        "w_pos",
+        "w_neg",
+        "d2_floor",
+        "far_head_trains",
+        "replicas",
+        "queue_size",
+        "momentum",
+        "batch_size",
+        "phases",
+        "first_side",
+        "epochs_per_phase",
+        "steps_per_phase",
+        "optimizer",
+        "lars_trust",
+        "lars_momentum",
+        "learning_rate",
+        "backbone_lr_scale",
+        "cosine_steps",
+        "cosine_alpha",
+        "restart_schedule",
+        "reset_optimizer",
+        "weight_decay",
+        "train_backbone",
+        "block_rows",
+        "bank_chunks",
+        "residency",
+        "devices",
+        "refresh_every",
+        "refresh_candidates",
+        "ignore_duplicates",
+        "n_jobs",
+        "log_every",
+        "eval_every",
+        "score_every",
+        "checkpoint_seconds",
+        "checkpoint_steps",
+        "keep_banks",
+        "switch_policy",
+        "total_steps",
+        "patience",
+        "min_gain",
+        "min_steps",
+        "cycle_steps",
+        "first_steps",
+        "phase_growth",
+    ]
+)
+"""Settings that touch neither the prepared images nor anything that is made before the first phase. One that is not named here counts as touching them."""
+WHITENING = frozenset(("head_input", "whiten_dim"))
+"""Settings that concern what is made of the pretrained features, and not the features."""
+_READY = "shared preparation"  # step of its manifest
+_LINKED = (
+    ".npy",
+    "items.jsonl",
+)  # large, and never written again in place; everything else is copied
+
+
+def preparation_settings(settings):
+    """The settings of the shared preparation that a run may use: its own, with all that concerns training alone at fixed values (Experiment)."""
+    own = {
+        f.name: getattr(settings, f.name)
+        for f in dataclasses.fields(Experiment)
+        if f.name not in TRAINING
+    }
+    return Experiment(
+        **own, batch_size=1
+    )  # a run checks itself whether it has enough keys for a batch
+
+
+def preparation_name(settings):
+    """Name of the folder of that preparation: equal for two runs that may share one (str)."""
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    return hashlib.sha256(
+        (preparation_settings(settings).to_json() + backend).encode()
+    ).hexdigest()[:12]
+
+
+def same_store(a, b):
+    """Whether two runs have the same prepared images, though maybe other features (bool)."""
+    return all(getattr(a, name) == getattr(b, name) for name in STORE)
+
+
+def build_preparation(path, members, n_jobs=-1, store_of=None):
+    """Make a shared preparation, or continue: images, the rows without training, and the features that the members start from.
+
+    Parameters
+    ----------
+    path : path
+    members : sequence of Experiment
+        The runs that will use it; all have the same `preparation_name`.
+    n_jobs : int
+        Processes that prepare images.
+    store_of : path, optional
+        A finished preparation with the same prepared images (`same_store`).
+
+    Returns
+    -------
+    Run
+    """
+    from qknb.training.trainer import Trainer
+
+    path = Path(path)
+    if (path / "manifest.json").exists() and Run(path).manifest["versions"] != versions():
+        shutil.rmtree(path)  # runs that were made from it keep their files
+    run = Run(path, dataclasses.replace(preparation_settings(members[0]), n_jobs=n_jobs))
+    if store_of is not None:
+        _bring_store(run, Path(store_of))
+    prepare(run)
+    if store_of is not None:
+        other = Run(store_of)
+        differ = {
+            f.name
+            for f in dataclasses.fields(Experiment)
+            if getattr(other.experiment, f.name) != getattr(run.experiment, f.name)
+        }
+        if (
+            differ <= WHITENING | TRAINING
+            and _fingerprints(run) == _fingerprints(other)
+            and other.manifest["versions"] == versions()
+        ):
+            _bring_features(run, other.path, ("gist_pca.npz",))
+    trainer = Trainer(run)
+    trainer.scorer.baselines(trainer.pretrained())
+    trunk = trainer.trunk("K")
+    trainer.bank("keys", trunk)
+    if _copies(members):
+        trainer.bank("copies", trunk)
+    for split in trainer.sets["splits"]:
+        for part in ("queries", "references"):
+            trainer.bank(f"{split}_{part}", trunk, dtype="float32")
+    run.mark(_READY, copies=_copies(members))
+    return run
+
+
+def is_ready(path, members):
+    """Whether a shared preparation is there that holds all that `build_preparation` would make for these runs, with these versions (bool)."""
+    try:
+        run = Run(path)
+    except ValueError:
+        return False
+    return (
+        bool(run.done(_READY))
+        and run.manifest["versions"] == versions()
+        and (run.done(_READY)["copies"] or not _copies(members))
+    )
+
+
+def bring_preparation(run, path):
+    """Give a run what a finished shared preparation holds, as far as it is the run's own; then prepare the rest.
+
+    Parameters
+    ----------
+    run : Run
+        New, or cut off anywhere.
+    path : path
+        From `build_preparation`.
+
+    Returns
+    -------
+    str
+        What was brought, one sentence.
+    """
+    shared = Run(path)
+    if not run.done("prepare"):
+        _bring_store(run, shared.path)
+    prepare(run)
+    if _fingerprints(run) != _fingerprints(shared):
+        return "Prepared alone: the images, or how they are read, have changed since the shared preparation."
+    if shared.manifest["versions"] != run.manifest["versions"] or preparation_name(
+        run.experiment
+    ) != preparation_name(shared.experiment):
+        return "Shares prepared images only: the features come from other versions of the packages, or from other settings."
+    if any(step.startswith("phase ") for step in run.manifest["steps"]):
+        return "Goes on with what it has."
+    _bring_features(run, shared.path, ("gist_pca.npz", "whitening.npz"))
+    if not run.done("baselines"):
+        for file in sorted((shared / "evaluation").glob("*.npz")):
+            _bring(file, run / "evaluation" / file.name)
+        for row in shared.rows():
+            run.log_row(row)
+        run.mark(
+            "baselines", **{k: v for k, v in shared.done("baselines").items() if k != "finished"}
+        )
+    return f"Shares the preparation {shared.path.name}."
+
+
+def _copies(members):
+    """Whether any of the runs begins with features of the copies."""
+    return any(not m.train_backbone or m.first_side == "K" for m in members)
+
+
+def _fingerprints(run):
+    """What the run's prepared sets are made of, and the ground truth of its splits."""
+    sets = prepared(run)
+    return {
+        name: value.fingerprint
+        if isinstance(value, ImageSet)
+        else json.dumps(getattr(value, "tolist", lambda v=value: v)())
+        for name, value in sets.items()
+    }
+
+
+def _bring_store(run, shared):
+    for name in ("scan.jsonl", "skipped.csv", "duplicates.csv"):
+        if (shared / name).exists() and not (run / name).exists():
+            _bring(shared / name, run / name)
+    for item in sorted((shared / "store").iterdir()):
+        if item.is_dir():
+            _bring_folder(item, run / "store" / item.name)
+        elif not (run / "store" / item.name).exists():
+            _bring(item, run / "store" / item.name)
+
+
+def _bring_features(run, shared, fitted):
+    for name in fitted:
+        if (shared / name).exists() and not (run / name).exists():
+            _bring(shared / name, run / name)
+    for folder in sorted((shared / "banks").iterdir()):
+        _bring_folder(folder, run / "banks" / folder.name)
+
+
+def _bring_folder(source, target):
+    """Bring a finished folder; complete.json, which makes it count, comes last. One that is finished or under way in the run stays."""
+    names = sorted((p.name for p in source.iterdir()), key=lambda name: name == "complete.json")
+    if {"complete.json", "view.json"} & set(names) and not any(
+        (target / n).exists() for n in ("complete.json", "view.json", "journal.jsonl")
+    ):
+        for name in names:
+            _bring(source / name, target / name)
+
+
+def _bring(source, target):
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        if source.name.endswith(_LINKED):
+            os.link(source, temporary)
+        else:
+            shutil.copyfile(source, temporary)
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(source, temporary)
+    os.replace(temporary, target)

@@ -1,0 +1,250 @@
+"""The notebooks as a batch: how a notebook opens its run, and how papermill executes the notebooks into the run's folder.
+
+Papermill hands over bare values, so settings that differ from the preset's travel as one string, "name=value name=value".
+"""
+
+import contextlib
+import os
+import shlex
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from qknb.colab import mount_drive
+from qknb.config import absolute_images
+from qknb.run import open_run
+from qknb.system.machine import import_variables
+from qknb.training.auto_preset import AUTO
+from qknb.training.switching import read_policy
+
+__all__ = ["NOTEBOOKS", "open_from_notebook", "read_settings", "run_notebooks", "setting_words"]
+
+NOTEBOOKS = ("00_quickstart", "01_prepare_images", "02_train_qk", "03_evaluate", "08_find_copies")
+_QUIET = {
+    "QKNB_PLAIN": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+}  # plain progress lines; no start-up messages
+
+
+def read_settings(words):
+    """Settings given as text.
+
+    Parameters
+    ----------
+    words : sequence of str
+        "name=value" each, or "@path" of a YAML file with more settings (see `qknb.training.switching.read_policy`).
+
+    Returns
+    -------
+    {name: value}; values are str, or what the YAML file holds
+
+    Raises
+    ------
+    ValueError
+        A word without "=", a name given twice, or a file that cannot be read.
+    """
+    found, pairs = {}, []
+    for word in words:
+        if word.startswith("@"):
+            pairs += [(name, "=", value) for name, value in read_policy(word[1:]).items()]
+        else:
+            pairs.append(word.partition("="))
+    for name, equals, value in pairs:
+        if not equals or not name:
+            raise ValueError(
+                f"{name + equals + str(value)!r}: settings are given as name=value, with a space between one and the next and none inside"
+            )
+        if name in found:
+            raise ValueError(f"the setting {name} is given twice: {found[name]!r} and {value!r}")
+        found[name] = value
+    return found
+
+
+def setting_words(text):
+    """Words of a settings text, as a shell tells them apart: a word in quotes may hold spaces. Backslashes are kept, as paths of Windows have them.
+
+    Parameters
+    ----------
+    text : str
+        For example 'tau=0.1 "@my files/policy.yml"'.
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    ValueError
+        A quote is not closed.
+    """
+    lexer = shlex.shlex(text, posix=True)
+    lexer.whitespace_split, lexer.commenters, lexer.escape = True, "", ""
+    try:
+        return list(lexer)
+    except ValueError:
+        raise ValueError(f"the settings {text!r} have a quote that is not closed") from None
+
+
+def open_from_notebook(run_root, run_name, preset="", images="scenes", settings=""):
+    """Open a run with the parameters that all notebooks share.
+
+    Parameters
+    ----------
+    run_root, run_name : str
+        The run is the folder run_root/run_name.
+    preset : str
+        One of `config.PRESETS`; "auto" chooses by the device (`qknb.training.auto_preset`); "" opens a run that is there, with the settings it was made with.
+    images : str
+        See `config.Experiment.images`; a relative path counts from where the notebook is.
+    settings : str
+        "name=value name=value": what differs from the preset; "@path" reads a YAML file of such settings. A word with a space inside stands in quotes.
+
+    Returns
+    -------
+    qknb.run.Run
+
+    Raises
+    ------
+    ValueError
+        See `config.experiment` and `runs.Run`; settings or images without a preset.
+    """
+    overrides = read_settings(setting_words(settings))
+    if "images" in overrides:
+        raise ValueError("images has a parameter of its own: give it there, not among the settings")
+    root = Path(run_root).expanduser()
+    mount_drive(root.absolute())
+    if preset == AUTO and images == "scenes" and (root / run_name / "manifest.json").exists():
+        return open_run(
+            root, run_name, preset, **overrides
+        )  # the run says itself what its images are
+    if preset:
+        return open_run(root, run_name, preset, images=absolute_images(images), **overrides)
+    if overrides or images != "scenes":
+        raise ValueError(
+            'settings and images need a preset as well: together they say what the run is; preset="" opens a run as it is'
+        )
+    return open_run(root, run_name)
+
+
+def run_notebooks(
+    root, name, preset, overrides=None, *, notebooks=NOTEBOOKS, folder="notebooks", report=True
+):
+    """Execute notebooks on one run, then write its report. What they print is shown as it comes.
+
+    Parameters
+    ----------
+    root, name : path, str
+        The run is root/name; executed notebooks go to root/name/notebooks.
+    preset : str
+    overrides : dict, optional
+        Settings; checked before anything starts.
+    notebooks : sequence of str
+        File names without .ipynb.
+    folder : path
+        Where the notebooks are.
+    report : bool
+        False: no report is written after them, which saves its figures (a sweep of many runs).
+
+    Returns
+    -------
+    str
+        The table, and where the report and the executed notebooks are.
+
+    Raises
+    ------
+    FileNotFoundError
+        A notebook is not in `folder`.
+    ValueError
+        Settings at fault, or a notebook stopped at an error; it is kept as far as it came.
+    """
+    from qknb.report.tables import metric_rows, results_table
+
+    overrides = dict(overrides or {})
+    folder = Path(folder)
+    missing = [n for n in notebooks if not (folder / f"{n}.ipynb").exists()]
+    if missing:
+        raise FileNotFoundError(
+            f"{folder}/{missing[0]}.ipynb is not there: start from the project's own folder"
+        )
+    root = Path(root).expanduser().absolute()
+    images = absolute_images(str(overrides.pop("images", "scenes")))
+    settings = shlex.join(f"{key}={value}" for key, value in overrides.items())
+    run = open_from_notebook(
+        root, name, preset, images, settings
+    )  # at fault here and not in the middle of a notebook
+    if preset == AUTO:
+        preset, images, settings = "", "scenes", ""  # chosen now, and kept by the run
+    parameters = {
+        "run_root": str(root),
+        "run_name": name,
+        "preset": preset,
+        "images": images,
+        "settings": settings,
+    }
+    for number, notebook in enumerate(notebooks, 1):
+        print(f"\n[{number}/{len(notebooks)}] {notebook}", flush=True)
+        begin = time.monotonic()
+        _execute(folder / f"{notebook}.ipynb", run / "notebooks", parameters)
+        print(
+            f"[{number}/{len(notebooks)}] {notebook}: {time.monotonic() - begin:.0f} s", flush=True
+        )
+    written = ""
+    if report:
+        from qknb.report.report import write_report
+
+        written = f"report: {write_report(run.path)}\n"
+    table = (
+        results_table(run.path).text()
+        if metric_rows(run.path)
+        else "Nothing has been evaluated yet."
+    )
+    return f"\n{table}\n\n{written}executed notebooks: {run / 'notebooks'}"
+
+
+def _execute(notebook, executed, parameters):
+    """Execute one notebook; its copy with outputs replaces an earlier one when it is complete."""
+    import papermill
+
+    part = executed / ".running"  # beside the others, but no report takes it for a finished one
+    part.mkdir(parents=True, exist_ok=True)
+    try:
+        with _environment(_QUIET):
+            papermill.execute_notebook(
+                notebook,
+                part / notebook.name,
+                parameters=parameters,
+                kernel_name="python3",
+                cwd=notebook.parent,
+                progress_bar=False,
+                stdout_file=sys.stdout,
+                extra_arguments=[
+                    "--Application.log_level=CRITICAL"
+                ],  # of the kernel's own messages; errors of cells are raised below
+            )
+    except papermill.PapermillExecutionError as error:
+        os.replace(part / notebook.name, executed / notebook.name)
+        raise ValueError(
+            f"{notebook.name} stopped at cell [{error.exec_count}]: {error.ename}: {error.evalue} (the notebook as far as it came: {executed / notebook.name})"
+        ) from None
+    else:
+        os.replace(part / notebook.name, executed / notebook.name)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _environment(values):
+    """Environment variables for processes started inside, which import this same package; those that are set already stay, and all are as before afterwards."""
+    added = {
+        name: value for name, value in values.items() if name not in os.environ
+    } | import_variables()
+    before = {name: os.environ[name] for name in added if name in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
+        os.environ.update(before)

@@ -1,0 +1,56 @@
+"""Progress with an end time: a bar for people, plain throttled lines for logs and papermill."""
+
+import os
+import sys
+import time
+
+__all__ = ["progress"]
+
+_INTERVAL = 10.0  # seconds between lines where there is no one to watch a bar move
+
+
+class _Lines:
+    """The few methods of tqdm that the suite uses, printing a line now and then."""
+
+    def __init__(self, total, initial, label, unit):
+        self.total, self.n, self.label, self.unit = total, initial, label, unit
+        self._first, self._start, self._last = initial, time.monotonic(), time.monotonic()
+
+    def update(self, count=1):
+        self.n += count
+        now = time.monotonic()
+        if now - self._last >= _INTERVAL and self.n > self._first:
+            self._last = now
+            left = (now - self._start) / (self.n - self._first) * (self.total - self.n)
+            print(
+                f"{self.label}: {self.n:,} of {self.total:,} {self.unit}s, {_clock(left)} left, ends {time.strftime('%H:%M:%S', time.localtime(time.time() + left))}",
+                flush=True,
+            )
+
+    def set_postfix_str(self, text):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        if kind is None and self.n > self._first:
+            print(
+                f"{self.label}: {self.n:,} {self.unit}s in {_clock(time.monotonic() - self._start)}",
+                flush=True,
+            )
+
+
+def progress(total, label, unit="step", initial=0):
+    """A context manager with `update(n)`: tqdm's bar in a terminal or a live notebook, plain lines otherwise (batch runs set QKNB_PLAIN=1)."""
+    if sys.stderr.isatty() or ("ipykernel" in sys.modules and "QKNB_PLAIN" not in os.environ):
+        from tqdm.auto import tqdm
+
+        return tqdm(total=total, initial=initial, desc=label, unit=unit, mininterval=0.5)
+    return _Lines(total, initial, label, unit)
+
+
+def _clock(seconds):
+    minutes, seconds = divmod(int(round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,107 @@
+"""preset="auto": the preset that suits the device and the number of images; a run that is there keeps the settings it was made with."""
+
+import dataclasses
+from pathlib import Path
+
+from qknb.combinations import check_effects
+from qknb.config import DISC21, Experiment, experiment, typed_settings
+from qknb.run import Run
+from qknb.training.summary import FEW
+
+__all__ = ["AUTO", "auto_settings", "choose_preset", "this_device"]
+
+AUTO = "auto"
+MANY = 50_000  # training whole backbones from fewer images than these takes longer and finds fewer copies (README, "On real photos")
+PRETRAINED = {
+    "phases": 0,
+    "views": 1,
+    "extra_scenes": 1000,
+}  # no training; scenes to fit the whitening on, which takes a few hundred images
+PAPER_GB = 15.5  # the paper's bank of a million keys needs a GPU of 16 GB; a T4 has 15
+
+
+def this_device():
+    """Name ("CPU" for the processor) and bytes of memory of what this process would compute on."""
+    from qknb.system.keras_import import import_keras
+
+    import_keras()
+    from qknb.training.memory_plan import detect_device
+
+    return detect_device()
+
+
+def choose_preset(images, device=None):
+    """The preset for so many images on a device.
+
+    Parameters
+    ----------
+    images : int
+    device : (str, float), optional
+        As `this_device`, the default.
+
+    Returns
+    -------
+    name : "cpu", "t4" or "paper"
+    reason : str
+        One sentence.
+    """
+    name, capacity = device or this_device()
+    if name == "CPU":
+        return "cpu", "there is no GPU, so the heads alone learn"
+    gpu = f"the GPU ({name}, {capacity / 1e9:.0f} GB)"
+    preset = "paper" if capacity >= PAPER_GB * 1e9 else "t4"
+    if images < MANY:
+        return (
+            "cpu",
+            f"{images:,} images are few, so the heads alone learn, on {gpu}; preset {preset!r} would train the backbones as well",
+        )
+    return (
+        preset,
+        f"{gpu} {'holds the paper’s bank whole' if preset == 'paper' else 'takes mixed precision, and the bank in halves'}",
+    )
+
+
+def auto_settings(path, **overrides):
+    """Settings for the run at `path`: its own where it is there, otherwise those of the preset that is chosen. Prints which, and why.
+
+    Parameters
+    ----------
+    path : path
+    **overrides
+        Settings that differ from the preset's. Those of a run that is there must agree (`qknb.run.Run` checks).
+
+    Returns
+    -------
+    Experiment
+    """
+    path = Path(path)
+    if (path / "manifest.json").exists():
+        stored = Run(path).experiment
+        typed = typed_settings(overrides)
+        wanted = dataclasses.replace(stored, **typed)
+        check_effects(
+            wanted, [name for name, value in typed.items() if value != getattr(stored, name)]
+        )
+        print(f"preset: {stored.preset}, as this run was made with")
+        return wanted
+    default = Experiment()
+    images = overrides.get("images", default.images)
+    n = _count(images, int(overrides.get("n_scenes", default.n_scenes)))
+    if images != "scenes" and n < FEW:
+        print(
+            f"preset: cpu without training, for {n:,} images are too few to learn from: the pretrained features are the descriptor (phases=5 trains all the same)"
+        )
+        return experiment("cpu", **PRETRAINED | overrides)
+    name, reason = choose_preset(n)
+    print(f"preset: {name}, for {reason}")
+    return experiment(name, **overrides)
+
+
+def _count(images, n_scenes):
+    if images == "scenes":
+        return n_scenes
+    if images.startswith(DISC21):
+        return 1_000_000
+    from qknb.data.image_files import image_files
+
+    return len(image_files(images))

@@ -1,0 +1,73 @@
+"""What a row of a comparison has cost, counted the same way for every method.
+
+Budgets are equal when `images_seen` is: the number of images that went forwards and backwards through a tower in training. QK Iteration trains one
+backbone at a time (one image an item), SimCLR-style both (two images an item); MoCo-style trains the query tower, and its momentum tower only
+looks at as many more without gradients. The passes that embed a bank are not counted as images: they are inside `training_seconds`.
+"""
+
+import json
+
+__all__ = ["chunks_planned", "images_per_step", "negatives_per_step", "spent"]
+
+
+def images_per_step(settings):
+    """Images that a step trains on."""
+    return settings.batch_size * (2 if settings.method == "simclr" else 1)
+
+
+def negatives_per_step(settings, n_keys, side="Q", chunks=None):
+    """Negative pairs among which a step finds those it pushes apart.
+
+    Parameters
+    ----------
+    settings : Experiment
+    n_keys : int
+    side : "Q" or "K"
+        The one in training, for method qk: in a phase K every key has `views` rows in the bank.
+    chunks : int, optional
+        Parts of the bank, when they were planned (`bank_chunks=auto`).
+
+    Returns
+    -------
+    int
+        qk: batch x rows of the bank that are another key's (of one chunk, or of `max_negatives` keys); simclr: batch x (batch - 1); moco: batch x
+        queue, as soon as it is full.
+    """
+    s = settings
+    if s.method == "simclr":
+        return s.batch_size * (s.batch_size - 1)
+    if s.method == "moco":
+        return s.batch_size * s.queue_size
+    keys = n_keys // (s.bank_chunks or chunks or 1)
+    keys = min(s.max_negatives or keys, keys - 1)
+    return s.batch_size * keys * (s.views if side == "K" else 1)
+
+
+def chunks_planned(run, name):
+    """Chunks that the memory plan gave a phase's bank with `bank_chunks=auto` (int), or None."""
+    path = run / "phases" / name / "chunks.json"
+    return json.loads(path.read_text(encoding="utf-8"))["bank_chunks"] if path.exists() else None
+
+
+def spent(run, name, steps, n_keys, seconds):
+    """What a run has spent after phase `name`, which took `steps` steps and `seconds` seconds of training: fields of its evaluation row.
+
+    Returns
+    -------
+    dict
+        method, loss, batch_size; images_seen, steps and training_seconds (training and the banks that it uses, looks inside phases too, without the evaluation after each) since the start of the run;
+        negatives_per_step of this phase.
+    """
+    s = run.experiment
+    before = [run.done(f"phase {n}") or {} for n in s.phase_names(s.phase_number(name))]
+    return {
+        "method": s.method,
+        "loss": s.loss,
+        "batch_size": s.batch_size,
+        "images_seen": sum(p.get("images_total", 0) for p in before) + steps * images_per_step(s),
+        "steps": sum(p.get("steps", 0) for p in before) + steps,
+        "negatives_per_step": negatives_per_step(s, n_keys, name[0], chunks_planned(run, name)),
+        "training_seconds": round(
+            sum(p.get("training_seconds", p.get("seconds", 0)) for p in before) + seconds, 1
+        ),
+    }

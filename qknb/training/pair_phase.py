@@ -1,0 +1,202 @@
+"""The phases of SimCLR-style and MoCo-style runs: stretches of one long training (nothing starts anew between them), each with its evaluation."""
+
+import time
+
+import keras
+import numpy as np
+
+from qknb.run import read_json_lines
+from qknb.system.files import load_npz, replacing
+from qknb.system.progress import progress
+from qknb.training.baselines import MocoLearner, SimclrLearner
+from qknb.training.batches import PairBatches
+from qknb.training.budget import images_per_step
+from qknb.training.learner import load_state_arrays, state_arrays
+from qknb.training.monitor import PhaseMonitor
+from qknb.training.optimizers import build_optimizer
+from qknb.training.phase import (
+    CHECKPOINT,
+    PhaseCallback,
+    PhaseInput,
+    Reached,
+    load_checkpoint,
+    trim_logs,
+    write_checkpoint,
+)
+from qknb.training.switching import planned_lengths
+
+__all__ = ["PairInput", "run_pair_phase", "train_pairs"]
+
+STATE = "state.npz"  # in the folder of the newest finished phase: weights, optimizer, queue; what the next one goes on from
+
+
+class PairInput:
+    """What a stretch of training works on.
+
+    Attributes
+    ----------
+    name, number : "S1", 0
+    trunks : {"Q", "K": keras.Model} or None; heads : {"Q", "K": keras.Model}
+    query, key : (images or None, Bank or None, GIST)
+        Of the copies and of the keys; see `PairBatches`.
+    n_keys : int
+    steps, steps_before, steps_planned : int
+        Of this stretch, of those before it, of the whole training.
+    begin : float
+        As in `qknb.training.phase.PhaseInput`.
+    """
+
+    begin = None
+
+    def __init__(self, **fields):
+        self.__dict__.update(fields)
+
+
+def train_pairs(folder, data, settings, *, previous=None, evaluate=None):
+    """Train one stretch in `folder`; the towers in `data` hold the result, and folder/state.npz all that the next stretch goes on from.
+
+    Parameters
+    ----------
+    folder : path
+    data : PairInput
+    settings : Experiment
+    previous : path, optional
+        state.npz of the stretch before.
+    evaluate : callable, optional
+        See `qknb.training.phase.train_phase`.
+
+    Returns
+    -------
+    dict
+        steps, images (of this call), seconds (of the stretch, those before a cut too), last step metrics.
+
+    Raises
+    ------
+    ValueError
+        A checkpoint or state that is damaged or of another model, or a schedule that was planned for another number of steps.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    begin, steps = time.monotonic() if data.begin is None else data.begin, data.steps
+    learner = {"simclr": SimclrLearner, "moco": MocoLearner}[settings.method](
+        data.trunks, data.heads, settings
+    )
+    optimizer = build_optimizer(settings, data.steps_planned, *(data.trunks or {}).values())
+    learner.compile(
+        optimizer=optimizer, jit_compile=keras.backend.backend() == "jax", run_eagerly=False
+    )
+    learner.optimizer.build(
+        learner.trainable_variables
+    )  # that of the loss scale too, which compiling puts around it in float16
+    if previous is not None:
+        _continue(learner, previous, settings.cosine_steps or data.steps_planned)
+    reached = load_checkpoint(folder / CHECKPOINT, learner, evaluate)
+    step = reached.step
+    trim_logs(folder, step)
+    begin -= reached.seconds
+    with progress(total=steps, initial=step, label=f"train {data.name}") as bar:
+        if step < steps:
+            batches = PairBatches(
+                data.n_keys, data.query, data.key, settings, data.steps_before + step, steps - step
+            )
+            keeper = PhaseCallback(folder, begin, step, steps, settings, bar, evaluate)
+            learner.fit(batches, epochs=1, shuffle=False, verbose=0, callbacks=[keeper])
+    with replacing(folder / STATE) as temporary:
+        np.savez(
+            temporary,
+            schedule=np.int64(settings.cosine_steps or data.steps_planned),
+            **state_arrays(learner),
+        )
+    write_checkpoint(folder, learner, Reached(steps, True, time.monotonic() - begin), evaluate)
+    lines = read_json_lines(folder / "steps.jsonl")
+    return {
+        "steps": steps,
+        "images": (steps - reached.step) * images_per_step(settings),
+        "seconds": time.monotonic() - begin,
+        "last": lines[-1] if lines else {},
+    }
+
+
+def _continue(learner, path, schedule):
+    arrays = load_npz(path)
+    planned = int(arrays.pop("schedule"))
+    if planned != schedule:
+        raise ValueError(
+            f"the learning rate of this run was planned over {planned} steps and would now go over {schedule}: keep `phases` as it was, or begin a run "
+            f"with cosine_steps={schedule}, which leaves `phases` free"
+        )
+    load_state_arrays(learner, arrays)
+
+
+def run_pair_phase(trainer, name):
+    """Train, save and evaluate one phase of a simclr or moco run that is not done yet; continues when it was cut off.
+
+    Parameters
+    ----------
+    trainer : qknb.training.trainer.Trainer
+    name : str
+        "S1", "M1", ...
+    """
+    run, s, sets = trainer.run, trainer.settings, trainer.sets
+    begin = time.monotonic()
+    number = s.phase_number(name)
+    names, planned = s.phase_names(number), planned_lengths(len(sets["keys"]), s)
+    earlier = run / "phases" / names[-1] / STATE if number else None
+    if number and not earlier.exists():
+        raise ValueError(
+            f"phase {name} goes on from {names[-1]}, whose {earlier} is missing: train {names[-1]} first"
+        )
+    trunks = _towers(
+        lambda side: trainer.trunk(side, before=name), s.shared_towers or not s.train_backbone
+    )
+    n_features = trunks["Q"].output_shape[-1]
+    heads = _towers(
+        lambda side: trainer.head(side, before=name, n_features=n_features), s.shared_towers
+    )
+    gist = {part: trainer.pca.transform(np.asarray(sets[part].gist)) for part in ("copies", "keys")}
+    stored = {part: None if s.train_backbone else trainer.bank(part, trunks["Q"]) for part in gist}
+    shown = {
+        part: (sets[part].images if s.train_backbone else None, stored[part], gist[part])
+        for part in gist
+    }
+    data = PairInput(
+        name=name,
+        number=number,
+        trunks=trunks if s.train_backbone else None,
+        heads=heads,
+        query=shown["copies"],
+        key=shown["keys"],
+        n_keys=len(sets["keys"]),
+        steps=planned[number],
+        steps_before=sum(planned[:number]),
+        steps_planned=sum(planned),
+        begin=begin,
+    )
+    watch = PhaseMonitor(trainer.scorer, trunks, heads, "Q")
+    outcome = train_pairs(run / "phases" / name, data, s, previous=earlier, evaluate=watch)
+    began, far = (
+        time.monotonic(),
+        trainer.bank("keys", trunks["K"]),
+    )  # for the gallery and the scores alone
+    shown_to = PhaseInput(
+        name=name,
+        side="Q",
+        number=number,
+        near_trunk=trunks["Q"] if s.train_backbone else None,
+        near_head=heads["Q"],
+        far_head=heads["K"],
+        near_images=shown["copies"][0],
+        near_features=stored["copies"],
+        near_gist=gist["copies"],
+        far=far,
+        far_key=np.arange(len(far), dtype=np.int32),
+        n_keys=data.n_keys,
+    )
+    trainer.finish_phase(name, shown_to, outcome, trunks, heads, "QK", began)
+    if number:
+        earlier.unlink()
+
+
+def _towers(build, one):
+    """{"Q": model, "K": model}; `one`: the same model for both."""
+    query = build("Q")
+    return {"Q": query, "K": query if one else build("K")}

@@ -1,0 +1,164 @@
+"""What stands between the phases of a run, all of it on disk: what was fitted once, the towers after each phase, and the banks of their features."""
+
+import keras
+import numpy as np
+
+from qknb.data.gist import GistPCA
+from qknb.data.prepare import prepared
+from qknb.evaluation.scorer import fit_sample
+from qknb.models.backbones import build_backbone
+from qknb.models.towers import build_head, build_trunk, fit_whitening
+from qknb.system.files import load_npz, replacing
+from qknb.training.bank import build_bank
+
+__all__ = ["RunTowers"]
+
+_FITTED = 100_000  # keys that the PCA of GIST is fitted on, at most
+
+
+class RunTowers:
+    """Towers and banks of a run, read from its folder and made where they are missing.
+
+    Attributes
+    ----------
+    run : qknb.run.Run
+        Prepared.
+    settings : Experiment
+    sets : dict
+        Of `qknb.data.prepare.prepared`.
+    pca : qknb.data.gist.GistPCA
+    """
+
+    def __init__(self, run):
+        self.run, self.settings = run, run.experiment
+        keras.mixed_precision.set_dtype_policy(self.settings.dtype_policy)
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            tf.config.experimental.enable_op_determinism()
+        keras.utils.set_random_seed(
+            self.settings.seed
+        )  # op determinism asks for it; every draw of ours has its own seed
+        self.sets = prepared(run)
+        self._unchanging = {}  # what no phase changes while the backbones do not train: their trunk and its banks
+        self.pca = self._fit_pca()
+
+    # --- fitted once ---------------------------------------------------------------------------------------------------------
+
+    def _fit_pca(self):
+        path = self.run / "gist_pca.npz"
+        if not path.exists():
+            gist = self.sets["keys"].gist
+            rows = (
+                np.sort(
+                    np.random.default_rng([self.settings.seed, 20]).permutation(len(gist))[:_FITTED]
+                )
+                if len(gist) > _FITTED
+                else slice(None)
+            )
+            GistPCA.fit(np.asarray(gist[rows]), dim=self.settings.gist_dim).save(path)
+        return GistPCA.load(path)
+
+    def pretrained(self, pooling="avg"):
+        """The backbone as it starts: ImageNet weights, or random ones by seed. Towers have average pooling; "gem" is for a row of the table.
+
+        One for all where none is trained: building and tracing take seconds.
+        """
+        s = self.settings
+        if pooling == "avg" and "backbone" in self._unchanging:
+            return self._unchanging["backbone"]
+        backbone = build_backbone(
+            s.backbone,
+            s.image_size,
+            weights=None if s.weights == "none" else s.weights,
+            pooling=pooling,
+        )
+        if s.weights == "none":
+            _seed_weights(backbone, s.seed)
+        if not s.train_backbone and pooling == "avg":
+            self._unchanging["backbone"] = backbone
+        return backbone
+
+    def _whitening(self):
+        """(kernel, bias) of PCA whitening fitted on pretrained features of the keys, once."""
+        path = self.run / "whitening.npz"
+        if not path.exists():
+            bank = self.bank("keys", self.pretrained(), name="pretrained")
+            kernel, bias = fit_whitening(
+                fit_sample(bank, self.settings.seed), self.settings.whiten_dim
+            )
+            with replacing(path) as temporary:
+                np.savez(temporary, kernel=kernel, bias=bias)
+        file = load_npz(path)
+        return file["kernel"], file["bias"]
+
+    # --- towers on disk ------------------------------------------------------------------------------------------------------
+
+    def _latest(self, part, before):
+        """Newest weights file of `part` ("Q_head", ...) from the phases before `before`, or None."""
+        names = (
+            self.settings.phase_names(self.settings.phase_number(before))
+            if before
+            else self.run.finished_phases()
+        )
+        for name in reversed(names):
+            path = self.run / "phases" / name / f"{part}.weights.h5"
+            if self.run.done(f"phase {name}") and path.exists():
+                return path
+        return None
+
+    def trunk(self, side, before=None):
+        """The trunk (backbone, and whitening if any) of a side as it stands before phase `before` (None: after the last one)."""
+        if "trunk" in self._unchanging:
+            return self._unchanging["trunk"]
+        model = build_trunk(
+            self.pretrained(), self._whitening() if self.settings.head_input == "whitened" else None
+        )
+        if not self.settings.train_backbone:
+            return self._unchanging.setdefault("trunk", model)
+        path = self._latest(f"{side}_trunk", before)
+        if path:
+            _load_weights(model, path)
+        return model
+
+    def head(self, side, before=None, n_features=None):
+        """The head of a side as it stands before phase `before` (None: after the last one)."""
+        head = build_head(self.settings, n_features, name=f"{side}_head")
+        path = self._latest(f"{side}_head", before)
+        if path:
+            _load_weights(head, path)
+        return head
+
+    def bank(self, set_name, trunk, dtype="float16", name="trunk"):
+        """The bank of a set under the weights of `trunk`; one folder a set (it belongs to one side), made anew when the weights have changed."""
+        images = self.sets[set_name]
+        folder = (
+            self.run / "banks" / f"{images.name}-{name}-{dtype}"
+        )  # splits that share a set share its bank
+        if trunk is self._unchanging.get("trunk"):
+            if folder not in self._unchanging:
+                self._unchanging[folder] = build_bank(
+                    folder, images, trunk, self.pca, dtype=dtype, batch=self.settings.embed_batch
+                )
+            return self._unchanging[folder]
+        return build_bank(
+            folder, images, trunk, self.pca, dtype=dtype, batch=self.settings.embed_batch
+        )
+
+
+def _seed_weights(model, seed):
+    """Random starts that depend on `seed` alone, for weights="none"."""
+    rng = np.random.default_rng([seed, 31])
+    for variable in model.trainable_variables:
+        if len(variable.shape) > 1:
+            fan_in = int(np.prod(variable.shape[:-1]))
+            variable.assign(rng.normal(0, np.sqrt(2 / fan_in), variable.shape).astype(np.float32))
+
+
+def _load_weights(model, path):
+    try:
+        model.load_weights(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"the weights in {path} cannot be read ({error}): bring the file back from a copy, or begin a new run"
+        ) from None

@@ -1,0 +1,167 @@
+"""A run's size and result in plain words, for people who do not read tables: what can be learned from so many images, and what came out."""
+
+from qknb.report.tables import GIST_ROW, show_share
+
+__all__ = ["FEW", "advice", "before", "verdict"]
+
+FEW, SOME, MANY, VERY_MANY = 300, 2_000, 50_000, 500_000  # images found
+
+
+def advice(images, matched_queries, settings):
+    """What to expect of so many images.
+
+    The bounds are rules of thumb: from thousands of photos, heads alone learn to beat the pretrained rows; whole backbones need more.
+
+    Parameters
+    ----------
+    images : int
+        Images found, without synthetic scenes that join them.
+    matched_queries : int
+        Test queries that will be copies of a reference.
+    settings : Experiment
+
+    Returns
+    -------
+    str
+        Sentences.
+    """
+    found, with_scenes = (
+        f"{images:,} images found",
+        settings.extra_scenes and settings.images != "scenes",
+    )
+    if not settings.phases:
+        text = (
+            f'{found}: nothing is trained. The pretrained features of a network that has seen ImageNet are the descriptor (the row "pretrained whitened" of the table), '
+            + (
+                "as so few images are too few to learn from."
+                if images < FEW
+                else "as phases=0 says."
+            )
+        )
+    elif images < FEW:
+        text = (
+            f'{found}: too few to learn from. Use the pretrained descriptor, without training: settings="phases=0", or preset="auto", in another run. '
+            + (
+                "What is trained here learns from the synthetic scenes that join the images."
+                if with_scenes
+                else "Take what follows as a demonstration."
+            )
+        )
+    elif images < SOME:
+        text = (
+            f'{found}, hundreds: training may help; trust it only if the last phase ends clearly above the "pretrained" rows of the table. '
+            + (
+                "Synthetic scenes join them"
+                if with_scenes
+                else 'Synthetic scenes would help (settings="extra_scenes=4000")'
+            )
+            + (
+                f", with {settings.views} copies of each image."
+                if settings.views > 1
+                else '; so would several copies of each image ("views=4").'
+            )
+        )
+    elif images < MANY:
+        text = f'{found}, thousands: what the preset cpu is made for. More steps help for a while: settings="steps_per_phase=2000".'
+    elif images < VERY_MANY:
+        text = f"{found}: enough to train the backbones as well. Take a GPU and the preset t4; on processors alone, the preset cpu still works."
+    else:
+        text = (
+            f"{found}, about the paper's million: take a GPU and the preset paper or t4, and expect hours to days for each phase; the disk below is the other thing to have. "
+            'On processors alone, the preset cpu with settings="max_keys=100000" takes a part of them.'
+        )
+    if matched_queries < 1000:
+        text += (
+            f" The test will have {matched_queries:,} copies to find, so its scores are uncertain by about ±{min(1, matched_queries**-0.5 if matched_queries else 1):.2f}: "
+            "small differences mean nothing."
+        )
+    return text
+
+
+def before(run):
+    """`advice` for a run, from the images found; it need not be prepared yet.
+
+    Parameters
+    ----------
+    run : qknb.run.Run
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    FileNotFoundError, NotADirectoryError, ValueError
+        As preparing would: no folder, no images, or too few.
+    """
+    from qknb.config import DISC21
+    from qknb.data.image_files import image_files
+    from qknb.training.estimate import run_amounts
+
+    settings, counts = run.experiment, run_amounts(run).counts
+    if settings.images == "scenes":
+        images = settings.n_scenes
+    elif settings.images.startswith(DISC21):
+        images = counts["keys"] + counts["val_references"]
+    elif run.done("prepare"):
+        images = (
+            counts["keys"]
+            - settings.extra_scenes
+            + counts["val_references"]
+            + counts["test_references"]
+        )
+    else:
+        images = len(image_files(settings.images))
+    queries, references = counts.get("test_queries", 0), counts.get("test_references", 0)
+    matched = (
+        min(queries - round(queries * settings.distractor_share), references) if queries else 1000
+    )  # of the challenge's queries, thousands
+    return advice(images, matched, settings)
+
+
+def verdict(rows):
+    """The result of a run in a few sentences.
+
+    Parameters
+    ----------
+    rows : list of dict
+        As `qknb.report.tables.metric_rows` gives them: reference rows, then phases.
+
+    Returns
+    -------
+    str
+    """
+    if not rows:
+        return "Nothing has been evaluated yet."
+    last, pretrained = rows[-1], [row for row in rows if not row["phase_index"]]
+    if not last["phase_index"]:
+        listed = ", ".join(f"{row['row']} {_found(row)}" for row in pretrained)
+        return f"Only the rows without training have been evaluated. Where 9 of 10 reported pairs must be right, they find of the copies: {listed}."
+    others = "".join(f"; {row['row']} {_found(row)}" for row in pretrained)
+    words = [
+        f"Where 9 of 10 reported pairs must be right, {last['row']}, the last phase, finds {_found(last)} of the copies{others}."
+    ]
+    best = max(pretrained, key=lambda row: row["micro_ap"], default=None)
+    if best is None:
+        return words[0]
+    low, high = last.get("micro_ap_interval") or (last["micro_ap"], last["micro_ap"])
+    name = "GIST" if best["row"] == GIST_ROW else f'"{best["row"]}"'
+    if best["micro_ap"] < low:
+        words.append(
+            f"Training paid: micro-AP {last['micro_ap']:.3f}, and {best['micro_ap']:.3f} for {name}, the best row without training."
+        )
+    elif best["micro_ap"] <= high:
+        words.append(
+            f"Whether training paid is open: micro-AP {last['micro_ap']:.3f}, and {best['micro_ap']:.3f} for {name}, the best row without training, "
+            f"lie within this test's uncertainty ({low:.3f} to {high:.3f}). More test images would tell."
+        )
+    else:
+        words.append(
+            f"Training did not pay here: micro-AP {last['micro_ap']:.3f}, but {best['micro_ap']:.3f} for {name} without training. "
+            "More images or more steps may change that."
+        )
+    return " ".join(words)
+
+
+def _found(row):
+    return show_share(row["recall_at_p90"] or 0)

@@ -1,0 +1,299 @@
+"""When to switch from Q to K and back: policies that decide after each evaluation during a phase.
+
+The paper switches after a fixed number of steps (about two passes, section 4.1) and leaves the question open. A policy is a pure function of
+what has been written down in the phase so far, so a run that was killed decides the same when it goes on.
+"""
+
+import dataclasses
+import shlex
+from pathlib import Path
+
+import yaml
+
+from qknb.system.files import write_text
+
+__all__ = [
+    "FixedSteps",
+    "Saturation",
+    "Schedule",
+    "ShortCycles",
+    "check_switching",
+    "next_limit",
+    "phase_steps",
+    "planned_lengths",
+    "policy_of",
+    "read_policy",
+    "write_policy",
+]
+
+
+class _Policy:
+    """What all policies share; those that know the length of a phase beforehand need no more than `limit`."""
+
+    def limit(self, number):
+        """The most steps that phase `number` (0, 1, ...) may take (int)."""
+        raise NotImplementedError
+
+    def decide(self, history, number=0):
+        """Whether phase `number` is to end now, given its records so far: list of {"step", "micro_ap", "loss"}, that of step 0 first."""
+        return bool(history) and history[-1]["step"] >= self.limit(number)
+
+    def settings(self):
+        """The policy as settings of `qknb.config.Experiment`: {name: value}."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class FixedSteps(_Policy):
+    """Switch after so many steps: the paper's rule."""
+
+    steps: int
+
+    def limit(self, number):
+        return self.steps
+
+    def settings(self):
+        return {"switch_policy": "fixed", "steps_per_phase": self.steps}
+
+
+@dataclasses.dataclass(frozen=True)
+class Saturation(_Policy):
+    """Switch when a measure no longer gains.
+
+    Parameters
+    ----------
+    measure : "micro_ap" or "loss"
+        Of the validation images; or the training loss, the mean of what was logged since the record before (lower is better; its gains are
+        counted as shares of the best value so far).
+    patience : int
+        Switch after so many evaluations in a row, none of which gained.
+    min_gain : float
+        A gain is more than this above the best value so far.
+    min_steps : int
+        Never switch before.
+    max_steps : int
+        Always switch then.
+    """
+
+    measure: str
+    patience: int
+    min_gain: float
+    min_steps: int
+    max_steps: int
+
+    def limit(self, number):
+        return self.max_steps
+
+    def decide(self, history, number=0):
+        if super().decide(history, number):
+            return True
+        return (
+            bool(history)
+            and history[-1]["step"] >= self.min_steps
+            and self.without_gain(history) >= self.patience
+        )
+
+    def without_gain(self, history):
+        """Evaluations since the last gain (int). Records without the measure, such as the loss at step 0, do not count."""
+        best, waited = None, 0
+        for value in (
+            record[self.measure] for record in history if record.get(self.measure) is not None
+        ):
+            if best is None:
+                best = value
+            elif (
+                value - best > self.min_gain
+                if self.measure == "micro_ap"
+                else best - value > self.min_gain * abs(best)
+            ):
+                best, waited = value, 0
+            else:
+                waited += 1
+        return waited
+
+    def settings(self):
+        return {
+            "switch_policy": self.measure,
+            "patience": self.patience,
+            "min_gain": self.min_gain,
+            "min_steps": self.min_steps,
+            "steps_per_phase": self.max_steps,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class ShortCycles(_Policy):
+    """Long first phases, one for each side, then many short ones.
+
+    Parameters
+    ----------
+    steps : int
+        Length of the short phases.
+    first_steps : int
+        Length of the first phase of each side; 0: as short as the others.
+    """
+
+    steps: int
+    first_steps: int = 0
+
+    def limit(self, number):
+        return self.first_steps if number < 2 and self.first_steps else self.steps
+
+    def settings(self):
+        return {
+            "switch_policy": "short_cycles",
+            "cycle_steps": self.steps,
+            "first_steps": self.first_steps,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule(_Policy):
+    """A total budget divided into phases, each `growth` times as long as the one before.
+
+    Parameters
+    ----------
+    total_steps, phases : int
+    growth : float
+        Above 1, early phases are short; below 1, late ones.
+    """
+
+    total_steps: int
+    phases: int
+    growth: float = 1.0
+
+    def limit(self, number):
+        if number >= self.phases:
+            return 0
+        ends = [
+            round(
+                self.total_steps
+                * sum(self.growth**i for i in range(n))
+                / sum(self.growth**i for i in range(self.phases))
+            )
+            for n in (number, number + 1)
+        ]
+        return max(1, ends[1] - ends[0])
+
+    def settings(self):
+        return {
+            "switch_policy": "schedule",
+            "total_steps": self.total_steps,
+            "phases": self.phases,
+            "phase_growth": self.growth,
+        }
+
+
+def phase_steps(n_keys, settings):
+    """Steps of a phase whose length no policy decides: steps_per_phase, or epochs_per_phase passes over the keys."""
+    return settings.steps_per_phase or max(
+        1, round(settings.epochs_per_phase * n_keys / settings.batch_size)
+    )
+
+
+def check_switching(settings):
+    """Raise a ValueError when settings (Experiment) about switching do not fit each other."""
+    s = settings
+    if s.switch_policy in ("micro_ap", "loss"):
+        if not s.eval_every:
+            raise ValueError(
+                f"switch_policy={s.switch_policy!r} decides at evaluations during a phase: set eval_every, to 50 for example"
+            )
+        if s.bank_chunks != 1:
+            raise ValueError(
+                f"switch_policy={s.switch_policy!r} could end a phase before every chunk of the bank had its turn: set bank_chunks=1"
+            )
+    if s.switch_policy == "schedule" and s.total_steps < s.phases:
+        raise ValueError(
+            f"switch_policy='schedule' divides total_steps={s.total_steps} into phases={s.phases}: set total_steps to at least a step a phase"
+        )
+    if not s.restart_schedule and not s.cosine_steps and not s.total_steps:
+        raise ValueError(
+            "restart_schedule=False with cosine_steps=0 is one schedule over the whole run: set total_steps, which says how long that is"
+        )
+
+
+def policy_of(settings, phase_steps):
+    """The policy that settings name.
+
+    Parameters
+    ----------
+    settings : qknb.config.Experiment
+    phase_steps : int
+        Length of a phase where the policy does not say: steps_per_phase, or epochs_per_phase in steps.
+    """
+    s = settings
+    if s.switch_policy == "fixed":
+        return FixedSteps(phase_steps)
+    if s.switch_policy == "short_cycles":
+        return ShortCycles(s.cycle_steps, s.first_steps)
+    if s.switch_policy == "schedule":
+        return Schedule(s.total_steps, s.phases, s.phase_growth)
+    return Saturation(s.switch_policy, s.patience, s.min_gain, s.min_steps, phase_steps)
+
+
+def next_limit(policy, done, phases, total_steps):
+    """The most steps that the next phase may take; 0 when the run is complete.
+
+    Parameters
+    ----------
+    policy : one of the policies
+    done : sequence of int
+        Steps of the phases so far.
+    phases : int
+        Number of phases, when there is no total.
+    total_steps : int
+        Steps of all phases together; 0: no total.
+    """
+    if total_steps:
+        return max(0, min(policy.limit(len(done)), total_steps - sum(done)))
+    return policy.limit(len(done)) if len(done) < phases else 0
+
+
+def planned_lengths(n_keys, settings):
+    """Steps of every phase of a run when each takes as long as it may: list of int."""
+    policy, found = policy_of(settings, phase_steps(n_keys, settings)), []
+    while limit := next_limit(policy, found, settings.phases, settings.total_steps):
+        found.append(limit)
+    return found
+
+
+def write_policy(path, policy, **settings):
+    """Write a policy, and further settings that go with it (total_steps, eval_every, ...), as a YAML mapping of settings.
+
+    A notebook's `settings` and the command line take the file as one word, "@path" (in quotes where the path has a space); a grid of `python -m qknb sweep` as
+    `policy: path`. Returns the Path.
+    """
+    path = Path(path)
+    text = yaml.safe_dump(policy.settings() | settings, sort_keys=False)
+    write_text(
+        path,
+        f"# When to switch sides (see qknb/training/switching.py). Use it as one word among the settings: {shlex.quote('@' + path.name)}\n{text}",
+    )
+    return path
+
+
+def read_policy(path):
+    """Settings from a YAML file: {name: value}.
+
+    Raises
+    ------
+    ValueError
+        The file is missing, is not YAML, or holds anything but a mapping of names to single values.
+    """
+    path = Path(path).expanduser()
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"the settings file {path} cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"the settings file {path} is not YAML: {str(error).splitlines()[0]}"
+        ) from None
+    if not isinstance(found, dict) or not all(
+        isinstance(k, str) and isinstance(v, (str, int, float, bool)) for k, v in found.items()
+    ):
+        raise ValueError(
+            f"the settings file {path} must hold lines of the form `name: value`, one setting each"
+        )
+    return found

@@ -1,0 +1,203 @@
+"""The alternation of section 3.1: Q1, K1, Q2, ...; at each switch the side about to be frozen is embedded again; scores after each phase."""
+
+import shutil
+import time
+
+import keras
+import numpy as np
+
+from qknb.evaluation.scorer import Scorer
+from qknb.system.files import alone, replacing
+from qknb.training.budget import images_per_step, spent
+from qknb.training.devices import device_scope
+from qknb.training.hard_negatives import write_hard_negatives
+from qknb.training.monitor import PhaseMonitor
+from qknb.training.phase import CHECKPOINT, PhaseInput, train_phase
+from qknb.training.run_towers import RunTowers
+from qknb.training.switching import next_limit, phase_steps, policy_of
+
+__all__ = ["Trainer", "train"]
+
+SIDES = "QK"
+
+
+def train(run, phases=None):
+    """Run every phase of a run that is not done yet (or the named ones), baselines first. Safe to call again at any time.
+
+    Parameters
+    ----------
+    run : qknb.run.Run
+        Prepared.
+    phases : sequence of str, optional
+
+    Returns
+    -------
+    list of dict
+        All evaluation rows.
+    """
+    with alone(run.path, f"the run at {run.path}"), device_scope(run.experiment):
+        trainer = Trainer(run)
+        trainer.scorer.baselines(trainer.pretrained())
+        for name in phases or trainer.phase_names():
+            trainer.phase(name)
+        trainer.score_last()
+    if not run.experiment.keep_banks:
+        shutil.rmtree(run / "banks", ignore_errors=True)
+    return run.rows()
+
+
+class Trainer(RunTowers):
+    """Trains the phases of a run. Each starts from files, whether or not the run was cut off before."""
+
+    def __init__(self, run):
+        super().__init__(run)
+        self.scorer = Scorer(run, self.sets, self.bank)
+
+    def limit(self, number):
+        """The most steps that phase `number` may take after those before it; 0: there is no such phase, the run is complete."""
+        s = self.settings
+        done = [
+            (self.run.done(f"phase {name}") or {}).get("steps", 0) for name in s.phase_names(number)
+        ]
+        return next_limit(
+            policy_of(s, phase_steps(len(self.sets["keys"]), s)), done, s.phases, s.total_steps
+        )
+
+    def phase_names(self):
+        """Names of all phases of the run in order, the finished ones too; each is to be trained before the next is asked for.
+
+        How many there are may depend on how they go: see `qknb.training.switching`.
+        """
+        number = 0
+        while self.limit(number):
+            name = self.settings.phase_names(number + 1)[-1]
+            yield name
+            if not self.run.done(f"phase {name}"):
+                return
+            number += 1
+
+    def phase(self, name):
+        """Train phase `name`, save its weights, evaluate. Does nothing when it is done; continues when it was cut off."""
+        run, s = self.run, self.settings
+        if run.done(f"phase {name}"):
+            (run / "phases" / name / CHECKPOINT).unlink(
+                missing_ok=True
+            )  # left by a process that was killed between the two
+            return
+        if s.devices == "one":
+            keras.utils.clear_session()  # inside a strategy's scope it would forget the scope
+        if s.method != "qk":
+            from qknb.training.pair_phase import run_pair_phase
+
+            return run_pair_phase(self, name)
+        begin = time.monotonic()
+        near_side = name[0]
+        far_side = SIDES[1 - SIDES.index(near_side)]
+        folder = run / "phases" / name
+        number = s.phase_number(name)
+        names = s.phase_names(number)
+        near_set, far_set = ("copies", "keys") if near_side == "Q" else ("keys", "copies")
+        far_trunk = self.trunk(far_side, before=name)
+        far = self.bank(far_set, far_trunk)
+        near_trunk = self.trunk(near_side, before=name) if s.train_backbone else far_trunk
+        near_features = None if s.train_backbone else self.bank(near_set, near_trunk)
+        heads = {side: self.head(side, before=name, n_features=far.n_features) for side in SIDES}
+        if s.shared_towers:
+            heads[far_side] = heads[near_side]
+        n_keys, views = len(self.sets["keys"]), s.views
+        data = PhaseInput(
+            name=name,
+            side=near_side,
+            number=number,
+            limit=self.limit(number) or None,
+            steps_before=sum((run.done(f"phase {n}") or {}).get("steps", 0) for n in names),
+            near_trunk=near_trunk if s.train_backbone else None,
+            near_head=heads[near_side],
+            far_head=heads[far_side],
+            near_images=self.sets[near_set].images if s.train_backbone else None,
+            near_features=near_features,
+            near_gist=self.pca.transform(np.asarray(self.sets[near_set].gist)),
+            far=far,
+            far_key=np.arange(len(far), dtype=np.int32) // (views if far_set == "copies" else 1),
+            n_keys=n_keys,
+            key_gist=self.pca.transform(np.asarray(self.sets["keys"].gist))
+            if s.ignore_duplicates
+            else None,
+            begin=begin,
+        )
+        moments = (
+            run / "phases" / names[-2] / "optimizer.npz"
+            if not s.reset_optimizer and number >= 2
+            else None
+        )
+        trunks = {near_side: near_trunk, far_side: near_trunk if s.shared_towers else far_trunk}
+
+        watch = PhaseMonitor(self.scorer, trunks, heads, near_side)
+        decide = policy_of(s, phase_steps(n_keys, s)).decide
+        outcome = train_phase(
+            folder, data, s, previous_optimizer=moments, evaluate=watch, decide=decide
+        )
+        self.finish_phase(
+            name,
+            data,
+            outcome,
+            trunks,
+            heads,
+            trained=[near_side, far_side] if s.shared_towers else [near_side],
+        )
+
+    def finish_phase(self, name, data, outcome, trunks, heads, trained, began=None):
+        """What follows training, for every method: towers saved, the gallery of hardest negatives, scores, accounts; the phase is marked as done.
+
+        Parameters
+        ----------
+        data : PhaseInput
+        outcome : dict
+            Of `train_phase` or `train_pairs`.
+        trained : sequence of "Q", "K"
+            Sides whose backbone has trained, if backbones train.
+        began : float, optional
+            time.monotonic() when training ended; default: now.
+        """
+        run, s, number, steps = self.run, self.settings, data.number, outcome["steps"]
+        training_seconds, began = outcome["seconds"], time.monotonic() if began is None else began
+        cost = spent(run, name, steps, data.n_keys, training_seconds)
+        folder = run / "phases" / name
+        for kind, models in (
+            ("trunk", {side: trunks[side] for side in trained if s.train_backbone}),
+            ("head", heads),
+        ):
+            for side, model in models.items():
+                with replacing(folder / f"{side}_{kind}.weights.h5") as temporary:
+                    model.save_weights(temporary)
+        write_hard_negatives(folder, data, s)
+        last = cost["steps"] >= s.total_steps if s.total_steps else number + 1 >= s.phases
+        if last or (number + 1) % s.score_every == 0:
+            self.scorer.score_phase(
+                name, number, trunks, heads, cost, training_seconds + time.monotonic() - began
+            )
+        run.mark(
+            f"phase {name}",
+            steps=steps,
+            images_total=steps * images_per_step(s),
+            training_seconds=round(training_seconds, 1),
+            seconds=round(training_seconds + time.monotonic() - began, 1),
+        )
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+
+    def score_last(self):
+        """Score the newest phase if the run ends with it and `score_every` had left it out: `phases` may have been lowered since."""
+        run, done = self.run, self.run.finished_phases()
+        if not done or self.limit(len(done)) or done[-1] in {row["row"] for row in run.rows()}:
+            return
+        name, facts = done[-1], run.done(f"phase {done[-1]}")
+        trunks = {side: self.trunk(side) for side in SIDES}
+        heads = {side: self.head(side, n_features=trunks[side].output_shape[-1]) for side in SIDES}
+        cost = spent(
+            run,
+            name,
+            facts["steps"],
+            len(self.sets["keys"]),
+            facts.get("training_seconds", facts["seconds"]),
+        )
+        self.scorer.score_phase(name, len(done) - 1, trunks, heads, cost, facts["seconds"])

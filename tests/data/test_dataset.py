@@ -1,0 +1,219 @@
+"""Splits and prepared sets."""
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from qknb.config import experiment
+from qknb.data.dataset import build_set, plan_split, prepare_rows, to_square
+from qknb.data.gist import gist, gist_input
+from qknb.data.image_sets import open_set, truth_pairs
+from qknb.data.sources import Folder, Scenes
+
+
+@pytest.mark.parametrize("n", [60, 96, 500, 2726, 5000])
+def test_nothing_held_out_is_trained_on(n):
+    s = experiment("cpu", batch_size=8)
+    split = plan_split(n, s)
+    references = {part: set(getattr(split, f"{part}_references")) for part in ("val", "test")}
+    queries = {part: set(getattr(split, f"{part}_queries")) for part in ("val", "test")}
+    held = [references["val"] | queries["val"], references["test"] | queries["test"]]
+    assert not held[0] & held[1] and not (held[0] | held[1]) & set(split.keys)
+    assert len(set(split.keys)) == len(split.keys) and len(held[0] | held[1]) + len(split.keys) == n
+    for part in ("val", "test"):
+        distractors = queries[part] - references[part]
+        assert (
+            abs(len(distractors) / len(queries[part]) - 0.5) < 0.2
+            and distractors
+            and queries[part] & references[part]
+        )
+    if n >= 2726:
+        assert (
+            len(split.test_references) == 500
+            and len(split.test_queries) == 500
+            and len(queries["test"] - references["test"]) == 250
+        )
+    assert len(held[0] | held[1]) <= n // 2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"test_references": 20},
+        {"test_references": 8},
+        {"test_references": 1},
+        {"distractor_share": 0.95},
+        {"val_queries": 4, "distractor_share": 0.9},
+    ],
+    ids=str,
+)
+def test_every_number_of_images_is_divided_or_refused(changes):
+    """Sets that are at their least do not keep the others from shrinking, and every split has a match."""
+    s, found = experiment("cpu", **changes), 0
+    for n in range(30, 800, 7):
+        try:
+            split = plan_split(n, s)
+        except ValueError as error:
+            assert "too few" in str(error)
+            continue
+        found += 1
+        held = {
+            part: set(getattr(split, f"{part}_references")) | set(getattr(split, f"{part}_queries"))
+            for part in ("val", "test")
+        }
+        assert (
+            len(split.keys) + sum(map(len, held.values())) == n and len(split.keys) >= s.batch_size
+        )
+        assert all(
+            set(getattr(split, f"{part}_references")) & set(getattr(split, f"{part}_queries"))
+            for part in ("val", "test")
+        )
+    assert found > 90
+
+
+def test_too_few_images_says_how_many_are_needed():
+    with pytest.raises(ValueError, match="too few.*at least"):
+        plan_split(40, experiment("cpu"))
+
+
+def test_split_depends_on_the_seed_alone():
+    a, b, c = (plan_split(300, experiment("cpu", seed=s)).keys for s in (1, 1, 2))
+    assert np.array_equal(a, b) and not np.array_equal(a, c)
+
+
+def test_rows_of_copies_and_truth(tmp_path):
+    s = experiment("smoke", n_jobs=1)
+    source = Scenes(12, seed=5)
+    copies = build_set(tmp_path / "copies", source, [2, 4, 6], s, views=2)
+    assert copies.images.shape == (6, 32, 32, 3) and copies.gist.shape == (6, 960)
+    assert [(i["source"], i["view"]) for i in copies.items] == [
+        (source.ids[r], v) for r in (2, 4, 6) for v in (0, 1)
+    ]
+    assert all(i["edits"] for i in copies.items)
+    references = build_set(tmp_path / "r", source, [2, 4, 6], s, id_format="R{:06d}")
+    queries = build_set(
+        tmp_path / "q", source, [9, 4], s, views=1, purpose="test", id_format="Q{:05d}"
+    )
+    np.testing.assert_array_equal(truth_pairs(queries, references), [[1, 1]])
+    again = build_set(tmp_path / "q2", source, [4], s, views=1, purpose="train")
+    assert not np.array_equal(again.images[0], queries.images[1]), (
+        "test copies are never the training copies"
+    )
+    np.testing.assert_array_equal(open_set(tmp_path / "copies").images, copies.images)
+
+
+def test_gist_of_references_is_of_the_original(tmp_path):
+    from qknb.data.gist import gist_input
+
+    s = experiment("smoke", n_jobs=1)
+    source = Scenes(3, seed=5)
+    references = build_set(tmp_path / "r", source, [0, 1, 2], s)
+    expected = gist(np.stack([gist_input(source.load(i)) for i in range(3)]))
+    np.testing.assert_allclose(references.gist, expected, atol=1e-6)
+
+
+def test_another_recipe_makes_the_set_anew(tmp_path):
+    source = Scenes(3, seed=5)
+    one = build_set(tmp_path / "r", source, [0, 1], experiment("smoke", n_jobs=1))
+    two = build_set(tmp_path / "r", source, [0, 2], experiment("smoke", n_jobs=1))
+    assert one.fingerprint != two.fingerprint and two.ids[1] == source.ids[2]
+
+
+def test_an_image_is_read_once_and_gives_what_two_readings_gave(tmp_path, monkeypatch):
+    """The square is of the upright image, GIST of the pixels as stored; for synthetic scenes and turned photos alike."""
+    rng, exif = np.random.default_rng(0), Image.Exif()
+    exif[0x0112] = 6
+    for name, turn in (("plain.png", None), ("turned.jpg", exif)):
+        Image.fromarray(rng.integers(0, 256, (5, 4, 3), np.uint8)).resize(
+            (50, 40), Image.Resampling.BICUBIC
+        ).save(tmp_path / name, **({"exif": turn} if turn else {}))
+    settings = experiment("smoke")
+    for source in (Folder(str(tmp_path)), Scenes(2, seed=1)):
+        opened = []
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                Image, "open", lambda path, real=Image.open: opened.append(path) or real(path)
+            )
+            _, images, gists, _ = prepare_rows(
+                0,
+                0,
+                2,
+                [0, 1],
+                source=source,
+                settings=settings,
+                views=0,
+                purpose="",
+                overlays=None,
+                id_format=None,
+                given=[],
+            )
+        assert len(opened) == (2 if isinstance(source, Folder) else 0)
+        np.testing.assert_array_equal(
+            images, [to_square(source.load(i), settings.image_size) for i in range(2)]
+        )
+        np.testing.assert_array_equal(
+            gists,
+            gist(
+                np.stack(
+                    [
+                        gist_input(source.load(i, oriented=False), settings.gist_size)
+                        for i in range(2)
+                    ]
+                )
+            ),
+        )
+    photos = Folder(str(tmp_path))
+    assert photos.load(1).size == (40, 50) and photos.load(1, oriented=False).size == (50, 40)
+
+
+@pytest.mark.parametrize("harm", ["folder", "record", "array"])
+def test_a_set_that_was_lost_is_made_again_from_the_same_images_only(tmp_path, harm):
+    from qknb.data.prepare import prepare, prepared
+    from qknb.run import Run
+
+    photos, run = tmp_path / "photos", tmp_path / "run"
+    photos.mkdir()
+    for i in range(40):
+        Scenes(40, seed=0).load(i).save(photos / f"{i:02d}.png")
+    s = experiment("smoke", images=str(photos), test_references=8, test_queries=8, n_jobs=1)
+    counts = prepare(Run(run, s))
+    before = {
+        path.relative_to(run): path.read_bytes()
+        for path in sorted((run / "store").rglob("*"))
+        if path.is_file()
+    }
+    lost = run / "store" / "test_queries"
+
+    def damage():
+        if harm == "folder":
+            shutil.rmtree(lost)
+        elif harm == "record":
+            (lost / "complete.json").write_text('{"fing')
+        else:
+            (lost / "images.npy").unlink()
+
+    damage()
+    with pytest.raises(ValueError, match="test missing|images.npy is missing"):
+        prepared(Run(run))
+    if harm == "array":  # what the message asks for
+        shutil.rmtree(lost)
+    assert prepare(Run(run)) | {"finished": 0, "seconds": 0} == counts | {
+        "finished": 0,
+        "seconds": 0,
+    }
+    assert {
+        path.relative_to(run): path.read_bytes()
+        for path in sorted((run / "store").rglob("*"))
+        if path.is_file()
+    } == before
+    Scenes(50, seed=1).load(41).save(photos / "41.png")  # another image: another split
+    shutil.rmtree(lost)
+    with pytest.raises(ValueError, match="made of other images"):
+        prepare(Run(run))
+    assert {name: data for name, data in before.items() if "test_queries" not in name.parts} == {
+        path.relative_to(run): path.read_bytes()
+        for path in sorted((run / "store").rglob("*"))
+        if path.is_file()
+    }

@@ -1,0 +1,212 @@
+"""Notebook 08: finds the example's copies and writes what it says, with and without a front end; the viewer behind it."""
+
+import ast
+import csv
+import datetime
+import io
+import json
+import shutil
+
+import numpy as np
+import pytest
+from helpers.paths import ROOT
+from PIL import Image
+
+from qknb.copies.descriptor import Descriptor
+from qknb.copies.example import example_folders
+from qknb.copies.export import export_run
+from qknb.copies.find import Found, Limits, find_copies
+from qknb.copies.index import CopyIndex
+from qknb.copies.viewer import CopyViewer, distances_figure, uploaded_files
+from qknb.data.image_files import image_files
+from qknb.data.scenes import Scenes
+from qknb.evaluation.search import Pairs
+from qknb.run import Run
+
+NOTEBOOK = ROOT / "notebooks" / "08_find_copies.ipynb"
+
+
+def code_cells():
+    return [
+        (cell["metadata"], "".join(cell["source"]), cell)
+        for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+        if cell["cell_type"] == "code"
+    ]
+
+
+def test_it_keeps_the_rules_for_notebooks():
+    for metadata, source, cell in code_cells():
+        assert cell["outputs"] == [] and cell["execution_count"] is None
+        assert len(source.splitlines()) <= 25 and "class " not in source and "def " not in source
+    (parameters,) = [
+        source for metadata, source, _ in code_cells() if "parameters" in metadata.get("tags", ())
+    ]
+    assert all("# @param" in line for line in parameters.splitlines())
+
+
+def test_it_runs_and_writes_what_it_says(smoke_run, tmp_path, capsys):
+    """On a finished run, with the example's folders and a threshold under which the near-identical pairs lie; in this process, which is quicker.
+
+    tests/test_notebooks.py runs it in a kernel of its own, as one of the batch.
+    """
+    export_run(smoke_run)
+    shutil.copytree(smoke_run, tmp_path / "run")
+    space, shown = {}, []
+    for metadata, source, _ in code_cells():
+        *body, last = ast.parse(source).body
+        exec(compile(ast.Module(body, []), "08", "exec"), space)  # noqa: S102
+        if isinstance(last, ast.Expr):  # what a notebook would show
+            shown.append(eval(compile(ast.Expression(last.value), "08", "eval"), space))  # noqa: S307
+        else:
+            exec(compile(ast.Module([last], []), "08", "exec"), space)  # noqa: S102
+        if "parameters" in metadata.get("tags", ()):
+            space |= {"run_root": str(tmp_path), "run_name": "run", "preset": "", "threshold": 0.08}
+    run = tmp_path / "run"
+    with open(run / "find_copies" / "copies.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    right = [row["query"] == f"copy-of-{row['match']}" for row in rows if row["verdict"] == "copy"]
+    assert len(right) >= 2 and sum(right) / len(right) > 0.5
+    for name in ("copies_nearest", "copies_threshold", "copies_distances"):
+        with Image.open(run / "figures" / f"{name}.png") as image:
+            assert image.width > 500 and np.asarray(image.convert("L")).std() > 5
+    assert (run / "find_copies" / "copies.html").stat().st_size > 10_000
+    printed = capsys.readouterr().out
+    assert "36 images in" in printed and "Threshold 0.08" in printed
+    assert any(
+        "Image copy descriptor" in (getattr(value, "data", None) or "")
+        for value in shown
+        if isinstance(getattr(value, "data", None), str)
+    )
+
+
+def test_folders_of_ones_own_and_a_collection_alone(smoke_run, tmp_path, capsys):
+    """The cells from the descriptor to the list of pairs, but no figures and no front end. Re-encoded photos are copies, whatever the towers have learned."""
+    run, collection, queries = tmp_path / "run", tmp_path / "holiday", tmp_path / "suspects"
+    export_run(smoke_run)
+    shutil.copytree(smoke_run, run)
+    photos = Scenes(5, seed=11, size=64)
+    for folder, names in (
+        (collection, {"a.png": 0, "sub/b.png": 1, "c.png": 2, "a-again.jpg": 0}),
+        (queries, {"x.jpg": 0, "y.jpg": 1, "stranger.jpg": 4}),
+    ):
+        for name, i in names.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            photos.load(i).save(folder / name, quality=95)
+    wanted = {
+        str(queries): {("x.jpg", "a.png"), ("x.jpg", "a-again.jpg"), ("y.jpg", "sub/b.png")},
+        "": {("a.png", "a-again.jpg")},
+    }
+    cells = {cell["id"]: source for _, source, cell in code_cells()}
+    space = {}
+    exec(cells["parameters"], space)  # noqa: S102
+    for given, pairs in wanted.items():
+        space |= {
+            "run": Run(run),
+            "collection": str(collection),
+            "queries": given,
+            "threshold": 0.02,
+            "figures": {},
+        }
+        for name in ("descriptor", "folders", "index", "find", "write"):
+            exec(cells[name], space)  # noqa: S102
+        with open(run / "find_copies" / "copies.csv", newline="", encoding="utf-8") as file:
+            found = {
+                (row["query"], row["match"])
+                for row in csv.DictReader(file)
+                if row["verdict"] == "copy"
+            }
+        assert {frozenset(pair) for pair in found} == {frozenset(pair) for pair in pairs}
+    assert (
+        "4 images in" in capsys.readouterr().out and not (run / "find_copies" / "example").exists()
+    ), "no example where there are folders of one's own"
+
+
+def test_the_example_is_made_once_and_tells_the_truth_by_name(tmp_path):
+    collection, queries = example_folders(tmp_path, originals=6, copies=3, distractors=2)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.jpg")}
+    assert example_folders(tmp_path, originals=6, copies=3, distractors=2) == (collection, queries)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.jpg")} == before
+    names = image_files(queries)
+    copies = {name.removeprefix("copy-of-") for name in names if name.startswith("copy-of-")}
+    assert len(copies) == 3 and copies < set(image_files(collection)) and len(names) == 5
+    assert (
+        not {name.removeprefix("stranger-") for name in names}
+        & set(image_files(collection)) - copies
+    )
+
+
+def test_distances_are_counted_on_both_sides_of_the_threshold():
+    """Nearest distances .1, .2 and .4; the query without any pair is left out."""
+    pairs = Pairs(
+        np.array([0, 1, 0, 2]), np.array([0, 1, 1, 0]), -np.array([0.1, 0.2, 0.3, 0.4], np.float32)
+    )
+    figure = distances_figure(
+        Found(list("abcd"), [], ["x", "y"], [], pairs, []), Limits(0.25, 1, "")
+    )
+    copies, others = figure.axes[0].lines[:2]
+    np.testing.assert_allclose(copies.get_ydata(), [0.1, 0.2])
+    np.testing.assert_allclose(others.get_ydata(), [0.4])
+
+
+def test_uploads_of_both_generations_of_widgets():
+    assert (
+        uploaded_files({"a.png": {"metadata": {"name": "a.png"}, "content": b"12"}})
+        == uploaded_files(({"name": "a.png", "content": memoryview(b"12")},))
+        == [("a.png", b"12")]
+    )
+
+
+@pytest.fixture
+def viewer(smoke_run, tmp_path):
+    collection, queries = example_folders(tmp_path, originals=8, copies=3, distractors=2)
+    descriptor = Descriptor.load(smoke_run)
+    index = CopyIndex.build(tmp_path / "index", collection, descriptor)
+    return CopyViewer(index, descriptor, find_copies(index, descriptor, queries))
+
+
+def test_a_threshold_moved_up_and_down_again_lists_what_it_did_before(viewer):
+    own = viewer.descriptor.unsure
+    low, high = own / 4, 3 * own
+    before = viewer.move(low)
+    assert before.unsure == own and viewer.move(high).unsure == high
+    assert viewer.move(low) == before
+    opened_high = CopyViewer(viewer.index, viewer.descriptor, viewer.found, high)
+    assert opened_high.limits[:2] == (high, high) and opened_high.move(low)[:2] == (low, own)
+
+
+def test_slider_and_upload(viewer, tmp_path):
+    assert viewer.limits.copy == viewer.descriptor.threshold
+    box = viewer.widget()
+    slider, which, upload = box.children[0].children
+    status, picture = box.children[1:]
+    pictures = {bytes(picture.value)}
+    slider.value = 10**slider.max
+    assert "40 pairs are called copies" in status.value, "5 queries, all 8 images each"
+    pictures.add(bytes(picture.value))
+    which.value = "copies_distances"
+    pictures.add(bytes(picture.value))
+    assert len(pictures) == 3 and all(value.startswith(b"\x89PNG") for value in pictures)
+    content = io.BytesIO()
+    with Image.open(next((tmp_path / "collection").iterdir())) as image:
+        image.save(content, format="PNG")
+    now = datetime.datetime.now()
+    upload.value = tuple(
+        {
+            "name": name,
+            "type": "",
+            "size": len(data),
+            "content": memoryview(data),
+            "last_modified": now,
+        }
+        for name, data in (
+            ("a.png", content.getvalue()),
+            ("<b>.png", b"no"),
+            ("a.png", content.getvalue()),
+        )
+    )
+    assert (
+        viewer.found.queries == ["a.png", "<b>.png", "a.png (2)"]
+        and "3 images looked up" in status.value
+        and "&lt;b&gt;.png" in status.value
+    )
+    assert float(-viewer.found.pairs.score.max()) < 0.02, "an unedited image is near itself"

@@ -1,0 +1,77 @@
+"""Run folders: what may be opened again, and what is refused."""
+
+import json
+
+import pytest
+
+from qknb.config import experiment
+from qknb.run import Run, append_json_line, open_run, read_json_lines
+
+
+def test_a_run_is_opened_again_with_its_settings(tmp_path):
+    Run(tmp_path / "r", experiment("smoke", seed=3)).mark("prepare", keys=7)
+    again = Run(tmp_path / "r")
+    assert again.experiment == experiment("smoke", seed=3)
+    assert again.done("prepare")["keys"] == 7 and again.done("train") is None
+
+
+def test_other_settings_are_refused_by_name_but_free_ones_pass(tmp_path):
+    Run(tmp_path / "r", experiment("smoke", tau=0.3))
+    Run(tmp_path / "r", experiment("smoke")).mark("prepare")
+    with pytest.raises(ValueError, match="tau: run has 0.07, asked for 0.1"):
+        Run(tmp_path / "r", experiment("smoke", tau=0.1))
+    assert Run(tmp_path / "r", experiment("smoke", phases=5, n_jobs=1)).experiment.phases == 5
+    assert Run(tmp_path / "r").experiment.phases == 5
+
+
+def test_how_often_a_phase_looks_is_free_unless_a_policy_decides_by_it(tmp_path):
+    Run(tmp_path / "r", experiment("cpu", eval_every=0)).mark("prepare")
+    assert Run(tmp_path / "r", experiment("cpu")).experiment.eval_every == 200
+    Run(tmp_path / "s", experiment("cpu", switch_policy="micro_ap", eval_every=50)).mark("prepare")
+    with pytest.raises(ValueError, match="eval_every: run has 50, asked for 200"):
+        Run(tmp_path / "s", experiment("cpu", switch_policy="micro_ap"))
+
+
+def test_foreign_and_missing_folders(tmp_path):
+    with pytest.raises(ValueError, match="no run at"):
+        open_run(tmp_path, "nothing")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"x")
+    with pytest.raises(ValueError, match="not a run"):
+        open_run(tmp_path, "photos", "smoke")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"format": 1}',
+        '{"format": 99, "steps": {}, "experiment": {}}',
+        '{"format": 1, "steps": {}, "experiment": {"colour": 1}}',
+    ],
+)
+def test_damaged_manifests_are_refused(tmp_path, text):
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(ValueError, match="manifest.json"):
+        Run(tmp_path)
+
+
+def test_rows_are_replaced_not_doubled(tmp_path):
+    run = Run(tmp_path / "r", experiment("smoke"))
+    for value in (0.1, 0.2):
+        run.log_row({"row": "Q1", "split": "test", "micro_ap": value})
+    run.log_row({"row": "Q1", "split": "val", "micro_ap": 0.3})
+    assert [(r["split"], r["micro_ap"]) for r in run.rows()] == [("test", 0.2), ("val", 0.3)]
+
+
+def test_json_lines_ignore_a_line_cut_off(tmp_path):
+    path = tmp_path / "x.jsonl"
+    append_json_line(path, {"step": 1})
+    with open(path, "a") as file:
+        file.write('{"step": 2')
+    assert read_json_lines(path) == [{"step": 1}]
+    path.write_text("nonsense\n" + json.dumps({"step": 1}) + "\n")
+    with pytest.raises(ValueError, match="damaged"):
+        read_json_lines(path)

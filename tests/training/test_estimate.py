@@ -1,0 +1,258 @@
+"""Amounts, disk and time said before a run, against hand counts and against what a run then does."""
+
+import re
+import shutil
+
+import pytest
+from helpers.made_backbone import use_small_backbone
+from helpers.made_disc21 import QUERIES, REFERENCES, make_tree
+
+from qknb.config import experiment
+from qknb.data.prepare import prepare
+from qknb.run import Run
+from qknb.training import bank
+from qknb.training.estimate import (
+    Amounts,
+    Rates,
+    amounts,
+    announce,
+    disk_table,
+    embedded_images,
+    looks,
+    preparation_bytes,
+    run_amounts,
+    time_table,
+)
+from qknb.training.switching import phase_steps
+
+FULL = {
+    "keys": 1_000_000,
+    "copies": 1_000_000,
+    "val_references": 100,
+    "val_queries": 100,
+    "references": 1_000_000,
+    "dev_queries": 50_000,
+}
+RATES = Rates(
+    originals=100.0,
+    copies=50.0,
+    embed=500.0,
+    step_seconds=0.5,
+    mined=1e6,
+    pairs=1e9,
+    device="a test",
+)
+
+
+def test_steps_of_the_paper():
+    assert (
+        phase_steps(1_000_000, experiment("paper")) == 62_500
+    )  # 2 passes over a million in batches of 32: the cosine's 31,250 is one
+    assert phase_steps(1_000_000, experiment("paper", steps_per_phase=7)) == 7
+
+
+def test_disk_by_set_of_the_whole_data():
+    s = experiment("paper")
+    total = preparation_bytes(FULL, s)
+    pixels = (3 * 1_000_000 + 50_200) * 224 * 224 * 3
+    assert total == pytest.approx(pixels + (3 * 1_000_000 + 50_200) * 3840, rel=0.005)
+    table = disk_table(FULL, s, n_features=1536)
+    rows = {row[0]: row for row in table.rows}
+    assert rows["keys"][2] == pytest.approx(154.4e9, rel=0.01) and rows["in all"][2] == sum(
+        row[2] for row in table.rows[:-1]
+    )
+    # float16 K bank, Q bank and pretrained K bank of 1,792 values; float32 held-out banks, twice
+    assert (
+        rows["banks, until training ends"][2] == 3 * 1_000_000 * 1792 * 2 + 2 * 1_050_200 * 1792 * 4
+    )
+    assert "96" in table.caption and table.shown()[0][2] == "154.5 GB"
+
+
+def test_banks_are_made_anew_only_when_their_side_has_changed():
+    counts = {"keys": 10, "copies": 20, "val_references": 3, "val_queries": 4}
+    found = dict(embedded_images(counts, experiment("paper", eval_every=0)))
+    assert found == {
+        "reference rows": 17,
+        "Q1": 10 + 7,
+        "K1": 20 + 10 + 3,
+        "Q2": 4,
+        "K2": 20 + 10 + 3,
+        "Q3": 4,
+    }
+    frozen = dict(embedded_images(counts, experiment("cpu", phases=3)))
+    assert frozen == {"reference rows": 17, "Q1": 30 + 7, "K1": 0, "Q2": 0}
+
+
+def test_time_by_part_from_given_rates():
+    s = experiment("paper", phases=2, steps_per_phase=100, eval_every=0)
+    table = time_table(Amounts(FULL, ((100, 100), (50_000, 1_000_000))), s, RATES)
+    rows = {row[0]: row for row in table.rows}
+    assert rows["prepare originals"][3] == pytest.approx((2_050_100) / 100) and rows[
+        "prepare edited copies"
+    ][3] == pytest.approx(1_000_100 / 50)
+    search = 2 * (50_000 * 1_000_000 + 10_000) / 1e9
+    assert rows["reference rows"][3] == pytest.approx((1_000_000 + 1_050_200) / 500 + 3 * search)
+    assert rows["Q1"][3] == pytest.approx(
+        (1_000_000 + 1_050_200) / 500 + search + 100 * (0.5 + 1_000_000 / 1e6)
+    )
+    halves = time_table(
+        Amounts(FULL, ()),
+        experiment("paper", phases=1, steps_per_phase=100, bank_chunks=2, eval_every=0),
+        RATES,
+    )
+    assert halves.rows[3][3] == pytest.approx((1_000_000 + 1_050_200) / 500 + 100 * (0.5 + 0.5))
+    assert (
+        rows["in all"][2] == 200
+        and rows["in all"][3] == pytest.approx(sum(row[3] for row in table.rows[:-1]))
+        and "on a test" in table.caption
+    )
+
+
+def test_looks_by_hand():
+    s = experiment("paper", eval_every=10)
+    assert [looks(s, steps) for steps in (30, 31)] == [4, 5], (
+        "before the first step, every 10, after the last"
+    )
+    assert looks(experiment("paper", eval_every=0), 30) == 0
+    rows = {
+        every: time_table(
+            Amounts(FULL, ()),
+            experiment("paper", phases=1, steps_per_phase=100, eval_every=every),
+            RATES,
+        ).rows[3]
+        for every in (0, 50)
+    }
+    assert rows[50][1] - rows[0][1] == 200 and rows[50][3] - rows[0][3] == pytest.approx(
+        200 / 500 + 3 * 100 * 100 / 1e9
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"eval_every": 2},
+        {"eval_every": 0},
+        {"eval_every": 2, "train_backbone": False},
+        {"eval_every": 2, "shared_towers": True},
+        {"eval_every": 0, "score_every": 2},
+        {"eval_every": 5, "score_every": 2},
+        {"eval_every": 3, "score_every": 2, "first_side": "K", "shared_towers": True},
+    ],
+    ids=str,
+)
+def test_images_embedded_in_every_phase_are_those_of_the_estimate(
+    smoke_run, tmp_path, monkeypatch, changes
+):
+    from qknb.training.trainer import Trainer
+
+    use_small_backbone(monkeypatch)
+    run = Run(
+        tmp_path / "r",
+        experiment(
+            "smoke",
+            **{"train_backbone": True, "phases": 3, "steps_per_phase": 5, "n_jobs": 1} | changes,
+        ),
+    )
+    shutil.copytree(smoke_run / "store", run / "store")
+    embedded, shown = [], bank.progress
+
+    def counted(total, initial, **words):
+        embedded.append(total - initial)
+        return shown(total=total, initial=initial, **words)
+
+    monkeypatch.setattr(bank, "progress", counted)
+    trainer = Trainer(run)
+    trainer.scorer.baselines(trainer.pretrained())
+    found = {}
+    for name in trainer.phase_names():
+        embedded.clear()
+        trainer.phase(name)
+        found[name] = sum(embedded)
+    table = time_table(run_amounts(run), run.experiment, RATES)
+    assert {row[0]: row[1] for row in table.rows if row[0] in found} == found and len(found) == 3
+
+
+def test_amounts_of_scenes_a_folder_and_disc21_are_what_preparing_gives(tmp_path):
+    s = experiment(
+        "smoke",
+        images=f"disc21:{make_tree(tmp_path / 'DISC21', 'meta')}",
+        batch_size=4,
+        val_references=5,
+        val_queries=4,
+        n_jobs=1,
+    )
+    expected = amounts(s)
+    counts = prepare(Run(tmp_path / "d", s))
+    assert expected.counts.items() <= counts.items()
+    assert expected.searches == (
+        (4, 5),
+        *((len(QUERIES[split]), len(REFERENCES)) for split in ("25k", "50k", "phase2")),
+    )
+    small = experiment("smoke", n_scenes=60, views=2, n_jobs=1)
+    assert amounts(small).counts.items() <= prepare(Run(tmp_path / "s", small)).items()
+
+
+def test_announce_measures_prints_and_refuses_what_is_too_long(tmp_path, capsys, monkeypatch):
+    use_small_backbone(monkeypatch)
+    run = Run(tmp_path / "r", experiment("smoke", n_scenes=60, phases=1, n_jobs=1))
+    with pytest.raises(ValueError, match="more than max_hours=0"):
+        announce(run, max_hours=0)
+    text = capsys.readouterr().out
+    assert (
+        text.index("on disk") < text.index("training steps")
+        and re.search(r"Q1 +\d+ +6 ", text)
+        and "processor cores" in text
+    )
+    assert not (run / "store").exists()
+    run.mark("phase Q1")
+    assert announce(run, max_hours=0) == 0 and "nothing is left" in capsys.readouterr().out
+
+
+def test_announce_says_little_of_little_and_nothing_twice(tmp_path, capsys, monkeypatch):
+    use_small_backbone(monkeypatch)
+    monkeypatch.setattr(
+        "qknb.training.probe.measure_rates",
+        lambda *_: pytest.fail("measuring takes longer than the run"),
+    )
+    run = Run(tmp_path / "r", experiment("smoke", n_scenes=60, phases=1, n_jobs=1))
+    announce(run)
+    text = capsys.readouterr().out
+    assert (
+        "about a minute" in text
+        and text.index("on disk") < text.index("Memory of a phase, on CPU")
+        and "fits" in text
+    )
+    run.mark("prepare", keys=30)
+    announce(run)
+    assert "has begun" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("method", ["simclr", "moco"])
+def test_methods_without_an_estimate_of_time_get_the_disk_they_need(tmp_path, capsys, method):
+    run = Run(tmp_path / "r", experiment("smoke", n_scenes=60, phases=1, n_jobs=1, method=method))
+    announce(run)
+    text = capsys.readouterr().out
+    assert "on disk" in text and f"method={method!r}" in text and "training steps" not in text
+    with pytest.raises(ValueError, match="qk"):
+        announce(run, max_hours=1)
+
+
+def test_reading_a_folder_counts(tmp_path):
+    work = Amounts(
+        {
+            "keys": 130,
+            "copies": 130,
+            "val_references": 10,
+            "val_queries": 10,
+            "test_references": 20,
+            "test_queries": 20,
+        },
+        ((10, 10), (20, 20)),
+    )
+    s = experiment("smoke", images=str(tmp_path), extra_scenes=30)
+    first, second = time_table(work, s, RATES).rows[:2]
+    assert (
+        first[:2] == ("read the folder", 130 + 10 + 20 - 30 + 5 + 10)
+        and second[0] == "prepare originals"
+    )
+    assert time_table(work, experiment("smoke"), RATES).rows[0][0] == "prepare originals"
