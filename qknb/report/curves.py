@@ -9,7 +9,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from qknb.report.spreads import mean_spread, show_difference
 from qknb.report.style import COLOURS, Sheet, apart, fitted, styled
 
-__all__ = ["bars_figure", "curves_figure", "ending", "loss_figure"]
+__all__ = ["bars_figure", "curves_figure", "draw_curves", "ending", "loss_figure"]
 
 PALETTE = (
     "#0072B2",
@@ -75,6 +75,30 @@ def curves_figure(curves, *, title, xlabel, ylabel="micro-AP", levels=None, tick
     """
     sheet = Sheet(figsize=(7.8, 4.4))
     axes = sheet.add_axes((0.085, 0.125, 1 - 0.085 - NAME_WIDTH / 7.8 - 0.01, 0.755))
+    ends = draw_curves(axes, curves, levels)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    if ticks is not None:
+        axes.set_xticks(range(len(ticks)), ticks)
+        axes.set_xlim(-0.3, len(ticks) - 0.7)
+    _name_ends(axes, ends, 4.4 * 0.755)
+    sheet.suptitle(fitted(title, 7.5, 12.5), x=0.015, y=0.97, ha="left")
+    return sheet
+
+
+def draw_curves(axes, curves, levels=None):
+    """Draw what `curves_figure` shows into axes; several can share the look of a curve.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    curves, levels
+        See `curves_figure`.
+
+    Returns
+    -------
+    list of (float, str, str)
+        Last value, name and colour of each line.
+    """
     ends, reached = [], [np.zeros(0)]
     for i, (name, seeds) in enumerate(curves.items()):
         n = min((len(x) for x, _ in seeds), default=0)
@@ -84,16 +108,9 @@ def curves_figure(curves, *, title, xlabel, ylabel="micro-AP", levels=None, tick
         mean, look = y.mean(0), _look(i)
         axes.plot(x.mean(0), mean, label=name, markersize=5, **look)
         if len(seeds) > 1:
-            spread = y.std(0, ddof=1)
-            reached += [mean - spread, mean + spread]
-            axes.fill_between(
-                x.mean(0),
-                mean - spread,
-                mean + spread,
-                color=look["color"],
-                alpha=0.13,
-                linewidth=0,
-            )
+            band = mean - y.std(0, ddof=1), mean + y.std(0, ddof=1)
+            reached += band
+            axes.fill_between(x.mean(0), *band, color=look["color"], alpha=0.13, linewidth=0)
         ends.append((mean[-1], name, look["color"]))
     for i, (name, value) in enumerate((levels or {}).items()):
         axes.axhline(value, color="#7d848e", linewidth=1.2, linestyle=DASHES[1 + i % 3], label=name)
@@ -102,17 +119,11 @@ def curves_figure(curves, *, title, xlabel, ylabel="micro-AP", levels=None, tick
         [*reached, *([line.get_ydata() for line in axes.lines] or [np.zeros(1)])]
     )
     room = max(np.ptp(shown), 0.02) * 0.14
-    axes.set(xlabel=xlabel, ylabel=ylabel, ylim=(max(0, shown.min() - room), shown.max() + room))
-    if ticks is not None:
-        axes.set_xticks(range(len(ticks)), ticks)
-        axes.set_xlim(-0.3, len(ticks) - 0.7)
-    else:
-        axes.set_xlim(left=0)
-        axes.xaxis.set_major_locator(MaxNLocator(6))
-        axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
-    _name_ends(axes, ends, 4.4 * 0.755)
-    sheet.suptitle(fitted(title, 7.5, 12.5), x=0.015, y=0.97, ha="left")
-    return sheet
+    axes.set(ylim=(max(0, shown.min() - room), shown.max() + room))
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
+    return ends
 
 
 @styled
