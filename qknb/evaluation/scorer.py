@@ -1,5 +1,6 @@
 """Scores of a run: held-out descriptors of every row of the table, evaluated as the challenge does, and written down."""
 
+import dataclasses
 import time
 
 import numpy as np
@@ -7,14 +8,13 @@ import numpy as np
 from qknb.evaluation.bootstrap import bootstrap_interval
 from qknb.evaluation.metrics import evaluate
 from qknb.evaluation.normalization import ScoreNormalization
+from qknb.evaluation.rows import PRETRAINED, EvaluationRow
 from qknb.evaluation.search import LONG, top_pairs
 from qknb.models.towers import apply_head, apply_whitening, fit_whitening
 from qknb.system.files import load_npz, replacing
 
 __all__ = ["Scorer", "fit_sample", "BASELINES"]
 
-PRETRAINED = {"images_seen": 0, "steps": 0, "negatives_per_step": 0, "training_seconds": 0.0}
-"""Cost of a row without training."""
 BASELINES = ("GIST-256", "pretrained cosine", "pretrained whitened")
 SIDE_OF = {"queries": "Q", "references": "K"}
 _MEASURES = (
@@ -79,7 +79,7 @@ class Scorer:
     def score_phase(self, name, number, trunks, heads, cost, seconds):
         """Evaluate a finished phase on every split, with and without score normalization, and record its rows.
 
-        cost : dict, from `qknb.training.budget.spent`; seconds : of the phase, so far
+        cost : qknb.evaluation.rows.Cost, from `qknb.training.budget.spent`; seconds : of the phase, so far
         """
         keys = self.bank_of("keys", trunks["K"], "float16", "trunk")
         for split in self.splits:
@@ -164,26 +164,26 @@ class Scorer:
         drawn_from = np.concatenate(
             [truth, np.stack([distractors, np.full(len(distractors), -1)], axis=1)]
         )
-        facts = {
-            "row": row,
-            "phase_index": phase_index,
-            "split": split,
+        facts = EvaluationRow(
+            row=row,
+            phase_index=phase_index,
+            split=split,
             **self.measure(pairs, split),
-            "micro_ap_interval": list(
+            micro_ap_interval=tuple(
                 bootstrap_interval(pairs, drawn_from, n=_RESAMPLES, seed=self.settings.seed)
             ),
-            "micro_ap_normalized": self.measure(self.candidates(normalized), split)["micro_ap"],
-            "queries": len(queries),
-            "distractors": len(distractors),
-            "references": len(references),
-            **cost,
-            "seconds": round(seconds, 1),
-            "cut": f"{self.settings.max_results:,} globally best pairs",
-            "seed": self.settings.seed,
-        }
-        self.run.log_row(facts)
+            micro_ap_normalized=self.measure(self.candidates(normalized), split)["micro_ap"],
+            queries=len(queries),
+            distractors=len(distractors),
+            references=len(references),
+            **dataclasses.asdict(cost),
+            seconds=round(seconds, 1),
+            cut=f"{self.settings.max_results:,} globally best pairs",
+            seed=self.settings.seed,
+        )
+        self.run.log_row(facts.to_json())
         for alias in (name for name, of in self.sets["aliases"].items() if of == split):
-            self.run.log_row(facts | {"split": alias, "alias_of": split})
+            self.run.log_row(dataclasses.replace(facts, split=alias, alias_of=split).to_json())
 
 
 def _unit(x):

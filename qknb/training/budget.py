@@ -7,6 +7,8 @@ looks at as many more without gradients. The passes that embed a bank are not co
 
 import json
 
+from qknb.evaluation.rows import Cost
+
 __all__ = ["chunks_planned", "images_per_step", "negatives_per_step", "spent"]
 
 
@@ -50,24 +52,19 @@ def chunks_planned(run, name):
 
 
 def spent(run, name, steps, n_keys, seconds):
-    """What a run has spent after phase `name`, which took `steps` steps and `seconds` seconds of training: fields of its evaluation row.
+    """What a run has spent after phase `name`, which took `steps` steps and `seconds` seconds of training (`Cost`).
 
-    Returns
-    -------
-    dict
-        method, loss, batch_size; images_seen, steps and training_seconds (training and the banks that it uses, looks inside phases too, without the evaluation after each) since the start of the run;
-        negatives_per_step of this phase.
+    `negatives_per_step` is that of this phase, the other amounts are those since the start of the run.
     """
     s = run.experiment
     before = [run.done(f"phase {n}") or {} for n in s.phase_names(s.phase_number(name))]
-    return {
-        "method": s.method,
-        "loss": s.loss,
-        "batch_size": s.batch_size,
-        "images_seen": sum(p.get("images_total", 0) for p in before) + steps * images_per_step(s),
-        "steps": sum(p.get("steps", 0) for p in before) + steps,
-        "negatives_per_step": negatives_per_step(s, n_keys, name[0], chunks_planned(run, name)),
-        "training_seconds": round(
-            sum(p.get("training_seconds", p.get("seconds", 0)) for p in before) + seconds, 1
-        ),
-    }
+    earlier = sum(p.get("training_seconds", p.get("seconds", 0)) for p in before)
+    return Cost(
+        method=s.method,
+        loss=s.loss,
+        batch_size=s.batch_size,
+        images_seen=sum(p.get("images_total", 0) for p in before) + steps * images_per_step(s),
+        steps=sum(p.get("steps", 0) for p in before) + steps,
+        negatives_per_step=negatives_per_step(s, n_keys, name[0], chunks_planned(run, name)),
+        training_seconds=round(earlier + seconds, 1),
+    )

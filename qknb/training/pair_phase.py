@@ -1,6 +1,8 @@
 """The phases of SimCLR-style and MoCo-style runs: stretches of one long training (nothing starts anew between them), each with its evaluation."""
 
+import dataclasses
 import time
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -8,6 +10,7 @@ import numpy as np
 from qknb.run import read_json_lines
 from qknb.system.files import load_npz, replacing
 from qknb.system.progress import progress
+from qknb.training.bank import Bank
 from qknb.training.baselines import MocoLearner, SimclrLearner
 from qknb.training.batches import PairBatches
 from qknb.training.budget import images_per_step
@@ -18,6 +21,7 @@ from qknb.training.phase import (
     CHECKPOINT,
     PhaseCallback,
     PhaseInput,
+    PhaseResult,
     Reached,
     load_checkpoint,
     trim_logs,
@@ -25,31 +29,53 @@ from qknb.training.phase import (
 )
 from qknb.training.switching import planned_lengths
 
-__all__ = ["PairInput", "run_pair_phase", "train_pairs"]
+__all__ = ["PairInput", "PairSide", "run_pair_phase", "train_pairs"]
 
 STATE = "state.npz"  # in the folder of the newest finished phase: weights, optimizer, queue; what the next one goes on from
 
 
+class PairSide(NamedTuple):
+    """One side of the pairs: images (n, s, s, 3) uint8 where backbones train, else stored features;
+    and GIST (n, gist_dim) float32."""
+
+    images: np.ndarray | None
+    features: Bank | None
+    gist: np.ndarray
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
 class PairInput:
-    """What a stretch of training works on.
+    """What a segment of training works on.
 
     Attributes
     ----------
-    name, number : "S1", 0
-    trunks : {"Q", "K": keras.Model} or None; heads : {"Q", "K": keras.Model}
-    query, key : (images or None, Bank or None, GIST)
-        Of the copies and of the keys; see `PairBatches`.
-    n_keys : int
-    steps, steps_before, steps_planned : int
-        Of this stretch, of those before it, of the whole training.
-    begin : float
+    name, number
+        Such as "S1", 0.
+    trunks
+        Backbones of both sides by "Q" and "K"; None: features come stored.
+    heads
+        Heads of both sides by "Q" and "K".
+    query, key
+        The copies and the keys.
+    n_keys
+        Number of training keys.
+    steps, steps_before, steps_planned
+        Of this segment, of those before it, of the whole training.
+    begin
         As in `qknb.training.phase.PhaseInput`.
     """
 
-    begin = None
-
-    def __init__(self, **fields):
-        self.__dict__.update(fields)
+    name: str
+    number: int
+    trunks: dict[str, keras.Model] | None
+    heads: dict[str, keras.Model]
+    query: PairSide
+    key: PairSide
+    n_keys: int
+    steps: int
+    steps_before: int
+    steps_planned: int
+    begin: float | None = None
 
 
 def train_pairs(folder, data, settings, *, previous=None, evaluate=None):
@@ -67,8 +93,7 @@ def train_pairs(folder, data, settings, *, previous=None, evaluate=None):
 
     Returns
     -------
-    dict
-        steps, images (of this call), seconds (of the stretch, those before a cut too), last step metrics.
+    PhaseResult
 
     Raises
     ------
@@ -108,12 +133,12 @@ def train_pairs(folder, data, settings, *, previous=None, evaluate=None):
         )
     write_checkpoint(folder, learner, Reached(steps, True, time.monotonic() - begin), evaluate)
     lines = read_json_lines(folder / "steps.jsonl")
-    return {
-        "steps": steps,
-        "images": (steps - reached.step) * images_per_step(settings),
-        "seconds": time.monotonic() - begin,
-        "last": lines[-1] if lines else {},
-    }
+    return PhaseResult(
+        steps=steps,
+        images=(steps - reached.step) * images_per_step(settings),
+        seconds=time.monotonic() - begin,
+        last=lines[-1] if lines else {},
+    )
 
 
 def _continue(learner, path, schedule):
@@ -155,7 +180,7 @@ def run_pair_phase(trainer, name):
     gist = {part: trainer.pca.transform(np.asarray(sets[part].gist)) for part in ("copies", "keys")}
     stored = {part: None if s.train_backbone else trainer.bank(part, trunks["Q"]) for part in gist}
     shown = {
-        part: (sets[part].images if s.train_backbone else None, stored[part], gist[part])
+        part: PairSide(sets[part].images if s.train_backbone else None, stored[part], gist[part])
         for part in gist
     }
     data = PairInput(
@@ -172,7 +197,7 @@ def run_pair_phase(trainer, name):
         begin=begin,
     )
     watch = PhaseMonitor(trainer.scorer, trunks, heads, "Q")
-    outcome = train_pairs(run / "phases" / name, data, s, previous=earlier, evaluate=watch)
+    result = train_pairs(run / "phases" / name, data, s, previous=earlier, evaluate=watch)
     began, far = (
         time.monotonic(),
         trainer.bank("keys", trunks["K"]),
@@ -184,14 +209,14 @@ def run_pair_phase(trainer, name):
         near_trunk=trunks["Q"] if s.train_backbone else None,
         near_head=heads["Q"],
         far_head=heads["K"],
-        near_images=shown["copies"][0],
+        near_images=shown["copies"].images,
         near_features=stored["copies"],
         near_gist=gist["copies"],
         far=far,
         far_key=np.arange(len(far), dtype=np.int32),
         n_keys=data.n_keys,
     )
-    trainer.finish_phase(name, shown_to, outcome, trunks, heads, "QK", began)
+    trainer.finish_phase(name, shown_to, result, trunks, heads, "QK", began)
     if number:
         earlier.unlink()
 

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import time
 import zipfile
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import keras
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from qknb.run import append_json_line, read_json_lines
 from qknb.system.files import load_npz, replacing, write_json, write_text
 from qknb.system.progress import progress
+from qknb.training.bank import Bank
 from qknb.training.batches import Batches, chunk_keys, negative_rows
 from qknb.training.learner import STEP_METRICS, CoLearner, load_state_arrays, state_arrays
 from qknb.training.memory_plan import plan
@@ -22,6 +23,7 @@ __all__ = [
     "CHECKPOINT",
     "PhaseCallback",
     "PhaseInput",
+    "PhaseResult",
     "Reached",
     "chunk_plan",
     "load_checkpoint",
@@ -42,26 +44,65 @@ class Reached(NamedTuple):
     seconds: float = 0.0
 
 
+@dataclasses.dataclass(kw_only=True, eq=False)
 class PhaseInput:
-    """What one phase works on.
+    """What one phase works on. "near" is the side in training, "far" the frozen one.
 
     Attributes
     ----------
-    name, side, number : "Q1", "Q", 0
-    near_trunk : keras.Model or None; near_head, far_head : keras.Model
-    near_images : (n_near, s, s, 3) uint8 or None; near_features : Bank or None; near_gist : (n_near, gist_dim) float32
-    far : Bank; far_key : (n_far,) int32, the key each bank row belongs to
-    n_keys : int
-    key_gist : (n_keys, gist_dim) or None; needed by `ignore_duplicates`
-    limit : int, the most steps the phase may take; None: what the settings say
-    steps_before : int, steps of the run before this phase; None: as if every phase before had been of this length
-    begin : float, time.monotonic() when work on the phase began; None: when it trains
+    name, side, number
+        Such as "Q1", "Q", 0.
+    near_trunk
+        The backbone in training; None: features come stored.
+    near_head, far_head
+        The heads of both sides.
+    near_images
+        (n_near, s, s, 3) uint8, where the backbone trains.
+    near_features
+        Stored features, where it does not.
+    near_gist
+        (n_near, gist_dim) float32.
+    far, far_key
+        The bank, and (n_far,) int32, the key that each of its rows belongs to.
+    n_keys
+        Number of training keys.
+    key_gist
+        (n_keys, gist_dim); needed by `ignore_duplicates`.
+    limit
+        The most steps the phase may take; None: what the settings say.
+    steps_before
+        Steps of the run before this phase; None: as if every phase before had been of this length.
+    begin
+        `time.monotonic()` when work on the phase began; None: when it trains.
     """
 
-    key_gist = limit = steps_before = begin = None
+    name: str
+    side: Literal["Q", "K"]
+    number: int
+    near_trunk: keras.Model | None
+    near_head: keras.Model
+    far_head: keras.Model
+    near_images: np.ndarray | None
+    near_features: Bank | None
+    near_gist: np.ndarray
+    far: Bank
+    far_key: np.ndarray
+    n_keys: int
+    key_gist: np.ndarray | None = None
+    limit: int | None = None
+    steps_before: int | None = None
+    begin: float | None = None
 
-    def __init__(self, **fields):
-        self.__dict__.update(fields)
+
+@dataclasses.dataclass(frozen=True)
+class PhaseResult:
+    """What training a phase gave: `steps` of the phase; `images` of this call; `seconds` of the
+    phase, those before an interruption too; `last`, the step logged last (a line of steps.jsonl)."""
+
+    steps: int
+    images: int
+    seconds: float
+    last: dict[str, float]
 
 
 def chunk_plan(n_keys, settings, steps=None):
@@ -100,8 +141,7 @@ def train_phase(folder, data, settings, *, previous_optimizer=None, evaluate=Non
 
     Returns
     -------
-    dict
-        steps, images (of this call), seconds (of the phase, those before a cut too), final step metrics.
+    PhaseResult
     """
     folder.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic() if data.begin is None else data.begin
@@ -176,12 +216,12 @@ def train_phase(folder, data, settings, *, previous_optimizer=None, evaluate=Non
         )
     write_checkpoint(folder, learner, Reached(step, True, time.monotonic() - begin), evaluate)
     lines = read_json_lines(folder / "steps.jsonl")
-    return {
-        "steps": step,
-        "images": (step - reached.step) * settings.batch_size,
-        "seconds": time.monotonic() - begin,
-        "last": lines[-1] if lines else {},
-    }
+    return PhaseResult(
+        steps=step,
+        images=(step - reached.step) * settings.batch_size,
+        seconds=time.monotonic() - begin,
+        last=lines[-1] if lines else {},
+    )
 
 
 def _resolved(folder, data, settings):

@@ -134,33 +134,33 @@ class Trainer(RunTowers):
 
         watch = PhaseMonitor(self.scorer, trunks, heads, near_side)
         decide = policy_of(s, phase_steps(n_keys, s)).decide
-        outcome = train_phase(
+        result = train_phase(
             folder, data, s, previous_optimizer=moments, evaluate=watch, decide=decide
         )
         self.finish_phase(
             name,
             data,
-            outcome,
+            result,
             trunks,
             heads,
             trained=[near_side, far_side] if s.shared_towers else [near_side],
         )
 
-    def finish_phase(self, name, data, outcome, trunks, heads, trained, began=None):
+    def finish_phase(self, name, data, result, trunks, heads, trained, began=None):
         """What follows training, for every method: towers saved, the gallery of hardest negatives, scores, accounts; the phase is marked as done.
 
         Parameters
         ----------
         data : PhaseInput
-        outcome : dict
+        result : PhaseResult
             Of `train_phase` or `train_pairs`.
         trained : sequence of "Q", "K"
             Sides whose backbone has trained, if backbones train.
         began : float, optional
             time.monotonic() when training ended; default: now.
         """
-        run, s, number, steps = self.run, self.settings, data.number, outcome["steps"]
-        training_seconds, began = outcome["seconds"], time.monotonic() if began is None else began
+        run, s, number, steps = self.run, self.settings, data.number, result.steps
+        training_seconds, began = result.seconds, time.monotonic() if began is None else began
         cost = spent(run, name, steps, data.n_keys, training_seconds)
         folder = run / "phases" / name
         for kind, models in (
@@ -171,7 +171,7 @@ class Trainer(RunTowers):
                 with replacing(folder / f"{side}_{kind}.weights.h5") as temporary:
                     model.save_weights(temporary)
         write_hard_negatives(folder, data, s)
-        last = cost["steps"] >= s.total_steps if s.total_steps else number + 1 >= s.phases
+        last = cost.steps >= s.total_steps if s.total_steps else number + 1 >= s.phases
         if last or (number + 1) % s.score_every == 0:
             self.scorer.score_phase(
                 name, number, trunks, heads, cost, training_seconds + time.monotonic() - began

@@ -7,7 +7,7 @@ from qknb.config import experiment
 from qknb.models.towers import build_head
 from qknb.training.bank import Bank
 from qknb.training.batches import PairBatches
-from qknb.training.pair_phase import PairInput
+from qknb.training.pair_phase import PairInput, PairSide
 
 KEYS, FEATURES, GIST = 20, 12, 8
 
@@ -38,9 +38,9 @@ def pair_input(s, number=0):
         rows = rng.normal(0, 0.3, (n, FEATURES + GIST)).astype(np.float16)
         images = rng.integers(0, 3, (n, 8, 8, 3)).astype(np.uint8)
         return (
-            (images, None, rows[:, FEATURES:].astype(np.float32))
+            PairSide(images, None, rows[:, FEATURES:].astype(np.float32))
             if s.train_backbone
-            else (None, Bank(rows, FEATURES, "made"), rows[:, FEATURES:].astype(np.float32))
+            else PairSide(None, Bank(rows, FEATURES, "made"), rows[:, FEATURES:].astype(np.float32))
         )
 
     key, query = side(KEYS), side(KEYS * s.views)

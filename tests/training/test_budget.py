@@ -27,9 +27,9 @@ def test_images_and_negatives_of_a_step_with_a_thousand_keys(settings, side, ima
 
 def test_a_planned_number_of_chunks_counts(tmp_path):
     run = Run(tmp_path / "r", experiment("paper", bank_chunks="auto"))
-    assert spent(run, "Q1", 1, 1000, 1.0)["negatives_per_step"] == 32 * 999
+    assert spent(run, "Q1", 1, 1000, 1.0).negatives_per_step == 32 * 999
     write_json(run / "phases" / "Q1" / "chunks.json", {"bank_chunks": 2})
-    assert spent(run, "Q1", 1, 1000, 1.0)["negatives_per_step"] == 32 * 499
+    assert spent(run, "Q1", 1, 1000, 1.0).negatives_per_step == 32 * 499
 
 
 def test_costs_add_up_over_phases(tmp_path):
@@ -37,15 +37,15 @@ def test_costs_add_up_over_phases(tmp_path):
     run.mark("phase S1", steps=7, images_total=140, training_seconds=5.5, seconds=9.0)
     cost = spent(run, "S2", 3, 1000, 2.0)
     assert (
-        cost["images_seen"],
-        cost["steps"],
-        cost["training_seconds"],
-        cost["negatives_per_step"],
+        cost.images_seen,
+        cost.steps,
+        cost.training_seconds,
+        cost.negatives_per_step,
     ) == (200, 10, 7.5, 90)
-    assert (cost["method"], cost["loss"], cost["batch_size"]) == ("simclr", "bce", 10)
+    assert (cost.method, cost.loss, cost.batch_size) == ("simclr", "bce", 10)
 
 
 def test_runs_that_did_not_record_training_time_count_their_phases_time(tmp_path):
     run = Run(tmp_path / "r", experiment("paper"))
     run.mark("phase Q1", steps=7, images_total=224, seconds=9.0)
-    assert spent(run, "K1", 1, 1000, 1.0)["training_seconds"] == 10.0
+    assert spent(run, "K1", 1, 1000, 1.0).training_seconds == 10.0

@@ -63,7 +63,7 @@ def test_stretches_and_cuts_leave_no_trace(tmp_path, name):
     out = train_pairs(
         tmp_path / "second", again, s, previous=state, evaluate=lambda model, step: {}
     )
-    assert out["steps"] == 4 and out["images"] == 2 * 8 * (2 if s.method == "simclr" else 1), (
+    assert out.steps == 4 and out.images == 2 * 8 * (2 if s.method == "simclr" else 1), (
         "it went on from step 2"
     )
     assert all(same(a, b) for a, b in zip(towers(whole), towers(again), strict=True))
@@ -80,8 +80,8 @@ def test_stretches_and_cuts_leave_no_trace(tmp_path, name):
         evaluate=lambda model, step: pytest.fail("it trains again"),
     )
     assert (
-        out["steps"] == 4
-        and out["images"] == 0
+        out.steps == 4
+        and out.images == 0
         and all(same(a, b) for a, b in zip(towers(again), towers(ended), strict=True))
     )
     lines = [

@@ -68,7 +68,7 @@ def test_stored_features_train_heads_only(tmp_path):
     data = phase_input(s)
     before = weights(data.near_head)
     out = train_phase(tmp_path, data, s)
-    assert out["steps"] == 6 and not same(before, weights(data.near_head))
+    assert out.steps == 6 and not same(before, weights(data.near_head))
 
 
 def test_training_that_has_ended_is_not_done_again(tmp_path, monkeypatch):
@@ -92,9 +92,9 @@ def test_training_that_has_ended_is_not_done_again(tmp_path, monkeypatch):
     monkeypatch.setattr(CoLearner, "fit", lambda *_, **__: pytest.fail("trains again"))
     second = train_phase(tmp_path, again, s, **policy)
     assert (
-        (first["steps"], first["images"]) == (4, 16)
-        and (second["steps"], second["images"]) == (4, 0)
-        and second["seconds"] == 3600
+        (first.steps, first.images) == (4, 16)
+        and (second.steps, second.images) == (4, 0)
+        and second.seconds == 3600
     )
     for side in ("near_head", "far_head"):
         assert same(weights(getattr(data, side)), weights(getattr(again, side)))
@@ -174,7 +174,7 @@ def test_a_phase_cut_off_ends_in_the_same_bits(tmp_path, chunks, views, side, dr
         train_phase(tmp_path / "cut", first, s, evaluate=stop_at_5)
     again = phase_input(s, side)
     out = train_phase(tmp_path / "cut", again, s, evaluate=lambda model, step: {})
-    assert out["images"] == 2 * s.batch_size, "it went on from step 4"
+    assert out.images == 2 * s.batch_size, "it went on from step 4"
     assert same(weights(whole.near_head), weights(again.near_head)) and same(
         weights(whole.far_head), weights(again.far_head)
     )
@@ -355,12 +355,12 @@ def test_a_phase_ends_when_the_policy_says_so(tmp_path, chunks):
         tmp_path, data, s, evaluate=lambda model, step: {"value": 10 * step}, decide=decide
     )
     assert (
-        out["steps"] == (4 if chunks == 1 else 2)
-        and len((tmp_path / "steps.jsonl").read_text().splitlines()) == out["steps"]
+        out.steps == (4 if chunks == 1 else 2)
+        and len((tmp_path / "steps.jsonl").read_text().splitlines()) == out.steps
     )
     assert (
         asked == [(3, [0, 2], 20), (3, [0, 2, 4], 40)][: len(asked)]
-        and len(asked) == out["steps"] // 2
+        and len(asked) == out.steps // 2
     )
     assert (
         bool(np.load(tmp_path / "checkpoint.npz")["finished"])
@@ -406,7 +406,7 @@ def test_the_loss_of_a_step_is_equation_4_of_the_whole_matrix(tmp_path, max_nega
     hardest = np.sort(d2[~positive & counts])[: s.batch_size * s.hardest_per_query]
     l_pos = (d2[positive] / s.tau).mean()
     l_neg = -np.log(-np.expm1(-hardest / s.tau)).sum() / (s.batch_size * s.hardest_per_query)
-    last = train_phase(tmp_path, data, s)["last"]
+    last = train_phase(tmp_path, data, s).last
     np.testing.assert_allclose(
         [last["loss_pos"], last["loss_neg"], last["loss"]],
         [l_pos, l_neg, s.w_pos * l_pos + s.w_neg * l_neg],

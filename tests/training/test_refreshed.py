@@ -97,7 +97,7 @@ def test_a_phase_cut_off_between_refreshes_ends_in_the_same_bits(tmp_path, chunk
         train_phase(tmp_path / "cut", phase_input(s), s, evaluate=stop)
     again = phase_input(s)
     assert (
-        train_phase(tmp_path / "cut", again, s, evaluate=lambda model, step: {})["images"]
+        train_phase(tmp_path / "cut", again, s, evaluate=lambda model, step: {}).images
         == 2 * s.batch_size
     )
     assert same(weights(whole.near_head), weights(again.near_head)) and same(

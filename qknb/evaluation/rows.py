@@ -1,0 +1,133 @@
+"""The evaluation row: what one descriptor reaches on one split, and what it has cost; a line of metrics.jsonl."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from qknb.run import read_json_lines
+
+__all__ = ["Cost", "EvaluationRow", "PRETRAINED", "read_rows"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a row has cost since the start of its run; see `qknb.training.budget.spent`.
+
+    `training_seconds` holds training, the banks it uses and validation inside phases, without the
+    evaluation after each. A row without training has no method, loss or batch size.
+    """
+
+    images_seen: int
+    steps: int
+    negatives_per_step: int
+    training_seconds: float
+    method: str | None = None
+    loss: str | None = None
+    batch_size: int | None = None
+
+
+PRETRAINED = Cost(images_seen=0, steps=0, negatives_per_step=0, training_seconds=0.0)
+"""Cost of a row without training."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationRow:
+    """One line of metrics.jsonl.
+
+    Attributes
+    ----------
+    row, phase_index, split
+        Name ("Q1", "GIST-256", ...), number of the phase from 1 (0: without training), split.
+    micro_ap, ..., macro_ap
+        See `qknb.evaluation.metrics.Evaluation`.
+    micro_ap_interval
+        95 % bootstrap interval over queries.
+    micro_ap_normalized
+        Micro-AP after score normalization.
+    queries, distractors, references
+        How many images were ranked; distractors are the queries without a match.
+    method, ..., training_seconds
+        See `Cost`.
+    seconds
+        Of the phase, or of describing the images.
+    cut
+        In words, how many of the best pairs were kept.
+    alias_of
+        The split whose images and numbers these are, where two splits share their sets.
+    """
+
+    row: str
+    phase_index: int
+    split: str
+    micro_ap: float
+    recall_at_p90: float | None
+    threshold_at_p90: float | None
+    recall_at_rank1: float
+    recall_at_rank10: float
+    macro_ap: float
+    micro_ap_interval: tuple[float, float] | None = None
+    micro_ap_normalized: float | None = None
+    queries: int
+    distractors: int
+    references: int
+    method: str | None = None
+    loss: str | None = None
+    batch_size: int | None = None
+    images_seen: int
+    steps: int
+    negatives_per_step: int
+    training_seconds: float
+    seconds: float
+    cut: str
+    seed: int
+    alias_of: str | None = None
+
+    def to_json(self) -> dict:
+        """The row as a dict of JSON values; optional fields that it lacks are omitted."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        kept = {k: v for k, v in values.items() if v is not None or k not in _OMITTED}
+        if self.micro_ap_interval is not None:
+            kept["micro_ap_interval"] = list(self.micro_ap_interval)
+        return kept
+
+    @classmethod
+    def from_json(cls, values: dict) -> "EvaluationRow":
+        """A row from a dict as `to_json` writes it; fields this version does not know are ignored.
+
+        Raises
+        ------
+        ValueError
+            A field is missing.
+        """
+        fields = {f.name: f for f in dataclasses.fields(cls)}
+        missing = [
+            name
+            for name, field in fields.items()
+            if field.default is dataclasses.MISSING and name not in values
+        ]
+        if missing:
+            raise ValueError(f"an evaluation row lacks {', '.join(missing)}")
+        known = {name: value for name, value in values.items() if name in fields}
+        if known.get("micro_ap_interval") is not None:
+            known["micro_ap_interval"] = tuple(known["micro_ap_interval"])
+        return cls(**known)
+
+
+_OMITTED = {
+    f.name for f in dataclasses.fields(EvaluationRow) if f.default is not dataclasses.MISSING
+}
+
+
+def read_rows(run_dir: str | Path) -> list[EvaluationRow]:
+    """The evaluation rows of a run folder, in the order they were written; none: not evaluated yet.
+
+    Raises
+    ------
+    ValueError
+        metrics.jsonl is damaged, or a row lacks a field; the message names the file.
+    """
+    path = Path(run_dir) / "metrics.jsonl"
+    try:
+        return [EvaluationRow.from_json(line) for line in read_json_lines(path)]
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
