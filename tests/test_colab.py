@@ -8,13 +8,13 @@ import sys
 import types
 
 import pytest
-from helpers.paths import ROOT
+from helpers.paths import RECORDED, ROOT
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from qknb import colab
 
-RECORDED = ROOT / "tests" / "data" / "colab_versions.txt"
+VERSIONS = RECORDED / "colab_versions.txt"
 LACKING = {
     "augly",
     "pylibmagic",
@@ -28,7 +28,7 @@ LACKING = {
 def runtimes():
     """{runtime: {package: version}} as recorded."""
     found = {}
-    for line in RECORDED.read_text().splitlines():
+    for line in VERSIONS.read_text().splitlines():
         if line.startswith("["):
             found[re.match(r"\[runtime ([\w.]+)\]", line)[1]] = here = {}
         elif line and not line.startswith("#"):
@@ -54,7 +54,7 @@ def test_what_colab_has_does_and_only_what_it_lacks_is_missing(runtime):
 
 
 def test_the_list_says_where_and_when_it_is_from():
-    head = RECORDED.read_text().split("[runtime")[0]
+    head = VERSIONS.read_text().split("[runtime")[0]
     assert re.search(r"Recorded: \d{4}-\d\d-\d\d", head) and "googlecolab/backend-info" in head
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from helpers.gist_formula import gabor_bank as gabor_formula
 from helpers.gist_formula import gist_formula
-from helpers.paths import ROOT
+from helpers.paths import RECORDED
 from PIL import Image
 from skimage import data as photographs
 from threadpoolctl import threadpool_info, threadpool_limits
@@ -18,7 +18,6 @@ from qknb.models.towers import apply_whitening, fit_whitening
 from qknb.system.blas import one_blas_thread
 
 SIZES = (32, 64, 128)
-DATA = ROOT / "tests" / "data"
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +55,7 @@ def check_oracle(oracle, size):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_equals_the_c_program_on_synthetic_images(size):
-    with np.load(DATA / "gist_lear_synthetic.npz", allow_pickle=False) as oracle:
+    with np.load(RECORDED / "gist_lear_synthetic.npz", allow_pickle=False) as oracle:
         check_oracle(oracle, size)
 
 

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from helpers.paths import ROOT
+from helpers.paths import RECORDED
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
@@ -19,9 +19,8 @@ from qknb.evaluation.metrics import (
     read_truth,
 )
 
-DATA = ROOT / "tests" / "data"
-ORACLE = json.loads((DATA / "map_isc2021.json").read_text())
-PLANTED = np.load(DATA / "map_isc2021_planted.npz", allow_pickle=False)
+ORACLE = json.loads((RECORDED / "map_isc2021.json").read_text())
+PLANTED = np.load(RECORDED / "map_isc2021_planted.npz", allow_pickle=False)
 FIELDS = {
     "micro_ap": "average_precision",
     "recall_at_p90": "recall_at_p90",

@@ -4,17 +4,16 @@ import json
 
 import numpy as np
 import pytest
-from helpers.paths import ROOT
+from helpers.paths import RECORDED
 
 from qknb.evaluation.metrics import evaluate
 from qknb.evaluation.normalization import ScoreNormalization, subtract_negatives
 from qknb.evaluation.search import top_pairs
 
-DATA = ROOT / "tests" / "data"
-PLANTED = np.load(DATA / "map_isc2021_planted.npz", allow_pickle=False)
+PLANTED = np.load(RECORDED / "map_isc2021_planted.npz", allow_pickle=False)
 VARIANTS = {
     name: variant
-    for name, variant in json.loads((DATA / "map_isc2021.json").read_text())["planted"][
+    for name, variant in json.loads((RECORDED / "map_isc2021.json").read_text())["planted"][
         "variants"
     ].items()
     if "score_norm" in variant

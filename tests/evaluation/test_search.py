@@ -4,15 +4,14 @@ import json
 
 import numpy as np
 import pytest
-from helpers.paths import ROOT
+from helpers.paths import RECORDED
 
 from qknb.evaluation import search as retrieval
 from qknb.evaluation.metrics import evaluate
 from qknb.evaluation.search import candidates, knn_pairs, pair_scores, top_pairs
 
-DATA = ROOT / "tests" / "data"
-PLANTED = np.load(DATA / "map_isc2021_planted.npz", allow_pickle=False)
-VARIANTS = json.loads((DATA / "map_isc2021.json").read_text())["planted"]["variants"]
+PLANTED = np.load(RECORDED / "map_isc2021_planted.npz", allow_pickle=False)
+VARIANTS = json.loads((RECORDED / "map_isc2021.json").read_text())["planted"]["variants"]
 TRUTH = np.stack([PLANTED["gt_query"], PLANTED["gt_ref"]], 1)
 XQ, XB = PLANTED["xq"], PLANTED["xb"]
 

@@ -9,7 +9,7 @@ from collections import OrderedDict
 import keras
 import numpy as np
 import pytest
-from helpers.paths import ROOT
+from helpers.paths import RECORDED
 from skimage import data as photographs
 
 from qknb.models import efficientnet_lite as lite0
@@ -17,7 +17,6 @@ from qknb.models.backbone_layers import FrozenBatchNormalization, GeMPooling
 from qknb.models.backbones import build_backbone, feature_dim, weights_fingerprint
 from qknb.models.pth import MAGIC, PROTOCOL, PthError, read_pth
 
-DATA = ROOT / "tests" / "data"
 
 
 def numpy(x):
@@ -58,7 +57,7 @@ def small():
 @pytest.mark.parametrize("size", [96, 224])
 def test_lite0_keeps_its_features(size, images):
     """Recorded when the model gave the reference outputs of the test below to the last bit."""
-    with np.load(DATA / "lite0_features.npz", allow_pickle=False) as expected:
+    with np.load(RECORDED / "lite0_features.npz", allow_pickle=False) as expected:
         cut = images if size == 224 else images[:, 60:156, 60:156]
         features = features_of(build_backbone("EfficientNetLite0", size), cut)
         assert features.dtype == np.float32 and features.shape == (3, 1280)

@@ -1,0 +1,102 @@
+"""How the house is kept: where files lie, how long they are, and what ruff finds in them."""
+
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+from helpers.paths import ROOT
+
+NAMELESS = {"utils", "util", "helpers", "misc", "common", "tools", "lib"}
+
+# What is still to be done. These lists only get shorter.
+STILL_LONGER_THAN_300_LINES = {
+    "qknb/config.py",
+    "qknb/copies/index.py",
+    "qknb/data/disc21.py",
+    "qknb/data/scenes.py",
+    "qknb/data/transforms.py",
+    "qknb/evaluation/metrics.py",
+    "qknb/evaluation/submission.py",
+    "qknb/experiments/explorer_figures.py",
+    "qknb/experiments/sharing.py",
+    "qknb/experiments/sweep.py",
+    "qknb/experiments/sweep_results.py",
+    "qknb/experiments/switch_findings.py",
+    "qknb/report/edit_recall.py",
+    "qknb/report/evaluation_viewer.py",
+    "qknb/report/figures.py",
+    "qknb/report/galleries.py",
+    "qknb/report/report.py",
+    "qknb/report/tables.py",
+    "qknb/system/files.py",
+    "qknb/training/estimate.py",
+    "qknb/training/memory_plan.py",
+    "qknb/training/phase.py",
+}
+STILL_WITH_FINDINGS = (  # of ruff; a folder or a file
+    "benchmarks/",
+    "notebooks/",
+    "qknb/",
+    "tests/",
+)
+
+
+def relative(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+def test_tests_mirror_the_packages():
+    """tests/<package>/test_x.py, or test_x_<aspect>.py, is about qknb/<package>/x.py. Tests of
+    notebooks, and those of the whole, which lie in tests/ itself, are free."""
+    for path in (ROOT / "tests").glob("*/test_*.py"):
+        package, name = path.parent.name, path.stem.removeprefix("test_")
+        if package == "notebooks":
+            continue
+        modules = [module.stem for module in (ROOT / "qknb" / package).glob("*.py")]
+        about = [module for module in modules if re.fullmatch(rf"{module}(_.+)?", name)]
+        assert about, f"{relative(path)}: qknb/{package}/ has no module that this is named after"
+
+
+def test_no_two_modules_share_a_name():
+    names = [path.stem for path in (ROOT / "qknb").glob("*/*.py") if path.stem != "__init__"]
+    assert len(names) == len(set(names)), sorted({n for n in names if names.count(n) > 1})
+
+
+def test_every_concern_is_named():
+    found = [relative(path) for path in (ROOT / "qknb").rglob("*.py") if path.stem in NAMELESS]
+    assert not found, f"a concern not yet named: {found}"
+
+
+def test_modules_are_short():
+    long = {
+        relative(path): lines
+        for path in (ROOT / "qknb").rglob("*.py")
+        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 300
+    }
+    assert long.keys() <= STILL_LONGER_THAN_300_LINES, f"longer than 300 lines: {long}"
+
+
+def ruff(*arguments):
+    ruff = shutil.which("ruff") or shutil.which("ruff", path=str(ROOT / ".venv" / "bin"))
+    if not ruff:
+        pytest.fail("ruff is not installed: make test installs it")
+    done = subprocess.run([ruff, *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode in (0, 1), done.stderr
+    return done.stdout
+
+
+def test_ruff_finds_nothing():
+    found = [
+        f"{name}:{one['location']['row']}: {one['code']} {one['message']}"
+        for one in json.loads(ruff("check", "--output-format", "json", "."))
+        if not (name := one["filename"].removeprefix(f"{ROOT}/")).startswith(STILL_WITH_FINDINGS)
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_files_are_formatted():
+    lines = re.findall(r"^Would reformat: (.*)$", ruff("format", "--check", "."), re.MULTILINE)
+    found = [name for name in lines if not name.startswith(STILL_WITH_FINDINGS)]
+    assert not found, f"ruff format {' '.join(found)}"
