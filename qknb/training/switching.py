@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 from qknb.system.files import write_text
+from qknb.system.yaml_file import read_yaml
 
 __all__ = [
     "FixedSteps",
@@ -283,13 +284,11 @@ def read_policy(path):
     """
     path = Path(path).expanduser()
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = read_yaml(path)
     except OSError as error:
         raise ValueError(f"the settings file {path} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"the settings file {path} is not YAML: {str(error).splitlines()[0]}"
-        ) from None
+    except ValueError as error:
+        raise ValueError(f"the settings file {error}") from None
     if not isinstance(found, dict) or not all(
         isinstance(k, str) and isinstance(v, (str, int, float, bool)) for k, v in found.items()
     ):

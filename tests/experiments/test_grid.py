@@ -1,8 +1,11 @@
 """Grid files: which runs they mean, and what is said about one that is at fault."""
 
+import dataclasses
+import json
+
 import pytest
 
-from qknb.config import experiment
+from qknb.config import Experiment, experiment
 from qknb.experiments.grid import read_grid
 from qknb.training.switching import FixedSteps, Saturation, write_policy
 
@@ -39,10 +42,48 @@ seeds: [3, 1]
     assert found.runs[0].overrides == {"views": 2, "tau": 0.05, "phases": 2, "seed": 3}
 
 
+def test_labels_and_a_value_taken_back_to_the_presets(tmp_path):
+    found = grid(
+        tmp_path,
+        """
+base: {preset: cpu, tau: 0.28, learning_rate: 3e-3}
+rows:
+  - {name: qk, label: "QK Iteration, two towers"}
+  - {name: nce, loss: infonce, tau: null}
+grid: {backbone_lr_scale: [null]}
+""",
+    )
+    assert [run.label for run in found.runs] == [
+        "QK Iteration, two towers, backbone_lr_scale as preset",
+        "nce, backbone_lr_scale as preset",
+    ]
+    assert found.runs[1].settings == experiment("cpu", loss="infonce", learning_rate=3e-3)
+    assert "tau" not in found.runs[1].overrides
+    with pytest.raises(ValueError, match="nce: tau=0.28 has no effect"):
+        grid(tmp_path, "base: {tau: 0.28}\nrows: [{name: nce, loss: infonce}]")
+
+
+def test_any_setting_can_be_a_field_of_the_grid(tmp_path):
+    """Also those that were added after this test: the grid has no list of its own."""
+    for field in dataclasses.fields(Experiment):
+        if field.name in ("seed", "images", "preset"):
+            continue
+        (run,) = grid(tmp_path, f"grid: {{{field.name}: [{json.dumps(field.default)}]}}").runs
+        assert getattr(run.settings, field.name) == field.default
+    runs = grid(tmp_path, "grid: {preset: [cpu, smoke], images: [scenes, ./photos]}").runs
+    assert [run.combination for run in runs] == [
+        f"preset-{preset}_images-{images}"
+        for preset in ("cpu", "smoke")
+        for images in ("scenes", "photos")
+    ]
+
+
 def test_images_are_found_from_the_file_and_a_row_may_name_its_preset(tmp_path):
     found = grid(
         tmp_path,
-        "name: n\nbase: {preset: smoke, images: photos}\nrows: [{name: a}, {name: b, preset: cpu, images: scenes}]\nnotebooks: [03_evaluate]\nparallel: 3\n",
+        "name: n\nbase: {preset: smoke, images: photos}\n"
+        "rows: [{name: a}, {name: b, preset: cpu, images: scenes}]\n"
+        "notebooks: [03_evaluate]\nparallel: 3\n",
     )
     a, b = found.runs
     assert (
@@ -78,6 +119,13 @@ def test_images_are_found_from_the_file_and_a_row_may_name_its_preset(tmp_path):
         ("- 1", "expected `key: value` lines"),
         ("base: {", "is not YAML"),
         ("name: ../x", "becomes a folder"),
+        ("rows: [{name: a, label: x}, {name: b, label: x}]", "x: several rows have this label"),
+        ("rows: [{name: a, label: ' '}]", "expected one line of text"),
+        (
+            f"grid: {{tau: {list(range(1, 200))}, momentum: {list(range(1, 200))}}}",
+            "39,601 runs: a grid may have 10,000",
+        ),
+        ("[" * 999 + "]" * 999, "nested more than 32 levels deep"),
     ],
 )
 def test_faults_name_the_place_and_what_was_meant(tmp_path, text, reason):
