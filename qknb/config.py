@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 from qknb.combinations import check_combinations, check_effects
-from qknb.models.backbone_names import feature_dim
+from qknb.models.names import feature_dim
 from qknb.presets import PRESETS
 from qknb.training.switching import check_switching
 

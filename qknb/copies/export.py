@@ -148,7 +148,7 @@ def tower_fingerprint(facts):
 
 
 def plain_model(model):
-    """A copy of a functional model in which the layers of `qknb.models.backbone_layers` are Keras' own that compute the same.
+    """A copy of a functional model in which the layers of `qknb.models.layers` are Keras' own that compute the same.
 
     Scaling of pixels becomes `Rescaling`, frozen batch normalisation a `BatchNormalization` with trainable=False. Weights are copied, and
     the copy is frozen.
@@ -173,7 +173,7 @@ def plain_model(model):
 def _plain_layer(layer):
     import keras
 
-    from qknb.models.backbone_layers import FrozenBatchNormalization, PixelScaling
+    from qknb.models.layers import FrozenBatchNormalization, PixelScaling
 
     if isinstance(layer, PixelScaling):
         scale, offset = (

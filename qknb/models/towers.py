@@ -1,9 +1,14 @@
-"""The two towers: backbone features and GIST go through a head, and GIST is added to what comes out (figure 5 of the paper).
+"""The two towers: features and GIST go through a head, and GIST is added to what comes out.
 
-A tower is two models, because training treats them apart: the trunk (image -> features: a backbone of `qknb.models.backbones`, with fixed PCA
-whitening behind it when head_input="whitened") and the head (features and GIST-256 -> descriptor). Banks hold what trunks give. Both are
-made of Keras' own layers, so that an exported tower loads in safe mode.
+A tower (figure 5 of the paper) is two models, because training treats them apart: the trunk (image
+-> features: a backbone of `qknb.models.backbones`, with fixed PCA whitening behind it when
+head_input="whitened") and the head (features and GIST-256 -> descriptor). Banks hold what trunks
+give. Both are made of Keras' own layers, so that an exported tower loads in safe mode.
 """
+
+import itertools
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -22,15 +27,18 @@ __all__ = [
 ]
 
 
-def build_trunk(backbone, whitening=None):
+def build_trunk(
+    backbone: keras.Model, whitening: tuple[np.ndarray, np.ndarray] | None = None
+) -> keras.Model:
     """The part of a tower that a bank freezes.
 
     Parameters
     ----------
-    backbone : keras.Model
+    backbone
         (B, s, s, 3) 0..255 -> (B, F) float32 pooled features.
-    whitening : (kernel (F, dim), bias (dim,)) float32, optional
-        From `fit_whitening`. Fixed layers: whiten, then scale each row to unit length. Without it (the paper) the backbone is returned as it is.
+    whitening
+        Kernel (F, dim) and bias (dim,) float32 from `fit_whitening`. Fixed layers: whiten, then
+        scale each row to unit length. Without it (the paper) the backbone is returned as it is.
 
     Returns
     -------
@@ -47,26 +55,44 @@ def build_trunk(backbone, whitening=None):
     return keras.Model(image, out, name=f"{backbone.name}_whitened")
 
 
-def build_head(settings, n_features, name="head"):
+class HeadSettings(Protocol):
+    """The settings that make a head (fields of `qknb.config.Experiment`)."""
+
+    tower: str
+    head_layers: int
+    head_units: int
+    head_dropout: float
+    head_init: str
+    gist_dim: int
+    gist_input: bool
+    gist_residual: bool
+    residual_scale: float
+    seed: int
+
+
+def build_head(settings: HeadSettings, n_features: int, name: str = "head") -> keras.Model:
     """The trainable head of one tower.
 
-    figure5:      output = residual_scale * f([features, GIST]) + GIST, f = `head_layers` dense relu layers and a linear one
-    competition:  e as above, output = 0.01 * f1(relu(f2(e))) + e, f1 and f2 dense 256
+    figure5:      output = residual_scale * f([features, GIST]) + GIST, f = `head_layers` dense
+                  relu layers and a linear one
+    competition:  e as above, output = 0.01 * f1(relu(f2(e))) + e, f1 and f2 dense
 
     Parameters
     ----------
-    settings : Experiment
-    n_features : int
+    settings
+        Starts are drawn from its seed, the same for both towers.
+    n_features
         Width of the trunk's features.
+    name
+        Of the model.
 
     Returns
     -------
     keras.Model
-        [(B, n_features) float32, (B, gist_dim) float32] -> (B, gist_dim) float32. Not normalised. Starts are drawn from `settings.seed`, the
-        same for both towers.
+        [(B, n_features) float32, (B, gist_dim) float32] -> (B, gist_dim) float32. Not normalised.
+        `constant_head` has to know every kind of layer in it.
     """
-    gist_dim = settings.gist_dim
-    seeds = iter(range(settings.seed * 1000 + 1, settings.seed * 1000 + 1000))
+    gist_dim, seeds = settings.gist_dim, itertools.count(settings.seed * 1000 + 1)
 
     def dense(units, zero=False, **kwargs):
         init = "zeros" if zero else keras.initializers.GlorotUniform(seed=next(seeds))
@@ -93,16 +119,18 @@ def build_head(settings, n_features, name="head"):
     return keras.Model([features, gist], x, name=name)
 
 
-def fit_whitening(features, dim, floor=1e-6):
-    """PCA whitening of backbone features, with principal directions beyond the data's rank left at zero.
+def fit_whitening(
+    features: np.ndarray, dim: int, floor: float = 1e-6
+) -> tuple[np.ndarray, np.ndarray]:
+    """PCA whitening of backbone features; directions beyond the data's rank are left at zero.
 
     Parameters
     ----------
-    features : (n, F) float
-        Pretrained features of training keys.
-    dim : int
+    features
+        (n, F), pretrained features of training keys.
+    dim
         Directions kept.
-    floor : float
+    floor
         Directions with less than `floor` times the largest variance are dropped.
 
     Returns
@@ -119,75 +147,95 @@ def fit_whitening(features, dim, floor=1e-6):
     order = np.argsort(variance)[::-1][: min(dim, len(features) - 1)]
     order = order[variance[order] > floor * variance.max()]
     kept = directions[:, order]
-    kept = kept * np.sign(
-        kept[np.abs(kept).argmax(0), np.arange(kept.shape[1])]
-    )  # eigenvectors have no sign of their own: fix it
+    # eigenvectors have no sign of their own: fix it
+    kept = kept * np.sign(kept[np.abs(kept).argmax(0), np.arange(kept.shape[1])])
     kernel = np.zeros((features.shape[1], dim), np.float32)
     kernel[:, : kept.shape[1]] = kept / np.sqrt(variance[order])
     with one_blas_thread:
         return kernel, (-mean @ kernel).astype(np.float32)
 
 
-def apply_whitening(features, kernel, bias):
-    """Features (n, F) float32 through a `fit_whitening`: (n, dim) float32, on one thread, so that bits do not depend on the machine."""
+def apply_whitening(features: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """Features (n, F) float32 through a `fit_whitening`: (n, dim) float32.
+
+    On one thread, so that bits do not depend on the machine.
+    """
     with one_blas_thread:
         return features @ kernel + bias
 
 
-def join_tower(trunk, head, image_size, name="tower"):
-    """One model from image and GIST to descriptor: [(B, s, s, 3) 0..255, (B, gist_dim) float32] -> (B, gist_dim) float32."""
+def join_tower(
+    trunk: keras.Model, head: keras.Model, image_size: int, name: str = "tower"
+) -> keras.Model:
+    """One model from image and GIST to descriptor.
+
+    [(B, s, s, 3) 0..255, (B, gist_dim) float32] -> (B, gist_dim) float32.
+    """
     image = keras.Input((image_size, image_size, 3), name="image")
     gist = keras.Input(head.inputs[1].shape[1:], name="gist")
     return keras.Model([image, gist], head([trunk(image), gist]), name=name)
 
 
-def apply_head(head, rows, n_features, batch=4096):
-    """Descriptors of bank rows: (n, W) float -> (n, gist_dim) float32."""
+def apply_head(
+    head: keras.Model, rows: np.ndarray, n_features: int, batch: int = 4096
+) -> np.ndarray:
+    """Descriptors of bank rows: (n, n_features + gist_dim) float -> (n, gist_dim) float32."""
     out = [np.zeros((0, head.output_shape[-1]), np.float32)]
     for at in range(0, len(rows), batch):
         part = np.asarray(rows[at : at + batch], np.float32)
-        out.append(
-            np.asarray(
-                ops.convert_to_numpy(
-                    head([part[:, :n_features], part[:, n_features:]], training=False)
-                ),
-                np.float32,
-            )
-        )
+        found = head([part[:, :n_features], part[:, n_features:]], training=False)
+        out.append(np.asarray(ops.convert_to_numpy(found), np.float32))
     return np.concatenate(out)
 
 
-def constant_head(head, n_features):
-    """A head of `build_head` as a function of bank rows, with its present weights held constant: (R, n_features + gist_dim) -> (R, gist_dim) float32.
+def constant_head(head: keras.Model, n_features: int) -> Callable[[Any], Any]:
+    """A head of `build_head` as a function of bank rows, with its present weights held constant.
 
-    For the mining pass: no gradient flows, dropout is off, and rows that hold features and GIST side by side, as the head wants them, are
-    not cut apart and joined again.
+    For the mining pass: no gradient flows, dropout is off, and rows that hold features and GIST
+    side by side, as the head wants them, are not cut apart and joined again. The head's own graph
+    is followed, layer by layer.
+
+    Returns
+    -------
+    callable
+        (R, n_features + gist_dim) float -> (R, gist_dim) float32.
+
+    Raises
+    ------
+    TypeError
+        When called: the head has a kind of layer that `build_head` does not use.
     """
-    names = [layer.name for layer in head.layers]
-
-    def dense(name, x):
-        layer = head.get_layer(name)
-        kernel, bias = (
-            ops.cast(ops.stop_gradient(v.value), layer.compute_dtype)
-            for v in (layer.kernel, layer.bias)
-        )
-        return layer.activation(ops.matmul(ops.cast(x, layer.compute_dtype), kernel) + bias)
 
     def apply(rows):
-        gist = ops.cast(rows[:, n_features:], "float32")
-        x = rows if "join_gist" in names else rows[:, :n_features]
-        for name in names:
-            if name.startswith("hidden_"):
-                x = dense(name, x)
-        x = ops.cast(dense("to_descriptor", x), "float32") * head.get_layer("scale").scale
-        if "add_gist" in names:
-            x = x + gist
-        if "block_f2" in names:
-            x = (
-                ops.cast(dense("block_f1", dense("block_f2", x)), "float32")
-                * head.get_layer("block_scale").scale
-                + x
-            )
-        return x
+        features, gist = (id(tensor) for tensor in head.inputs)
+        found = {gist: ops.cast(rows[:, n_features:], "float32")}
+        if not any(isinstance(layer, layers.Concatenate) for layer in head.layers):
+            found[features] = rows[:, :n_features]
+        for layer in head.layers:
+            if isinstance(layer, layers.Concatenate):
+                found[id(layer.output)] = rows
+            elif not isinstance(layer, layers.InputLayer):
+                sources = layer.input if isinstance(layer.input, list) else [layer.input]
+                values = [found[id(source)] for source in sources]
+                found[id(layer.output)] = _constant(layer, *values)
+        return found[id(head.output)]
 
     return apply
+
+
+def _constant(layer, x, added=None):
+    """What one layer of a head gives in inference, its weights held constant."""
+    match layer:
+        case layers.Dense():
+            kernel, bias = (
+                ops.cast(ops.stop_gradient(v.value), layer.compute_dtype)
+                for v in (layer.kernel, layer.bias)
+            )
+            return layer.activation(ops.matmul(ops.cast(x, layer.compute_dtype), kernel) + bias)
+        case layers.Rescaling():
+            return ops.cast(x, "float32") * layer.scale
+        case layers.Add():
+            return x + added
+        case layers.Dropout():
+            return x
+    raise TypeError(f"constant_head has no rule for {type(layer).__name__}, a layer of the head")

@@ -133,7 +133,7 @@ def announce(run, max_hours=float("inf"), *, again=False):
     from qknb.system.keras_import import import_keras
 
     import_keras()
-    from qknb.models.backbone_names import feature_dim
+    from qknb.models.names import feature_dim
     from qknb.training.memory_plan import plan
     from qknb.training.probe import measure_rates
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from qknb.models.backbone_layers import FrozenBatchNormalization, PixelScaling
+from qknb.models.layers import FrozenBatchNormalization, PixelScaling
 from qknb.training.blocks import PARTS, SEGMENT_VALUES, even_block_rows
 
 __all__ = ["DEVICES", "Plan", "plan", "detect_device", "activation_values"]

@@ -282,7 +282,7 @@ def test_a_phase_without_a_score_leaves_the_export_of_the_one_before(
 def test_layers_that_plain_keras_does_not_know_are_refused():
     import keras
 
-    from qknb.models.backbone_layers import GeMPooling
+    from qknb.models.layers import GeMPooling
 
     image = keras.Input((4, 4, 3))
     with pytest.raises(TypeError, match="'gem' is a GeMPooling"):

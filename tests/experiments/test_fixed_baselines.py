@@ -1,15 +1,14 @@
-"""Rows without training: their descriptors by their formulas, once, and nothing in the place of a checkpoint that is not there."""
+"""Rows without training: their descriptors by their formulas, once."""
 
 import numpy as np
 import pytest
 from helpers.made_backbone import small_backbone, use_small_backbone
-from helpers.made_multigrain import forward, save, state_of
 
 from qknb.config import experiment
 from qknb.data.prepare import prepare
 from qknb.evaluation.metrics import evaluate
 from qknb.evaluation.search import top_pairs
-from qknb.experiments.fixed_baselines import GEM_ROWS, MULTIGRAIN_ROWS, fixed_baselines
+from qknb.experiments.fixed_baselines import GEM_ROWS, fixed_baselines
 from qknb.run import Run
 from qknb.training.trainer import Trainer
 
@@ -96,22 +95,3 @@ def test_rows_are_their_formulas_and_are_computed_once(trainer, monkeypatch):
     assert not list((trainer.run / "banks").glob("*-gem-*"))
     monkeypatch.setattr(trainer.scorer, "record_fixed", lambda *_: pytest.fail("computed again"))
     assert fixed_baselines(trainer) == ["GIST-960", *GEM_ROWS]
-
-
-def test_multigrain_comes_from_its_file_or_not_at_all(trainer, tmp_path):
-    with pytest.raises(FileNotFoundError, match="joint_3B"):
-        fixed_baselines(trainer, tmp_path / "none.pth")
-    assert not set(MULTIGRAIN_ROWS) & {row["row"] for row in trainer.run.rows()}
-    state = state_of()
-    assert fixed_baselines(trainer, save(tmp_path / "m.pth", state))[-2:] == list(MULTIGRAIN_ROWS)
-    images = {
-        name: trainer.sets[name].images.astype(np.float64) for name in ("keys", "test_queries")
-    }
-    keys, queries = (forward(state, images[name]) for name in ("keys", "test_queries"))
-    white = descriptors(trainer, "MultiGrain-256")
-    centred = keys - keys.mean(0)
-    _, values, axes = np.linalg.svd(centred, full_matrices=False)
-    kept = values > values[0] * 1e-3  # 60 keys span 59 directions
-    expected = unit((queries - keys.mean(0)) @ axes[kept].T / values[kept])
-    assert np.abs(white @ white.T - expected @ expected.T).mean() < 0.03
-    assert descriptors(trainer, "MultiGrain-1500").shape[1] == 1500

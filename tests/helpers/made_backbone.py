@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from qknb.models.backbone_layers import GeMPooling
+from qknb.models.layers import GeMPooling
 
 
 def small_backbone(name, image_size, weights="imagenet", pooling="avg"):

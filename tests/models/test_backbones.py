@@ -13,9 +13,9 @@ from helpers.paths import RECORDED
 from skimage import data as photographs
 
 from qknb.models import efficientnet_lite as lite0
-from qknb.models.backbone_layers import FrozenBatchNormalization, GeMPooling
 from qknb.models.backbones import build_backbone, feature_dim, weights_fingerprint
-from qknb.models.pth import MAGIC, PROTOCOL, PthError, read_pth
+from qknb.models.efficientnet_lite import MAGIC, PROTOCOL, PthError, read_pth
+from qknb.models.layers import FrozenBatchNormalization, GeMPooling
 
 
 

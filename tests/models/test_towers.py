@@ -159,3 +159,10 @@ def test_the_mining_pass_computes_the_head_itself(changes, policy):
         keras.ops.convert_to_numpy(constant_head(head, 12)(keras.ops.convert_to_tensor(rows)))
     )
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5 if policy == "float32" else 0.03)
+
+
+def test_a_layer_that_the_mining_pass_does_not_know_is_an_error():
+    head = build_head(experiment("paper", gist_dim=8, head_units=16), 12)
+    longer = keras.Model(head.inputs, keras.layers.LayerNormalization()(head.output))
+    with pytest.raises(TypeError, match="LayerNormalization"):
+        constant_head(longer, 12)(np.zeros((2, 20), "float32"))

@@ -67,7 +67,7 @@ def test_activation_values_of_a_small_trunk():
     """By hand: the image, what swish is given, what it gives, the other factor, the product, what the nested ReLU gives; three times the image."""
     from keras import Input, Model, Sequential, layers
 
-    from qknb.models.backbone_layers import FrozenBatchNormalization
+    from qknb.models.layers import FrozenBatchNormalization
 
     image = Input((4, 4, 3))
     x = FrozenBatchNormalization()(layers.Conv2D(2, 1)(image))

@@ -1,4 +1,6 @@
-"""The three layers that backbones add to Keras' own: fixed input scaling, frozen batch normalisation, GeM pooling."""
+"""The three layers that backbones add to Keras' own: fixed input scaling, frozen batch
+normalisation, GeM pooling.
+"""
 
 import keras
 from keras import ops
@@ -6,13 +8,15 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("qknb")
 class PixelScaling(keras.layers.Layer):
-    """``pixel * scale + offset`` by channel, as fixed weights: a checkpoint then carries the scaling that its weights were
-    trained with. (Keras' EfficientNets add a scaling layer for ``weights="imagenet"`` that ``weights=None`` lacks.)
+    """``pixel * scale + offset`` by channel, as fixed weights: a checkpoint then carries the
+    scaling that its weights were trained with. (Keras' EfficientNets add a scaling layer for
+    ``weights="imagenet"`` that ``weights=None`` lacks.)
 
     Parameters
     ----------
     scale, offset : sequence of 3 floats
-        (B, H, W, 3) pixels of 0..255 -> the same shape; set dtype="float32" where the rest computes in float16.
+        (B, H, W, 3) pixels of 0..255 -> the same shape; set dtype="float32" where the rest computes
+        in float16.
     """
 
     def __init__(self, scale, offset, **kwargs):
@@ -34,10 +38,11 @@ class PixelScaling(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("qknb")
 class FrozenBatchNormalization(keras.layers.BatchNormalization):
-    """Batch normalisation that nothing unfreezes: not ``training=True``, not ``model.trainable = True``.
+    """Batch normalisation that nothing unfreezes: not ``training=True``, not ``model.trainable =
+    True``.
 
-    Statistics, gamma and beta stay those of the checkpoint, as in QK Iteration, where batches hold few images and the two
-    towers must not drift by their batch statistics.
+    Statistics, gamma and beta stay those of the checkpoint, as in QK Iteration, where batches hold
+    few images and the two towers must not drift by their batch statistics.
     """
 
     def build(self, input_shape):
@@ -56,7 +61,8 @@ class FrozenBatchNormalization(keras.layers.BatchNormalization):
 
 @keras.saving.register_keras_serializable("qknb")
 class GeMPooling(keras.layers.Layer):
-    """Generalised mean over positions: (mean max(x, epsilon)^p)^(1/p), fixed p (Radenovic et al. 2018, eq. 4).
+    """Generalised mean over positions: (mean max(x, epsilon)^p)^(1/p), fixed p (Radenovic et al.
+    2018, eq. 4).
 
     (B, H, W, F) -> (B, F) float32 (computed in float32 if dtype="float32").
     """

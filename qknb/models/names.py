@@ -1,4 +1,6 @@
-"""Names of the backbones and the width of their pooled features, for settings that are checked before Keras is there."""
+"""Names of the backbones and the width of their pooled features, for settings that are checked
+before Keras is there.
+"""
 
 import difflib
 
@@ -14,7 +16,8 @@ FEATURES |= {f"EfficientNetV2{letter}": 1280 for letter in "SML"}
 
 
 def feature_dim(name):
-    """Number of pooled features of a backbone: 1,536 for `EfficientNetB3`, 1,280 for `EfficientNetLite0`.
+    """Number of pooled features of a backbone: 1,536 for `EfficientNetB3`, 1,280 for
+    `EfficientNetLite0`.
 
     Raises
     ------
