@@ -1,4 +1,8 @@
-"""Nearest descriptors: exactly, or among the candidates of a faiss index, whose recall against the exact search is measured."""
+"""Nearest descriptors.
+
+Exactly, or among the candidates of a faiss index, whose recall against the exact search is
+measured.
+"""
 
 import numpy as np
 
@@ -42,7 +46,8 @@ def build_search(path, vectors, factory, parameters=""):
             index.train(np.ascontiguousarray(vectors[rows], np.float32))
     except RuntimeError as error:
         raise ValueError(
-            f"faiss cannot build {factory!r} ({parameters or 'no parameters'}) for {len(vectors):,} images: {_reason(error)}"
+            f"faiss cannot build {factory!r} ({parameters or 'no parameters'}) for "
+            f"{len(vectors):,} images: {_reason(error)}"
         ) from None
     with progress(total=len(vectors), label=f"adding to {factory}", unit="image") as bar:
         for start in range(0, len(vectors), CHUNK):
@@ -54,7 +59,8 @@ def build_search(path, vectors, factory, parameters=""):
 
 
 def search(vectors, queries, top, faiss_file=None, parameters=""):
-    """The `top` nearest of `vectors` (n, d) for each of `queries` (q, d): exact without `faiss_file`.
+    """The `top` nearest of `vectors` (n, d) for each of `queries` (q, d): exact without
+    `faiss_file`.
 
     Returns
     -------
@@ -80,7 +86,8 @@ def search(vectors, queries, top, faiss_file=None, parameters=""):
         ) from None
     if index.ntotal != len(vectors) or index.d != vectors.shape[1]:
         raise ValueError(
-            f"{faiss_file} holds {index.ntotal:,} vectors of {index.d}, the index {len(vectors):,} of {vectors.shape[1]}: index the folder again with --rebuild"
+            f"{faiss_file} holds {index.ntotal:,} vectors of {index.d}, the index "
+            f"{len(vectors):,} of {vectors.shape[1]}: index the folder again with --rebuild"
         )
     _, found = index.search(queries, min(top + SPARE, len(vectors)))
     query, place = np.nonzero(found >= 0)
@@ -93,7 +100,8 @@ def search(vectors, queries, top, faiss_file=None, parameters=""):
 
 
 def measured_recall(vectors, faiss_file, parameters=""):
-    """Share of the exact 10 nearest others that the faiss index finds, for up to 1,000 of the vectors: float (1 for a single vector).
+    """Share of the exact 10 nearest others that the faiss index finds, for up to 1,000 of the
+    vectors: float (1 for a single vector).
 
     A vector as near as the 10th counts as found, so ties do not matter.
     """

@@ -1,8 +1,9 @@
 """How near is near enough: distances at which a run's validation pairs reach a precision.
 
-A threshold holds for the mix that it was found on. The validation list has so many queries, so many of which have no original (the
-distractors), and so many references; where copies are rarer, or the collection is much larger, wrong pairs come in at the same distance
-and precision is lower than it was here. Then a smaller threshold is needed: judge by the pairs near the threshold.
+A threshold holds for the mix that it was found on. The validation list has so many queries, so many
+of which have no original (the distractors), and so many references; where copies are rarer, or the
+collection is much larger, wrong pairs come in at the same distance and precision is lower than it
+was here. Then a smaller threshold is needed: judge by the pairs near the threshold.
 """
 
 from pathlib import Path
@@ -19,7 +20,11 @@ HALF = 0.5
 
 
 class Calibration(NamedTuple):
-    """Squared L2 distances: up to `copy`, 90 % of the validation pairs were copies; up to `unsure`, half of them. None: never reached."""
+    """Squared L2 distances.
+
+    Up to `copy`, 90 % of the validation pairs were copies; up to `unsure`, half of them. None:
+    never reached.
+    """
 
     copy: float | None
     unsure: float | None
@@ -29,9 +34,11 @@ class Calibration(NamedTuple):
 
 
 def distance_at_precision(distance, right, precision):
-    """The largest distance of a right pair within which at least `precision` of all pairs are right; pairs of equal distance count together.
+    """The largest distance of a right pair within which at least `precision` of all pairs are
+    right; pairs of equal distance count together.
 
-    (The rule of recall at P90 in `qknb.evaluation.metrics`, but for ties: there one place of the list can stand between two equal distances.)
+    (The rule of recall at P90 in `qknb.evaluation.metrics`, but for ties: there one place of the
+    list can stand between two equal distances.)
 
     Parameters
     ----------
@@ -56,8 +63,8 @@ def distance_at_precision(distance, right, precision):
 def calibrate(run_dir, row):
     """Thresholds of an evaluated row (`Calibration`), from the validation split.
 
-    `copy` is the row's threshold_at_p90 in metrics.jsonl; `unsure` is found by ranking the saved validation descriptors again, and is
-    never below `copy`.
+    `copy` is the row's threshold_at_p90 in metrics.jsonl; `unsure` is found by ranking the saved
+    validation descriptors again, and is never below `copy`.
 
     Raises
     ------
@@ -71,7 +78,8 @@ def calibrate(run_dir, row):
     ]
     if not found:
         raise ValueError(
-            f"{run_dir}/metrics.jsonl has no validation row {row!r}: train the run first (notebook 02_train_qk, or `python -m qknb train`)"
+            f"{run_dir}/metrics.jsonl has no validation row {row!r}: train the run first "
+            "(notebook 02_train_qk, or `python -m qknb train`)"
         )
     score = found[0]["threshold_at_p90"]
     copy = None if score is None else -float(score)

@@ -1,8 +1,10 @@
-"""What a threshold does in practice, on images that no way of comparing has seen: copies found and false positives, by kind of edit.
+"""What a threshold does in practice, on images that no way of comparing has seen: copies found and
+false positives, by kind of edit.
 
-Every way of comparing (the run's last phase, the pretrained features, GIST-256, pHash) gets its threshold in the same manner: the largest
-distance at which 90 % of the pairs of the *validation* split are right. Then every pair of a query and a reference of the *test* split within
-it is reported.
+Every way of comparing (the run's last phase, the pretrained features, GIST-256, pHash) gets its
+threshold in the same manner: the largest distance at which 90 % of the pairs of the *validation*
+split are right. Then every pair of a query and a reference of the *test* split within it is
+reported.
 """
 
 from pathlib import Path
@@ -37,12 +39,14 @@ CUT = 500_000  # pairs looked at, the nearest ones
 
 
 class Outcome(NamedTuple):
-    """Counts of one way of comparing at its threshold. `by_edit`: {(group, edit; "" for the whole group): (copies, found, reported, right)}.
+    """Counts of one way of comparing at its threshold. `by_edit`: {(group, edit; "" for the whole
+    group): (copies, found, reported, right)}.
 
-    `reported` pairs, `right` of them of a copy and its original; `alarmed` of the distractors have at least one reported pair; `threshold` is
-    None, and nothing is reported, where the validation split never reaches the precision. `found_later`: copies found had the threshold been
-    chosen on the test itself, for the same precision: it tells the ways apart without the chance in the validation split. `cut`: the rule of the
-    candidate pairs, as in the evaluation.
+    `reported` pairs, `right` of them of a copy and its original; `alarmed` of the distractors have
+    at least one reported pair; `threshold` is None, and nothing is reported, where the validation
+    split never reaches the precision. `found_later`: copies found had the threshold been chosen on
+    the test itself, for the same precision: it tells the ways apart without the chance in the
+    validation split. `cut`: the rule of the candidate pairs, as in the evaluation.
     """
 
     way: str
@@ -91,7 +95,8 @@ def copy_test(run_dir, ways=None):
     run_dir : path
         With its store and evaluation.
     ways : sequence of str, optional
-        Rows of the results table, or `HASH_ROW`. Default: the last phase, the pretrained features, GIST-256 and pHash.
+        Rows of the results table, or `HASH_ROW`. Default: the last phase, the pretrained features,
+        GIST-256 and pHash.
 
     Returns
     -------
@@ -105,11 +110,13 @@ def copy_test(run_dir, ways=None):
     rows = [row["row"] for row in metric_rows(run_dir)]
     if not rows:
         raise ValueError(
-            f"{run_dir} has not been evaluated: train it first (notebook 02_train_qk, or `python -m qknb train`)"
+            f"{run_dir} has not been evaluated: train it first (notebook 02_train_qk, or `python "
+            "-m qknb train`)"
         )
     if edited_split(run_dir) != "test":
         raise ValueError(
-            f"{run_dir}: how its test queries were edited is not known, so they cannot be counted by edit; this test is for runs on images of your own or scenes"
+            f"{run_dir}: how its test queries were edited is not known, so they cannot be counted "
+            "by edit; this test is for runs on images of your own or scenes"
         )
     ways = ways or list(dict.fromkeys([rows[-1], PRETRAINED, GIST_ROW])) + [HASH_ROW]
     return [_outcome(run_dir, way) for way in ways]
@@ -223,15 +230,23 @@ def copy_test_table(runs):
     )
     many = f"{len(runs)} runs, counts added up; in each: " if len(runs) > 1 else ""
     caption = (
-        f"Split test, never trained on: {many}{first.queries:,} edited queries, {first.distractors:,} of them of images that are not in the collection (distractors), against "
-        f"{first.references:,} references. Every pair within the threshold is reported ({_cuts(runs)}). Threshold: the largest distance at which 90 % of the pairs of the validation split were right "
-        f"({HASH_ROW}: differing bits of 64; others: squared L2). Found at 9 right of 10: had the threshold been chosen on the test itself."
+        f"Split test, never trained on: {many}{first.queries:,} edited queries, "
+        f"{first.distractors:,} of them of images that are not in the collection (distractors), "
+        "against "
+        f"{first.references:,} references. Every pair within the threshold is reported "
+        f"({_cuts(runs)}). Threshold: the largest distance at which 90 % of the pairs of the "
+        "validation split were right "
+        f"({HASH_ROW}: differing bits of 64; others: squared L2). Found at 9 right of 10: had the "
+        "threshold been chosen on the test itself."
     )
     return Table(caption, columns, tuple(lines))
 
 
 def edit_test_table(runs, groups_only=False):
-    """Recall and precision by kind of edit, a pair of columns for every way of comparing; counts of several runs are added up. `Table`."""
+    """Recall and precision by kind of edit, a pair of columns for every way of comparing.
+
+    Counts of several runs are added up. `Table`.
+    """
     ways = _by_way(runs)
     keys = [key for key in ways[0][0].by_edit if not groups_only or not key[1]]
     lines = []
@@ -250,7 +265,8 @@ def edit_test_table(runs, groups_only=False):
     for found in ways:
         columns += [Column(f"{found[0].way}: found", _share), Column("right", _share)]
     return Table(
-        "Found: share of the copies with this edit that are found. Right: share of the pairs reported for queries with this edit that are right. A query with several edits "
+        "Found: share of the copies with this edit that are found. Right: share of the pairs "
+        "reported for queries with this edit that are right. A query with several edits "
         f"counts under each. Reported: within the threshold ({_cuts(runs)}).",
         tuple(columns),
         tuple(lines),
@@ -259,7 +275,10 @@ def edit_test_table(runs, groups_only=False):
 
 
 def _by_way(runs):
-    """[[Outcome of every run] for every way of comparing]; the last phases of runs count as one way, whatever their names."""
+    """[[Outcome of every run] for every way of comparing].
+
+    The last phases of runs count as one way, whatever their names.
+    """
     return [list(found) for found in zip(*runs, strict=True)]
 
 

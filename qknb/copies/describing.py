@@ -1,4 +1,7 @@
-"""Descriptors of many images with progress: queries in memory, and a folder's files resumably on disk. What cannot be read is told, not raised."""
+"""Descriptors of many images with progress.
+
+Queries in memory, and a folder's files resumably on disk. What cannot be read is told, not raised.
+"""
 
 import hashlib
 import json
@@ -52,7 +55,8 @@ def describe_files(pending, folder, todo, stats, descriptor):
 
     Returns
     -------
-    vectors : (n, dim) float32, memory-mapped; rows of unreadable files are 0. None when there is nothing to do.
+    vectors : (n, dim) float32, memory-mapped; rows of unreadable files are 0. None when there is
+    nothing to do.
     unreadable : {name: reason}
     """
     if not todo:

@@ -1,10 +1,13 @@
-"""Descriptors of images with a trained run: files, PIL images or arrays in, float32 rows out, on all cores.
+"""Descriptors of images with a trained run: files, PIL images or arrays in, float32 rows out, on
+all cores.
 
-What an image goes through is what training did: the whole picture squashed to a square for the tower; its centre at `gist_size` pixels for
-GIST. A query's GIST is taken of the upright image, as training took it of edited copies; a key's of the pixels as stored, without EXIF
-orientation, as the challenge's baseline does for originals.
+What an image goes through is what training did: the whole picture squashed to a square for the
+tower; its centre at `gist_size` pixels for GIST. A query's GIST is taken of the upright image, as
+training took it of edited copies; a key's of the pixels as stored, without EXIF orientation, as the
+challenge's baseline does for originals.
 
-Threads decode and shrink the next images while the tower computes; nothing depends on how images are grouped.
+Threads decode and shrink the next images while the tower computes; nothing depends on how images
+are grouped.
 """
 
 import json
@@ -24,15 +27,18 @@ from qknb.data.image_files import BadImage, read_both, to_rgb
 
 __all__ = ["Batch", "Descriptor"]
 
-BATCH = (
-    64  # images a call of the tower; always full, so that a row does not depend on its neighbours
-)
+# images a call of the tower; always full, so that a row does not depend on its neighbours
+BATCH = 64
 AHEAD = 3  # batches being decoded while one is computed
 FEW = 8  # up to so many images are prepared without threads of their own
 
 
 class Batch(NamedTuple):
-    """Rows of some images: positions (m,) int64 in the order given, vectors (m, dim) float32, and (position, reason) of what could not be read."""
+    """Rows of some images.
+
+    Positions (m,) int64 in the order given, vectors (m, dim) float32, and (position, reason) of
+    what could not be read.
+    """
 
     positions: np.ndarray
     vectors: np.ndarray
@@ -51,7 +57,8 @@ class Descriptor:
     fingerprint : str
         Equal for two descriptors exactly when weights, GIST-PCA and sizes are equal.
     threshold, unsure : float or None
-        Squared distances: up to `threshold` 90 % of validation pairs were copies, up to `unsure` half (`qknb.copies.calibration`).
+        Squared distances: up to `threshold` 90 % of validation pairs were copies, up to `unsure`
+        half (`qknb.copies.calibration`).
     dim, image_size : int
     """
 
@@ -72,7 +79,8 @@ class Descriptor:
 
     @classmethod
     def load(cls, run):
-        """Load the descriptor of a run, exporting it first when that has not been done since its last phase.
+        """Load the descriptor of a run, exporting it first when that has not been done since its
+        last phase.
 
         Parameters
         ----------
@@ -82,7 +90,8 @@ class Descriptor:
         Raises
         ------
         ValueError
-            Neither of the two; no phase trained yet; files that are damaged or do not belong together.
+            Neither of the two; no phase trained yet; files that are damaged or do not belong
+            together.
         """
         folder = Path(run)
         if (folder / "manifest.json").exists():
@@ -92,7 +101,8 @@ class Descriptor:
             facts = json.loads(path.read_text(encoding="utf-8"))
             if facts["format"] != FORMAT:
                 raise ValueError(
-                    f"{path} has format {facts['format']!r}, this version of qknb reads {FORMAT}: export the run again"
+                    f"{path} has format {facts['format']!r}, this version of qknb reads {FORMAT}: "
+                    "export the run again"
                 )
             same = (
                 tower_fingerprint(facts) == facts["fingerprint"]
@@ -100,7 +110,8 @@ class Descriptor:
             )
         except FileNotFoundError:
             raise ValueError(
-                f"{run} is neither a run (no manifest.json) nor an exported descriptor (no descriptor.json): give the folder of a trained run"
+                f"{run} is neither a run (no manifest.json) nor an exported descriptor (no "
+                "descriptor.json): give the folder of a trained run"
             ) from None
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
             raise ValueError(
@@ -109,12 +120,14 @@ class Descriptor:
         pca = GistPCA.load(folder / "gist_pca.npz")
         if not same or pca_fingerprint(pca) != facts["gist_pca"]:
             raise ValueError(
-                f"{folder}: gist_pca.npz and descriptor.json do not belong together: delete the folder and export the run again"
+                f"{folder}: gist_pca.npz and descriptor.json do not belong together: delete the "
+                "folder and export the run again"
             )
         return cls(folder, facts, pca, run)
 
     def tower(self, side):
-        """The Keras model of a side, "query" or "key": [(B, s, s, 3) 0..255, (B, dim) float32] -> (B, dim). Loaded in safe mode when first asked for.
+        """The Keras model of a side, "query" or "key": [(B, s, s, 3) 0..255, (B, dim) float32] ->
+        (B, dim). Loaded in safe mode when first asked for.
 
         Raises
         ------
@@ -123,7 +136,8 @@ class Descriptor:
         """
         if side not in SIDES:
             raise ValueError(
-                f'side {side!r}: "query" for images that may be edited copies, "key" for the originals they are looked up in'
+                f'side {side!r}: "query" for images that may be edited copies, "key" for the '
+                "originals they are looked up in"
             )
         if side not in self._towers:
             import keras
@@ -135,11 +149,13 @@ class Descriptor:
                 model = keras.saving.load_model(path, safe_mode=True, compile=False)
             except Exception as error:  # Keras raises whatever the zip, HDF5 or JSON reader does
                 raise ValueError(
-                    f"{path} cannot be loaded ({error}): delete the folder {self.path} and export the run again"
+                    f"{path} cannot be loaded ({error}): delete the folder {self.path} and export "
+                    "the run again"
                 ) from None
             if weights_fingerprint(model) != self.facts["towers"][side]:
                 raise ValueError(
-                    f"{path} holds other weights than descriptor.json says: delete the folder {self.path} and export the run again"
+                    f"{path} holds other weights than descriptor.json says: delete the folder "
+                    f"{self.path} and export the run again"
                 )
             self._towers[side] = model
         return self._towers[side]
@@ -149,7 +165,8 @@ class Descriptor:
 
         Parameters
         ----------
-        images : path, PIL image or uint8 array (h, w, 3), or a sequence of them (mixed if you like), or one array (n, h, w, 3)
+        images : path, PIL image or uint8 array (h, w, 3), or a sequence of them (mixed if you
+        like), or one array (n, h, w, 3)
         side : "query" or "key"
             "query" for images that may be edited copies; "key" for the collection of originals.
 
@@ -178,7 +195,8 @@ class Descriptor:
         return out
 
     def batches(self, images, side="query", *, n_threads=None):
-        """Descriptors batch by batch, in order; unreadable files are told and left out. Memory holds a few batches of shrunken images.
+        """Descriptors batch by batch, in order; unreadable files are told and left out. Memory
+        holds a few batches of shrunken images.
 
         Parameters
         ----------
@@ -235,7 +253,10 @@ class Descriptor:
 
 
 def _full(rows):
-    """Rows stacked to a batch that is always full: matrix products of other shapes may round differently."""
+    """Rows stacked to a batch that is always full.
+
+    Matrix products of other shapes may round differently.
+    """
     return np.concatenate(
         [np.stack(rows), np.zeros((BATCH - len(rows), *rows[0].shape), rows[0].dtype)]
     )

@@ -1,4 +1,7 @@
-"""Two folders to try the search with: synthetic scenes that no run has seen, and edited copies of some of them among distractors."""
+"""Two folders to try the search with.
+
+Synthetic scenes that no run has seen, and edited copies of some of them among distractors.
+"""
 
 from pathlib import Path
 
@@ -20,7 +23,8 @@ def example_folders(folder, *, originals=36, copies=14, distractors=6, strength=
     originals : int
         Images of the collection.
     copies, distractors : int
-        Queries: edited copies of so many of them, and images that are not in the collection. Their names tell which is which.
+        Queries: edited copies of so many of them, and images that are not in the collection. Their
+        names tell which is which.
     strength : float
         Of the edits, as in `qknb.data.augment`.
 

@@ -1,10 +1,13 @@
-"""The two towers of a trained run as files that plain Keras loads, with everything that belongs to them.
+"""The two towers of a trained run as files that plain Keras loads, with everything that belongs to
+them.
 
-A run with phases=0 has no trained towers: its descriptor is the pretrained backbone's features, whitened, on both sides.
+A run with phases=0 has no trained towers: its descriptor is the pretrained backbone's features,
+whitened, on both sides.
 
-RUN/descriptor/ gets `query.keras` and `key.keras` ([image 0..255, GIST-PCA] -> descriptor), `gist_pca.npz` (mean, components),
-`whitening.npz` (kernel, bias; fixed layers of the towers hold the same), `descriptor.json` (sizes, thresholds, fingerprint; written last:
-without it the export does not count) and `MODEL_CARD.md`.
+RUN/descriptor/ gets `query.keras` and `key.keras` ([image 0..255, GIST-PCA] -> descriptor),
+`gist_pca.npz` (mean, components), `whitening.npz` (kernel, bias; fixed layers of the towers hold
+the same), `descriptor.json` (sizes, thresholds, fingerprint; written last: without it the export
+does not count) and `MODEL_CARD.md`.
 """
 
 import hashlib
@@ -33,16 +36,16 @@ FORMAT = 1
 FOLDER = "descriptor"  # inside a run
 PRETRAINED = "pretrained whitened"  # row of the table whose descriptor a run without phases exports
 SIDES = {"query": "Q", "key": "K"}
-CLOSE, CLOSE_HALF = (
-    1e-3,
-    2e-2,
-)  # a loaded tower may differ by so much from the trained one (float32 on one processor: by 0); mixed precision
+# a loaded tower may differ by so much from the trained one: float32 (on one processor by 0), mixed
+CLOSE, CLOSE_HALF = 1e-3, 2e-2
 
 
 def export_run(run_dir):
-    """Write RUN/descriptor/ for the last phase that is finished and scored. Does nothing when it is there already.
+    """Write RUN/descriptor/ for the last phase that is finished and scored. Does nothing when it is
+    there already.
 
-    Each tower is loaded again in Keras' safe mode and compared with the trained one before the export counts.
+    Each tower is loaded again in Keras' safe mode and compared with the trained one before the
+    export counts.
 
     Parameters
     ----------
@@ -117,7 +120,10 @@ def export_run(run_dir):
 
 
 def finished_phase(run):
-    """Name of the last phase that a run has finished and scored, such as "K2"; `PRETRAINED` for a run that wants no phases. ValueError when there is none."""
+    """Name of the last phase that a run has finished and scored, such as "K2".
+
+    `PRETRAINED` for a run that wants no phases. ValueError when there is none.
+    """
     done = run.finished_phases()
     scored = {row["row"] for row in run.rows()}
     if (
@@ -129,17 +135,22 @@ def finished_phase(run):
         return PRETRAINED
     if not done:
         raise ValueError(
-            f"the run at {run.path} has no finished phase, so there is no descriptor yet: train it (notebook 02_train_qk, or `python -m qknb train`)"
+            f"the run at {run.path} has no finished phase, so there is no descriptor yet: train "
+            "it (notebook 02_train_qk, or `python -m qknb train`)"
         )
     if not scored & set(done):
         raise ValueError(
-            f"no finished phase of the run at {run.path} has been scored yet (score_every={run.experiment.score_every}): go on with training"
+            f"no finished phase of the run at {run.path} has been scored yet "
+            f"(score_every={run.experiment.score_every}): go on with training"
         )
     return [name for name in done if name in scored][-1]
 
 
 def tower_fingerprint(facts):
-    """What two exports share exactly when they give the same descriptors (sha256 hex): weights, GIST-PCA and sizes of a descriptor.json."""
+    """What two exports share exactly when they give the same descriptors (sha256 hex).
+
+    Weights, GIST-PCA and sizes of a descriptor.json.
+    """
     parts = {
         name: facts[name]
         for name in ("format", "image_size", "gist_size", "dim", "towers", "gist_pca")
@@ -148,10 +159,11 @@ def tower_fingerprint(facts):
 
 
 def plain_model(model):
-    """A copy of a functional model in which the layers of `qknb.models.layers` are Keras' own that compute the same.
+    """A copy of a functional model in which the layers of `qknb.models.layers` are Keras'
+    own that compute the same.
 
-    Scaling of pixels becomes `Rescaling`, frozen batch normalisation a `BatchNormalization` with trainable=False. Weights are copied, and
-    the copy is frozen.
+    Scaling of pixels becomes `Rescaling`, frozen batch normalisation a `BatchNormalization` with
+    trainable=False. Weights are copied, and the copy is frozen.
 
     Raises
     ------
@@ -184,7 +196,8 @@ def _plain_layer(layer):
         return keras.layers.BatchNormalization.from_config(layer.get_config())
     if not type(layer).__module__.startswith("keras."):
         raise TypeError(
-            f"layer {layer.name!r} is a {type(layer).__name__}, which plain Keras does not know: the tower cannot be exported"
+            f"layer {layer.name!r} is a {type(layer).__name__}, which plain Keras does not know: "
+            "the tower cannot be exported"
         )
     return type(layer).from_config(layer.get_config())
 
@@ -200,12 +213,13 @@ def _leaves(model):
 
 
 def _pretrained_head(n_features, gist_dim):
-    """A head that passes the trunk's features on, without GIST, which a tower takes all the same."""
+    """A head that passes the trunk's features on, without the GIST that a tower takes."""
     from keras import Input, Model, layers
 
     if n_features != gist_dim:
         raise ValueError(
-            f"phases=0 makes a descriptor of whitened features only: it needs head_input=whitened and whiten_dim=gist_dim, not {n_features} and {gist_dim} values"
+            "phases=0 makes a descriptor of whitened features only: it needs head_input=whitened "
+            f"and whiten_dim=gist_dim, not {n_features} and {gist_dim} values"
         )
     features, gist = Input((n_features,), name="features"), Input((gist_dim,), name="gist")
     return Model(
@@ -249,7 +263,8 @@ def _write_tower(trainer, letter, path, phase):
     if not difference <= close * max(1.0, float(np.abs(wanted).max())):
         path.unlink()
         raise RuntimeError(
-            f"the exported tower {path.name} differs by {difference:.2g} from the trained one: please report this with the versions in manifest.json"
+            f"the exported tower {path.name} differs by {difference:.2g} from the trained one: "
+            "please report this with the versions in manifest.json"
         )
     return weights_fingerprint(loaded)
 

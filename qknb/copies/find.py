@@ -1,8 +1,10 @@
-"""Copies of images in an indexed folder, and near-duplicates within it: what is near, what to call it, and lists of it.
+"""Copies of images in an indexed folder, and near-duplicates within it: what is near, what to call
+it, and lists of it.
 
-Distances are squared L2 between a query's descriptor (side "query") and an indexed image's (side "key"). The two thresholds come from the
-run's validation images (`qknb.copies.calibration`) and hold for their mix: half of those queries had no original, among some hundred references.
-Where copies are rarer, or the collection is much larger, more pairs under the same threshold are wrong.
+Distances are squared L2 between a query's descriptor (side "query") and an indexed image's (side
+"key"). The two thresholds come from the run's validation images (`qknb.copies.calibration`) and
+hold for their mix: half of those queries had no original, among some hundred references. Where
+copies are rarer, or the collection is much larger, more pairs under the same threshold are wrong.
 """
 
 import json
@@ -33,7 +35,11 @@ TOP = 10  # matches kept for a query, at most
 
 
 class Limits(NamedTuple):
-    """Squared distances: up to `copy` a pair is called a copy, up to `unsure` it is listed as "not sure"; and a sentence on where they are from."""
+    """Squared distances.
+
+    Up to `copy` a pair is called a copy, up to `unsure` it is listed as "not sure"; and a sentence
+    on where they are from.
+    """
 
     copy: float
     unsure: float
@@ -54,8 +60,9 @@ class Match(NamedTuple):
 class Found(NamedTuple):
     """The nearest indexed images of every query, before any threshold.
 
-    `queries` and `references` are names, `query_images` and `reference_images` what they were read from (a path, PIL image or array);
-    `pairs` (`qknb.evaluation.search.Pairs`) are rows of both, nearest first; `skipped` are (name, reason).
+    `queries` and `references` are names, `query_images` and `reference_images` what they were read
+    from (a path, PIL image or array); `pairs` (`qknb.evaluation.search.Pairs`) are rows of both,
+    nearest first; `skipped` are (name, reason).
     """
 
     queries: list
@@ -82,9 +89,11 @@ class Found(NamedTuple):
         ]
 
     def groups(self, limits):
-        """Near-duplicates that hang together by pairs within `limits.copy`: lists of two or more names, largest group first.
+        """Near-duplicates that hang together by pairs within `limits.copy`: lists of two or more
+        names, largest group first.
 
-        A group can hold two images that are not near each other themselves, when others lead from one to the other.
+        A group can hold two images that are not near each other themselves, when others lead from
+        one to the other.
         """
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
@@ -128,8 +137,10 @@ def limits_of(descriptor, copy=None, unsure=None):
     elif descriptor.threshold is not None:
         copy, calibrated = descriptor.threshold, descriptor.unsure
         note = (
-            f"threshold {copy:.4g}: there, at least 90 % of the run's validation pairs were copies ({mix['queries']:,} queries, "
-            f"{mix['distractors']:,} without an original, {mix['references']:,} references). In a larger collection more pairs are wrong"
+            f"threshold {copy:.4g}: there, at least 90 % of the run's validation pairs were "
+            f"copies ({mix['queries']:,} queries, "
+            f"{mix['distractors']:,} without an original, {mix['references']:,} references). In a "
+            "larger collection more pairs are wrong"
         )
     else:
         copy, calibrated = 0.0, np.inf
@@ -150,7 +161,8 @@ def find_copies(index, descriptor, queries, *, top=TOP):
     index : qknb.copies.index.CopyIndex
     descriptor : qknb.copies.descriptor.Descriptor
         The one that the index was made with.
-    queries : path of a folder or a file, sequence of paths, or dict of name -> path, PIL image or array
+    queries : path of a folder or a file, sequence of paths, or dict of name -> path, PIL image or
+    array
     top : int
         So many nearest images a query are kept.
 
@@ -161,7 +173,8 @@ def find_copies(index, descriptor, queries, *, top=TOP):
     Raises
     ------
     ValueError
-        The descriptor is not the index's; no queries. Unreadable files raise nothing: they are in `skipped`.
+        The descriptor is not the index's; no queries. Unreadable files raise nothing: they are in
+        `skipped`.
     """
     index.require(descriptor)
     names, images = _queries(queries)
@@ -174,7 +187,8 @@ def find_copies(index, descriptor, queries, *, top=TOP):
 
 
 def near_duplicates(index, descriptor, *, top=TOP):
-    """Search an index for its own images: every pair once, at the smaller of its two distances (each image as query of the other).
+    """Search an index for its own images: every pair once, at the smaller of its two distances
+    (each image as query of the other).
 
     Parameters, errors: as `find_copies`. Returns `Found`, whose `groups` are the near-duplicates.
     """
@@ -200,7 +214,8 @@ def near_duplicates(index, descriptor, *, top=TOP):
 
 
 def write_matches(path, found, limits, *, groups=None, facts=None):
-    """Write matches as CSV (query, match, distance, verdict; after them `group` when there are groups) or as JSON, by the suffix of `path`.
+    """Write matches as CSV (query, match, distance, verdict; after them `group` when there are
+    groups) or as JSON, by the suffix of `path`.
 
     Parameters
     ----------

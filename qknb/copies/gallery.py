@@ -1,4 +1,8 @@
-"""Matches to look at: one self-contained HTML page (query beside match), and a `Gallery` for figures. Names from outside are escaped."""
+"""Matches to look at.
+
+One self-contained HTML page (query beside match), and a `Gallery` for figures. Names from outside
+are escaped.
+"""
 
 import base64
 import html
@@ -82,7 +86,8 @@ def write_gallery(path, found, limits, *, title="Copies", groups=None, shown=SHO
     matches = found.matches(limits)
     copies = sum(match.verdict == COPY for match in matches)
     parts = [
-        f"<p>{copies:,} pairs are called copies, {len(matches) - copies:,} are not sure; {len(found.queries):,} images were looked up among {len(found.references):,}.</p>",
+        f"<p>{copies:,} pairs are called copies, {len(matches) - copies:,} are not sure; "
+        f"{len(found.queries):,} images were looked up among {len(found.references):,}.</p>",
         f"<p class=soft>Squared distance 0 is the same descriptor; {html.escape(limits.note)}.</p>",
     ]
     if groups is not None:
@@ -98,7 +103,8 @@ def write_gallery(path, found, limits, *, title="Copies", groups=None, shown=SHO
         chosen = [match for match in matches if (match.verdict == COPY) == (verdict == COPY)]
         if chosen:
             parts.append(
-                f"<h2>{heading}, nearest first</h2><div class=pairs>{''.join(_pair(found, match) for match in chosen[:shown])}</div>"
+                f"<h2>{heading}, nearest first</h2><div "
+                f"class=pairs>{''.join(_pair(found, match) for match in chosen[:shown])}</div>"
             )
         if len(chosen) > shown:
             parts.append(
@@ -119,7 +125,8 @@ def write_gallery(path, found, limits, *, title="Copies", groups=None, shown=SHO
 
 
 def copies_gallery(found, limits, *, limit=12, nearest_to_threshold=False):
-    """Pairs as a `qknb.report.galleries.Gallery`, for `gallery_figure`: also such as are too far to be listed, which it says.
+    """Pairs as a `qknb.report.galleries.Gallery`, for `gallery_figure`: also such as are too far to
+    be listed, which it says.
 
     Parameters
     ----------

@@ -1,7 +1,9 @@
-"""pHash, the perceptual hash that people compare images by today, of stored images: 64 bits from a discrete cosine transform.
+"""pHash, the perceptual hash that people compare images by today, of stored images: 64 bits from a
+discrete cosine transform.
 
-From the kept library ImageHash. It is given the training-size square, as everything else here is; it shrinks any image to a grey square of 32
-pixels itself, so full-size images give nearly the same bits (100 photos, squares of 96 pixels: on average 0.1 of 64 bits differ, at most 2).
+From the kept library ImageHash. It is given the training-size square, as everything else here is;
+it shrinks any image to a grey square of 32 pixels itself, so full-size images give nearly the same
+bits (100 photos, squares of 96 pixels: on average 0.1 of 64 bits differ, at most 2).
 """
 
 import numpy as np

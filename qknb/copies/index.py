@@ -1,9 +1,11 @@
-"""An index of a folder: the key descriptor of every readable image, searched exactly or through a faiss index for large collections.
+"""An index of a folder: the key descriptor of every readable image, searched exactly or through a
+faiss index for large collections.
 
-An index is a folder of its own: `index.json` names the run, its fingerprint and the current generation g; `vectors-g.npy` float32 (n, dim);
-`items-g.jsonl` (id, size, time of change of each file, and the reason where it has no descriptor); `skipped.csv` (id, reason) for people;
-`search-g.faiss` when a factory string was given. A new generation counts once index.json names it, so an update that is cut off leaves the
-old one, and goes on when it is given again.
+An index is a folder of its own: `index.json` names the run, its fingerprint and the current
+generation g; `vectors-g.npy` float32 (n, dim); `items-g.jsonl` (id, size, time of change of each
+file, and the reason where it has no descriptor); `skipped.csv` (id, reason) for people;
+`search-g.faiss` when a factory string was given. A new generation counts once index.json names it,
+so an update that is cut off leaves the old one, and goes on when it is given again.
 """
 
 import contextlib
@@ -32,7 +34,8 @@ _OURS = re.compile(
 
 
 class CopyIndex:
-    """The index at `path`, which is there already; `CopyIndex.build` makes one. A ValueError when there is none, or it is damaged.
+    """The index at `path`, which is there already; `CopyIndex.build` makes one. A ValueError when
+    there is none, or it is damaged.
 
     Attributes
     ----------
@@ -68,16 +71,19 @@ class CopyIndex:
             self.skipped = [(item["id"], item["reason"]) for item in items if "reason" in item]
         except (OSError, ValueError, KeyError) as error:
             raise ValueError(
-                f"the index at {self.path} is damaged ({error}): delete it and index the folder again"
+                f"the index at {self.path} is damaged ({error}): delete it and index the folder "
+                "again"
             ) from None
         if not len(self.ids) == len(self.vectors) == self.facts["n"]:
             raise ValueError(
-                f"the index at {self.path} is damaged ({len(self.vectors)} rows, {len(self.ids)} ids): delete it and index the folder again"
+                f"the index at {self.path} is damaged ({len(self.vectors)} rows, {len(self.ids)} "
+                "ids): delete it and index the folder again"
             )
 
     @classmethod
     def build(cls, path, folder, descriptor, *, factory=None, parameters=None, rebuild=False):
-        """Index a folder, or bring its index up to date: new images are added, changed ones described again, vanished ones removed.
+        """Index a folder, or bring its index up to date: new images are added, changed ones
+        described again, vanished ones removed.
 
         Parameters
         ----------
@@ -87,8 +93,8 @@ class CopyIndex:
             Images are searched for in it and its subfolders.
         descriptor : qknb.copies.descriptor.Descriptor
         factory : str, optional
-            "Flat", the default of a new index: exact. Otherwise a faiss index factory string, such as "HNSW32" or "IVF1024,Flat"; its recall
-            against the exact search is measured.
+            "Flat", the default of a new index: exact. Otherwise a faiss index factory string, such
+            as "HNSW32" or "IVF1024,Flat"; its recall against the exact search is measured.
         parameters : str, optional
             Search parameters of that index, such as "efSearch=128" or "nprobe=32".
         rebuild : bool
@@ -97,7 +103,8 @@ class CopyIndex:
         Raises
         ------
         ValueError
-            No images; an index made with another descriptor or of another folder is there; a factory string that faiss does not know.
+            No images; an index made with another descriptor or of another folder is there; a
+            factory string that faiss does not know.
         """
         path, folder = Path(path), Path(folder).absolute()
         names = image_files(folder)
@@ -107,7 +114,8 @@ class CopyIndex:
             old.require(descriptor)
             if old.folder != folder:
                 raise ValueError(
-                    f"the index at {path} is of the folder {old.folder}: give another place for the index of {folder}, or rebuild it"
+                    f"the index at {path} is of the folder {old.folder}: give another place for "
+                    f"the index of {folder}, or rebuild it"
                 )
         elif (
             not (path / "index.json").exists()
@@ -161,7 +169,8 @@ class CopyIndex:
         return cls(path)
 
     def remove(self, ids):
-        """This index without the images `ids` (they come back with the next update if their files are still there): the new CopyIndex.
+        """This index without the images `ids` (they come back with the next update if their files
+        are still there): the new CopyIndex.
 
         Raises
         ------
@@ -171,7 +180,8 @@ class CopyIndex:
         unknown = sorted(set(ids) - set(self.ids))
         if unknown:
             raise ValueError(
-                f"not in the index at {self.path}: {', '.join(unknown[:5])}{' ...' if len(unknown) > 5 else ''}"
+                f"not in the index at {self.path}: "
+                f"{', '.join(unknown[:5])}{' ...' if len(unknown) > 5 else ''}"
             )
         gone = set(ids)
         items = [item for name, item in self.items.items() if name not in gone]
@@ -185,7 +195,8 @@ class CopyIndex:
         return CopyIndex(self.path)
 
     def descriptor(self, run=None):
-        """The descriptor that this index was made with, loaded from its run (or from where the run is now).
+        """The descriptor that this index was made with, loaded from its run (or from where the run
+        is now).
 
         Raises
         ------
@@ -200,8 +211,10 @@ class CopyIndex:
         """Raise a ValueError unless `descriptor` is the one that this index was made with."""
         if descriptor.fingerprint != self.facts["descriptor"]:
             raise ValueError(
-                f"the index at {self.path} was made with another descriptor ({self.facts['descriptor'][:12]}) than {descriptor.origin} gives now "
-                f"({descriptor.fingerprint[:12]}): that is another run, or it was trained further. Use the run it was made with "
+                f"the index at {self.path} was made with another descriptor "
+                f"({self.facts['descriptor'][:12]}) than {descriptor.origin} gives now "
+                f"({descriptor.fingerprint[:12]}): that is another run, or it was trained "
+                "further. Use the run it was made with "
                 f"({self.facts['run']}), or index the folder again with --rebuild"
             )
 
@@ -217,7 +230,8 @@ class CopyIndex:
         Returns
         -------
         qknb.evaluation.search.Pairs
-            query, reference (row of `ids`), score = -(squared distance). Distances are exact also where the search is approximate.
+            query, reference (row of `ids`), score = -(squared distance). Distances are exact also
+            where the search is approximate.
         """
         return search(self.vectors, vectors, top, self._faiss_file(), self.facts["parameters"])
 
@@ -230,7 +244,10 @@ class CopyIndex:
 
 
 def _commit(path, facts, items, row_of, arrays):
-    """Write the next generation: `row_of` says for each id which of `arrays` holds its vector, and in which row."""
+    """Write the next generation.
+
+    `row_of` says for each id which of `arrays` holds its vector, and in which row.
+    """
     path.mkdir(parents=True, exist_ok=True)
     rows = [row_of[item["id"]] for item in items if "reason" not in item]
     before = [int(other.stem.partition("-")[2]) for other in path.glob("vectors-*.npy")]
@@ -286,7 +303,8 @@ def _read_facts(path):
             raise ValueError(f"format {facts['format']!r} instead of {FORMAT}")
     except FileNotFoundError:
         raise ValueError(
-            f"there is no index at {path}: make one with `python -m qknb index FOLDER --run RUN --index {path}`"
+            f"there is no index at {path}: make one with `python -m qknb index FOLDER --run RUN "
+            f"--index {path}`"
         ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(

@@ -1,5 +1,9 @@
-"""The model card of an exported descriptor, in Markdown: what it was made of, what it reaches, and what it is not good for."""
+"""The model card of an exported descriptor, in Markdown.
 
+What it was made of, what it reaches, and what it is not good for.
+"""
+
+import contextlib
 import importlib.metadata
 import platform
 
@@ -13,9 +17,8 @@ from qknb.report.tables import GIST_ROW, MISSING, cut_words, show_count
 __all__ = ["model_card"]
 
 RESAMPLES = 1000
-PAIRS = (
-    10**9
-)  # of queries and references: with more, ranking them again would take minutes to hours
+# pairs of queries and references: with more, ranking them again would take minutes to hours
+PAIRS = 10**9
 _PACKAGES = ("qknb", "keras", "tensorflow", "numpy", "pillow")
 
 _USE = """\
@@ -23,20 +26,26 @@ _USE = """\
 from qknb.descriptor import Descriptor
 
 descriptor = Descriptor.load("{run}")
-queries = descriptor(["a.jpg", "b.jpg"], side="query")      # float32 ({dim} wide), images that may be edited copies
-originals = descriptor(["c.jpg"], side="key")               # the collection they are looked up in
+queries = descriptor(["a.jpg", "b.jpg"], side="query")  # images that may be edited copies
+originals = descriptor(["c.jpg"], side="key")           # the collection they are looked up in
 squared_distance = ((queries[:, None] - originals) ** 2).sum(-1)
 ```
 
-Without `qknb`: `keras.saving.load_model("query.keras")` takes [images (B, {size}, {size}, 3) of 0..255, squashed to a square with antialiasing;
-GIST-PCA (B, {dim})]; GIST is the 960-d colour GIST of the image's centre at {gist} pixels, divided by its norm, minus `mean`, times `components`
-of `gist_pca.npz`. Descriptors are not normalised; compare a query's with originals' by squared L2 distance."""
+Rows are float32, {dim} wide. Without `qknb`: `keras.saving.load_model("query.keras")` takes
+[images (B, {size}, {size}, 3) of 0..255, squashed to a square with antialiasing; GIST-PCA
+(B, {dim})]; GIST is the 960-d colour GIST of the image's centre at {gist} pixels, divided by its
+norm, minus `mean`, times `components` of `gist_pca.npz`. Descriptors are not normalised; compare a
+query's with originals' by squared L2 distance."""
 
 _LIMITS = """\
-- Objects, scenes or people that are alike but come from different pictures: this finds copies of one picture, not similar content.
-- Small pieces of a picture inside another one, mirrored pieces, and strong crops: one descriptor describes the whole image.
-- Other kinds of images than those it was trained on (drawings, documents, medical images): measure first.
-- Deciding alone. Near the threshold one pair in ten or more is wrong, and more in a large collection: a person should look.
+- Objects, scenes or people that are alike but come from different pictures: this finds copies of
+  one picture, not similar content.
+- Small pieces of a picture inside another one, mirrored pieces, and strong crops: one descriptor
+  describes the whole image.
+- Other kinds of images than those it was trained on (drawings, documents, medical images): measure
+  first.
+- Deciding alone. Near the threshold one pair in ten or more is wrong, and more in a large
+  collection: a person should look.
 - Identifying people. It is no face recognition and must not be used as one."""
 
 
@@ -62,7 +71,8 @@ def model_card(run, phase, facts):
     return (
         "\n\n".join(
             [
-                f"# Image copy descriptor: run {_plain(run.path.resolve().name)}, {f'after phase {phase}' if settings.phases else 'without training'}",
+                f"# Image copy descriptor: run {_plain(run.path.resolve().name)}, "
+                f"{f'after phase {phase}' if settings.phases else 'without training'}",
                 _origin(settings) + f" Fingerprint `{facts['fingerprint'][:16]}`.",
                 "## Use",
                 _USE.format(
@@ -95,17 +105,23 @@ def model_card(run, phase, facts):
 
 _TRAINED = {
     "qk": "trained in turns by QK Iteration (Wu & Wu 2021, arXiv 2111.07954)",
-    "simclr": "both trained at once against the other images of the batch (SimCLR-style, as in Wu & Wu 2021, arXiv 2111.07954)",
-    "moco": "the query tower trained against a queue of earlier keys, the key tower following it (MoCo-style)",
+    "simclr": "both trained at once against the other images of the batch (SimCLR-style, as in "
+    "Wu & Wu 2021, arXiv 2111.07954)",
+    "moco": "the query tower trained against a queue of earlier keys, the key tower following it "
+    "(MoCo-style)",
 }
 
 
 def _origin(settings):
     backbone = f"{settings.backbone} at {settings.image_size} pixels"
     if not settings.phases:
-        return f"Pretrained features of {backbone}, whitened on this run's images and scaled to unit length; nothing was trained, and both sides are the same."
+        return (
+            f"Pretrained features of {backbone}, whitened on this run's images and scaled to unit "
+            "length; nothing was trained, and both sides are the same."
+        )
     return (
-        f"Two towers, for queries (perhaps edited copies) and for keys (originals), {backbone} with GIST, "
+        f"Two towers, for queries (perhaps edited copies) and for keys (originals), {backbone} "
+        "with GIST, "
         f"{_TRAINED[settings.method]}."
     )
 
@@ -123,21 +139,28 @@ def _data(run):
     )
     lines = [
         f"- {origin}.",
-        f"- {'Training' if settings.phases else 'Whitening'}: {show_count(counts.get('keys'))} originals{edited}; "
-        f"{show_count(counts.get('extra_scenes', 0))} of the originals are synthetic scenes added to a small folder.",
+        f"- {'Training' if settings.phases else 'Whitening'}: {show_count(counts.get('keys'))} "
+        f"originals{edited}; "
+        f"{show_count(counts.get('extra_scenes', 0))} of the originals are synthetic scenes added "
+        "to a small folder.",
     ]
     if official:
         lines += [
             "- Taken as the challenge gives it: exact duplicates were not looked for.",
-            f"- Test: the challenge's own queries, references and ground truth. Validation: a random split of the training images (seed {settings.seed}), not trained on.",
-            f"- Edits of training copies and of validation queries: random compositions of AugLy transforms at strength {settings.edit_strength:g}. How the "
+            "- Test: the challenge's own queries, references and ground truth. Validation: a "
+            f"random split of the training images (seed {settings.seed}), not trained on.",
+            "- Edits of training copies and of validation queries: random compositions of AugLy "
+            f"transforms at strength {settings.edit_strength:g}. How the "
             "challenge's own queries were edited is not known.",
         ]
     else:
         lines += [
-            f"- Left out: {show_count(counts.get('skipped', 0))} unreadable files, {show_count(counts.get('duplicates', 0))} exact duplicates.",
-            f"- Held out by a random split (seed {settings.seed}): no test or validation image was trained on, none is in both.",
-            f"- Edits of queries: random compositions of AugLy transforms at strength {settings.edit_strength:g}.",
+            f"- Left out: {show_count(counts.get('skipped', 0))} unreadable files, "
+            f"{show_count(counts.get('duplicates', 0))} exact duplicates.",
+            f"- Held out by a random split (seed {settings.seed}): no test or validation image "
+            "was trained on, none is in both.",
+            "- Edits of queries: random compositions of AugLy transforms at strength "
+            f"{settings.edit_strength:g}.",
         ]
     return "\n".join(lines)
 
@@ -166,12 +189,17 @@ def _results(run, phase, rows):
                     for value in (row.get("micro_ap_normalized"), row["recall_at_p90"])
                 )
                 table.append(
-                    f"| {name} | {split} | {row['micro_ap']:.3f} | {_interval(run, row)} | {normalized} | {recall} | {row['queries']:,}, {row['distractors']:,} | {row['references']:,} |"
+                    f"| {name} | {split} | {row['micro_ap']:.3f} | {_interval(run, row)} | "
+                    f"{normalized} | {recall} | {row['queries']:,}, {row['distractors']:,} | "
+                    f"{row['references']:,} |"
                 )
     return "\n".join(table) + (
-        f"\n\nIntervals: bootstrap over queries, {RESAMPLES:,} resamples. They tell how much the draw of these queries matters, not another seed or "
-        f"other images. Micro-AP is taken over one list by distance ({cut_words(used)}), as in the Image Similarity Challenge 2021. "
-        "Score normalization (micro-AP alone) lowers the scores of queries that lie near many training images; the exported descriptor does not have it."
+        f"\n\nIntervals: bootstrap over queries, {RESAMPLES:,} resamples. They tell how much the "
+        "draw of these queries matters, not another seed or "
+        f"other images. Micro-AP is taken over one list by distance ({cut_words(used)}), as in "
+        "the Image Similarity Challenge 2021. "
+        "Score normalization (micro-AP alone) lowers the scores of queries that lie near many "
+        "training images; the exported descriptor does not have it."
     )
 
 
@@ -191,7 +219,10 @@ def _interval(run, row):
 
 def _threshold(facts):
     limits, mix = facts["thresholds"], facts["calibrated_on"]
-    where = f"on the validation split ({mix['queries']:,} queries, {mix['distractors']:,} of them without a match, {mix['references']:,} references)"
+    where = (
+        f"on the validation split ({mix['queries']:,} queries, {mix['distractors']:,} of them "
+        f"without a match, {mix['references']:,} references)"
+    )
     if limits["copy"] is None:
         return f"None: 90 % precision was not reached {where}. Choose one by looking at pairs."
     unsure = (
@@ -200,8 +231,10 @@ def _threshold(facts):
         else f" Up to {limits['unsure']:.4f}, half of the pairs were copies: worth a look."
     )
     return (
-        f"Squared distance {limits['copy']:.4f}: up to it, at least 90 % of the pairs were true copies {where}.{unsure} It holds for that share of "
-        "distractors and that number of references: where copies are rarer or the collection is larger, precision is lower at the same distance."
+        f"Squared distance {limits['copy']:.4f}: up to it, at least 90 % of the pairs were true "
+        f"copies {where}.{unsure} It holds for that share of "
+        "distractors and that number of references: where copies are rarer or the collection is "
+        "larger, precision is lower at the same distance."
     )
 
 
@@ -209,10 +242,8 @@ def _versions(run):
     trained = run.manifest.get("versions", {})
     exported = {"python": platform.python_version()}
     for name in _PACKAGES:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             exported[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            pass
     lines = ["| | run begun with | exported with |", "| --- | --- | --- |"]
     lines += [
         f"| {name} | {trained.get(name, MISSING)} | {version} |"
@@ -222,7 +253,9 @@ def _versions(run):
 
 
 def _plain(text):
-    """Text from outside on one line, without what Markdown or HTML would take as its own, and as valid UTF-8."""
+    """Text from outside on one line, without what Markdown or HTML would take as its own, and as
+    valid UTF-8.
+    """
     text = (
         " ".join(text.split())
         .replace("`", "'")

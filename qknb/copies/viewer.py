@@ -1,4 +1,7 @@
-"""Found copies to look at and to move the threshold on: figures as PNG, and the same in a notebook with a slider and an upload button."""
+"""Found copies to look at and to move the threshold on.
+
+Figures as PNG, and the same in a notebook with a slider and an upload button.
+"""
 
 import html
 import tempfile
@@ -19,7 +22,8 @@ CLOSEST = 1e-6  # squared distances below it are drawn there: the axis is logari
 
 @styled
 def distances_figure(found, limits):
-    """How far every query is from its nearest indexed image, sorted, with the threshold: copies and distractors form two levels when all is well.
+    """How far every query is from its nearest indexed image, sorted, with the threshold: copies and
+    distractors form two levels when all is well.
 
     Parameters
     ----------
@@ -75,7 +79,10 @@ def distances_figure(found, limits):
 
 
 def uploaded_files(value):
-    """[(name, bytes)] of an upload button's value: ipywidgets 8 gives a sequence, 7 (Colab's) a dict by name."""
+    """[(name, bytes)] of an upload button's value.
+
+    Ipywidgets 8 gives a sequence, 7 (Colab's) a dict by name.
+    """
     if isinstance(value, dict):
         return [(name, bytes(file["content"])) for name, file in value.items()]
     return [(item["name"], bytes(item["content"])) for item in value]
@@ -100,14 +107,19 @@ class CopyViewer:
         self._uploads = None
 
     def move(self, threshold):
-        """Set the threshold; pairs up to the run's own limit for "not sure" stay listed. Returns the new `Limits`."""
+        """Set the threshold.
+
+        Pairs up to the run's own limit for "not sure" stay listed. Returns the new `Limits`.
+        """
         self.limits = Limits(
             threshold, max(threshold, self._unsure), f"threshold {threshold:.4g} as set"
         )
         return self.limits
 
     def figures(self, pairs=12):
-        """{name: figure}: the nearest pairs, those on both sides of the threshold, and all distances."""
+        """{name: figure}: the nearest pairs, those on both sides of the threshold, and all
+        distances.
+        """
         return {
             "copies_nearest": gallery_figure(copies_gallery(self.found, self.limits, limit=pairs)),
             "copies_threshold": gallery_figure(
@@ -124,12 +136,16 @@ class CopyViewer:
         }
 
     def summary(self):
-        """One sentence: how many pairs are called copies at this threshold, and how many are not sure."""
+        """One sentence.
+
+        How many pairs are called copies at this threshold, and how many are not sure.
+        """
         matches = self.found.matches(self.limits)
         copies = sum(match.verdict == COPY for match in matches)
         text = f"Threshold {self.limits.copy:.4g}: {copies:,} pairs are called copies, {len(matches) - copies:,} are not sure; {len(self.found.queries):,} images looked up."
         return text + (
-            f" {len(self.found.skipped):,} could not be read: {', '.join(name for name, _ in self.found.skipped[:5])}."
+            f" {len(self.found.skipped):,} could not be read: "
+            f"{', '.join(name for name, _ in self.found.skipped[:5])}."
             if self.found.skipped
             else ""
         )
@@ -157,7 +173,9 @@ class CopyViewer:
         return self.found
 
     def widget(self, pairs=9):
-        """The same with a slider for the threshold, a choice of pairs and an upload button (an ipywidgets box)."""
+        """The same with a slider for the threshold, a choice of pairs and an upload button (an
+        ipywidgets box).
+        """
         import ipywidgets as w
 
         distances = (

@@ -1,4 +1,7 @@
-"""The copy test against hand-counted cases: thresholds with ties, pairs counted as reported, right and wrong, by edit; pHash bits."""
+"""The copy test against hand-counted cases.
+
+Thresholds with ties, pairs counted as reported, right and wrong, by edit; pHash bits.
+"""
 
 import csv
 
@@ -23,7 +26,10 @@ def test_without_ties_it_is_the_runs_own_rule(smoke_run):
 
 
 def test_counts_of_a_run_made_by_hand(tmp_path):
-    """GIST-256 of made_run: squared distances of true pairs 4, .01, 25; of the distractor's nearest pair .04."""
+    """GIST-256 of made_run.
+
+    Squared distances of true pairs 4, .01, 25; of the distractor's nearest pair .04.
+    """
     run = make_run(tmp_path / "r")
     gist, k1 = copy_test(run, ["GIST-256", "K1"])
     assert (gist.queries, gist.distractors, gist.references, gist.copies) == (4, 1, 4, 3)

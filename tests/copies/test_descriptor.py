@@ -1,4 +1,7 @@
-"""Exported towers and descriptors: plain Keras loads them, they give what training gave, and what is damaged or foreign is refused."""
+"""Exported towers and descriptors.
+
+Plain Keras loads them, they give what training gave, and what is damaged or foreign is refused.
+"""
 
 import dataclasses
 import json
@@ -75,7 +78,10 @@ def test_plain_keras_loads_both_towers_in_safe_mode(descriptor, tmp_path):
 
 
 def test_descriptors_are_those_that_training_evaluated(descriptor, smoke_run):
-    """From pixels to descriptor: originals drawn again, copies edited again as recorded, against evaluation/K1.npz."""
+    """From pixels to descriptor.
+
+    Originals drawn again, copies edited again as recorded, against evaluation/K1.npz.
+    """
     scenes = Scenes(96, seed=0)
     with np.load(smoke_run / "evaluation" / "K1.npz", allow_pickle=False) as file:
         wanted = {"key": file["test_references"], "query": file["test_queries"]}
@@ -321,7 +327,10 @@ def test_the_model_card_has_the_numbers_of_the_run(descriptor, smoke_run):
 
 
 def test_the_whitening_of_the_run_lies_beside_the_towers(descriptor, smoke_run):
-    """Written out for other tools, and the same as in the towers: pretrained features are whitened by it before a head sees them."""
+    """Written out for other tools, and the same as in the towers.
+
+    Pretrained features are whitened by it before a head sees them.
+    """
     with (
         np.load(smoke_run / "whitening.npz") as own,
         np.load(descriptor.path / "whitening.npz") as written,

@@ -1,4 +1,8 @@
-"""Indexes and found copies: against brute force and hand-counted cases with a descriptor that can be computed by hand, and once for real."""
+"""Indexes and found copies.
+
+Against brute force and hand-counted cases with a descriptor that can be computed by hand, and once
+for real.
+"""
 
 import csv
 import json
@@ -31,7 +35,11 @@ from qknb.evaluation.search import Pairs
 
 
 class Corners:
-    """Stands in for a descriptor: colours of the image shrunk to 2 x 2 pixels, 0..1; a query is `shift` off in each of the 12 values."""
+    """Stands in for a descriptor.
+
+    Colours of the image shrunk to 2 x 2 pixels, 0..1; a query is `shift` off in each of the 12
+    values.
+    """
 
     def __init__(self, name="corners", shift=0.0):
         self.fingerprint, self.dim, self.origin, self.shift = name, 12, Path("/run"), shift
@@ -251,8 +259,11 @@ def test_near_duplicates_by_hand(tmp_path):
     assert found.groups(limits) == [["000.png", "002.png", "004.png"], ["100.png", "101.png"]]
     matches = found.matches(limits)
     assert [(m.query, m.match, m.verdict) for m in matches] == [
-        ("100.png", "101.png", COPY), ("000.png", "002.png", COPY), ("002.png", "004.png", COPY), ("000.png", "004.png", UNSURE)
-    ]  # fmt: skip
+        ("100.png", "101.png", COPY),
+        ("000.png", "002.png", COPY),
+        ("002.png", "004.png", COPY),
+        ("000.png", "004.png", UNSURE),
+    ]
     assert matches[0].distance == pytest.approx(12 * (1 / 255 - 0.001) ** 2, rel=1e-4), (
         "the smaller of the two distances counts"
     )

@@ -1,4 +1,4 @@
-"""The model card says what was done with the images, and over which candidates micro-AP was taken."""
+"""The model card says what was done with the images, and over what micro-AP was taken."""
 
 import pytest
 
