@@ -1,10 +1,10 @@
 """Any set of run folders side by side: where their settings differ, their scores with spread over seeds, curves, and what they confuse."""
 
 from qknb.config import DISC21
+from qknb.evaluation.spread import agreeing, mean_spread, shown_names
 from qknb.experiments.compared import groups
 from qknb.report.curves import curves_figure, ending, loss_figure
 from qknb.report.galleries import Gallery, gallery_figure, hardest_negatives
-from qknb.report.spreads import agreeing, mean_spread, shown_names
 from qknb.report.tables import Column, Table, cut_words, show_count, show_seconds, show_spread
 
 __all__ = [

@@ -11,8 +11,8 @@ import matplotlib
 import numpy as np
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+from qknb.evaluation.spread import show_difference
 from qknb.experiments.switch_findings import heat, label_of
-from qknb.report.spreads import show_difference
 from qknb.report.style import COLOURS, STYLE, Sheet, styled
 
 __all__ = ["curves_figure", "heat_figure", "lengths_figure", "movement_figure", "svg", "tip_of"]

@@ -3,9 +3,9 @@
 import numpy as np
 
 from qknb.evaluation.paper import SIMCLR_COMPARISON
+from qknb.evaluation.spread import mean_spread
 from qknb.experiments.sweep_results import last_rows, reference_rows
 from qknb.report.curves import bars_figure, curves_figure, ending
-from qknb.report.spreads import mean_spread
 from qknb.report.tables import Column, Table, cut_words, show_spread
 
 __all__ = [

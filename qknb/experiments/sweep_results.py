@@ -7,8 +7,8 @@ The same rows are read from a sweep's folder (`sweep_rows`) and from a folder of
 import json
 from pathlib import Path
 
+from qknb.evaluation.spread import agreeing, mean_spread, shown_names
 from qknb.experiments.sweep_job import is_finished, same_result
-from qknb.report.spreads import agreeing, mean_spread, shown_names
 from qknb.report.tables import Column, Table, cut_words, show_count, show_seconds, show_spread
 from qknb.run import Run, read_json_lines
 from qknb.system.files import write_text

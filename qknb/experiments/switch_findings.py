@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qknb.report.spreads import show_difference
+from qknb.evaluation.spread import Spread, mean_spread, show_difference, show_spread
 from qknb.report.tables import Column, Table, cut_words
 
 __all__ = [
@@ -108,10 +108,8 @@ def heat(values):
         for j, budget in enumerate(budgets):
             cell = [value for key, value in fixed.items() if key[:2] == (cycle, budget)]
             n[i, j] = len(cell)
-            if cell:
-                mean[i, j] = np.mean(cell)
-            if len(cell) > 1:
-                spread[i, j] = np.std(cell, ddof=1)
+            found = mean_spread(cell)
+            mean[i, j], spread[i, j] = (np.nan if x is None else x for x in found)
     return cycles, budgets, mean, spread, n
 
 
@@ -135,19 +133,15 @@ def paired(values, one, other, budget=None):
         for key in values
         if key[0] == one and (other, *key[1:]) in values and budget in (None, key[1])
     )
-    d = np.array([values[one, *key] - values[other, *key] for key in keys])
-    if not len(d):
+    differences = [values[one, *key] - values[other, *key] for key in keys]
+    mean, deviation = mean_spread(differences)
+    if mean is None:
         return Paired(0, np.nan, np.nan, 0, np.nan, np.nan)
-    spread = float(d.std(ddof=1)) if len(d) > 1 else np.nan
-    half = float(t.ppf(0.975, len(d) - 1)) * spread / len(d) ** 0.5 if len(d) > 1 else np.inf
-    return Paired(
-        len(d),
-        float(d.mean()),
-        spread,
-        int((d > 0).sum()),
-        float(d.mean()) - half,
-        float(d.mean()) + half,
-    )
+    n, above = len(differences), sum(d > 0 for d in differences)
+    if deviation is None:
+        return Paired(n, mean, np.nan, above, -np.inf, np.inf)
+    half = float(t.ppf(0.975, n - 1)) * deviation / n**0.5
+    return Paired(n, mean, deviation, above, mean - half, mean + half)
 
 
 def best_cycle(values, budget=None):
@@ -179,7 +173,13 @@ def findings_table(values, traces=()):
         difference = (
             paired(values, label, longest) if label != longest and longest is not None else None
         )
-        rows.append((_named(label), *map(_mean_and_spread, cells), _difference(difference)))
+        rows.append(
+            (
+                _named(label),
+                *(show_spread(mean_spread(cell)) for cell in cells),
+                _difference(difference),
+            )
+        )
     columns = (
         Column("phases", left=True),
         *(Column(f"{budget:,} steps") for budget in budgets),
@@ -224,8 +224,10 @@ def findings(values, name, chosen=None):
         here = mean[:, budgets.index(budget)]
         if len(slopes) and np.isfinite(here).sum() > 1:
             top = int(np.nanargmax(here))
+            deviation = spread[top, budgets.index(budget)]
+            best = Spread(here[top], None if np.isnan(deviation) else deviation)
             said.append(
-                f"At {budget:,} steps phases of {cycles[top]:,} steps end highest, at {here[top]:.3f}{_plus_minus(spread[top, budgets.index(budget)])}; the lowest mean is "
+                f"At {budget:,} steps phases of {cycles[top]:,} steps end highest, at {show_spread(best)}; the lowest mean is "
                 f"{np.nanmin(here):.3f}. Halving the length changes micro-AP by {show_difference(-np.mean(slopes))} on average "
                 f"({sum(s < 0 for s in slopes)} of {len(slopes)} seeds gain)."
             )
@@ -310,18 +312,6 @@ def _named(label):
             ),
         )
     )
-
-
-def _mean_and_spread(cell):
-    return (
-        None
-        if not cell
-        else f"{np.mean(cell):.3f}" + (_plus_minus(np.std(cell, ddof=1)) if len(cell) > 1 else "")
-    )
-
-
-def _plus_minus(spread):
-    return "" if np.isnan(spread) else f" ± {spread:.3f}"
 
 
 def _difference(found):

@@ -6,7 +6,7 @@ Every line carries its name and has dashes and a marker of its own, so that a pr
 import numpy as np
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from qknb.report.spreads import mean_spread, show_difference
+from qknb.evaluation.spread import mean_spread, show_difference
 from qknb.report.style import COLOURS, Sheet, apart, fitted, styled
 
 __all__ = ["bars_figure", "curves_figure", "draw_curves", "ending", "loss_figure"]
@@ -108,7 +108,8 @@ def draw_curves(axes, curves, levels=None):
         mean, look = y.mean(0), _look(i)
         axes.plot(x.mean(0), mean, label=name, markersize=5, **look)
         if len(seeds) > 1:
-            band = mean - y.std(0, ddof=1), mean + y.std(0, ddof=1)
+            deviation = np.array([mean_spread(at.tolist()).deviation for at in y.T])
+            band = mean - deviation, mean + deviation
             reached += band
             axes.fill_between(x.mean(0), *band, color=look["color"], alpha=0.13, linewidth=0)
         ends.append((mean[-1], name, look["color"]))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qknb.report.spreads import mean_spread
+from qknb.evaluation.spread import mean_spread
 from qknb.run import read_json_lines
 from qknb.system.files import replacing
 
