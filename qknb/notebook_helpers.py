@@ -135,7 +135,7 @@ def changes_table(settings):
     """What `settings` (Experiment) do otherwise than the paper."""
     rows = [(name, *map(str, values)) for name, values in changes_from_paper(settings).items()]
     return plain_table(
-        "Settings that differ from the paper's. qknb/config.py says what each one does."
+        "Settings that differ from the paper's. `python -m qknb settings` says what each one does."
         if rows
         else "All settings are the paper's.",
         ("setting", "the paper", "this run"),

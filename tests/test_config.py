@@ -4,7 +4,16 @@ import dataclasses
 
 import pytest
 
-from qknb.config import PRESETS, Experiment, changes_from_paper, experiment
+from qknb.config import (
+    PRESETS,
+    RESUMABLE,
+    SETTINGS,
+    Experiment,
+    affecting,
+    changes_from_paper,
+    experiment,
+)
+from qknb.setting_field import IMAGES, RUNNING, TEST_IMAGES, TRAINING
 
 
 def test_defaults_are_the_papers():
@@ -175,3 +184,50 @@ def test_a_setting_without_effect_that_stands_at_its_default_or_in_an_older_run_
         whole = dataclasses.asdict(experiment(preset))
         assert dataclasses.asdict(experiment(**whole)) == whole
     assert Experiment(**dataclasses.asdict(experiment("cpu")) | {"patience": 9}).patience == 9
+
+
+def test_every_setting_says_what_it_is():
+    for field, known in zip(dataclasses.fields(Experiment), SETTINGS.values(), strict=True):
+        assert known.kind is field.type and known.default == field.default, field.name
+        assert known.help[0].isupper() and known.help.endswith(".") and known.group, field.name
+        assert known.fault(known.default) is None, field.name
+        assert known.only is None or known.only.name in SETTINGS, field.name
+
+
+def test_a_range_refuses_what_lies_outside_and_reads_as_words():
+    assert SETTINGS["edit_strength"].range() == "above 0, at most 1"
+    assert SETTINGS["momentum"].range() == "from 0, below 1"
+    assert SETTINGS["optimizer"].range() == "adam, lars" and SETTINGS["images"].range() == ""
+    assert str(SETTINGS["tau"].only) == "loss='bce' or 'focal'"
+    assert str(SETTINGS["head_units"].only) == "head_layers above 0"
+    assert experiment("cpu", bank_chunks="auto").bank_chunks == 0
+    for name, value in (("momentum", 1.0), ("phases", -1), ("n_jobs", -2), ("gist_dim", 961)):
+        with pytest.raises(ValueError, match=f"{name}={value}"):
+            Experiment(**{name: value})
+
+
+def test_what_settings_affect():
+    """A shared preparation, its features, and what two runs must have in common are told apart."""
+    images, training = affecting(IMAGES, TEST_IMAGES), affecting(TRAINING, RUNNING)
+    assert {"seed", "n_scenes", "views", "gist_size"} <= images and images.isdisjoint(training)
+    assert set(SETTINGS) - images - training == {
+        "max_results",
+        "gist_dim",
+        "backbone",
+        "weights",
+        "head_input",
+        "whiten_dim",
+        "dtype_policy",
+        "embed_batch",
+    }
+    assert {
+        "preset",
+        "phases",
+        "residency",
+        "devices",
+        "embed_batch",
+        "n_jobs",
+        "checkpoint_seconds",
+        "checkpoint_steps",
+        "keep_banks",
+    } == RESUMABLE

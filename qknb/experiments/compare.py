@@ -1,11 +1,12 @@
 """Any set of run folders side by side: where their settings differ, their scores with spread over seeds, curves, and what they confuse."""
 
-from qknb.config import DISC21
+from qknb.config import DISC21, affecting
 from qknb.evaluation.spread import agreeing, mean_spread, shown_names
 from qknb.experiments.compared import groups
 from qknb.report.curves import curves_figure, ending, loss_figure
 from qknb.report.galleries import Gallery, gallery_figure, hardest_negatives
 from qknb.report.tables import Column, Table, cut_words, show_count, show_seconds, show_spread
+from qknb.setting_field import TEST_IMAGES
 
 __all__ = [
     "differences_table",
@@ -121,21 +122,9 @@ def scores_table(runs, split="test"):
 
 def _tested_on(run):
     """What decides, beside the seed, which test images a run has and how they look: equal where scores can be compared."""
-    names = [
-        "images",
-        "distractor_share",
-        "edit_strength",
-        "image_size",
-        "disc21_splits",
-        "test_references",
-        "test_queries",
-        "val_references",
-        "val_queries",
-    ]
-    return tuple(
-        run.settings.get(name)
-        for name in (*names, *["n_scenes"] * (run.settings.get("images") == "scenes"))
-    )
+    scenes = run.settings.get("images") == "scenes"
+    names = affecting(TEST_IMAGES) - ({"seed"} if scenes else {"seed", "n_scenes"})
+    return tuple(run.settings.get(name) for name in sorted(names))
 
 
 def _drawn(run):

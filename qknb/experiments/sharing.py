@@ -15,10 +15,11 @@ import os
 import shutil
 from pathlib import Path
 
-from qknb.config import Experiment
+from qknb.config import Experiment, affecting
 from qknb.data.image_sets import ImageSet
 from qknb.data.prepare import prepare, prepared
 from qknb.run import Run, versions
+from qknb.setting_field import IMAGES, RUNNING, TEST_IMAGES, TRAINING, WHITENING
 
 __all__ = [
     "bring_preparation",
@@ -29,95 +30,9 @@ __all__ = [
     "same_store",
 ]
 
-STORE = frozenset(
-    [
-        "seed",
-        "images",
-        "disc21_splits",
-        "n_scenes",
-        "extra_scenes",
-        "max_keys",
-        "image_size",
-        "views",
-        "edit_strength",
-        "test_references",
-        "test_queries",
-        "val_references",
-        "val_queries",
-        "distractor_share",
-        "gist_size",
-    ]
-)
-"""Settings that the prepared images depend on."""
-TRAINING = frozenset(
-    [
-        "preset",
-        "method",
-        "tower",
-        "shared_towers",
-        "head_layers",
-        "head_units",
-        "head_init",
-        "head_dropout",
-        "residual_scale",
-        "gist_residual",
-        "gist_input",
-        "loss",
-        "tau",
-        "temperature",
-        "focal_gamma",
-        "hardest_per_query",
-        "max_negatives",
-        "w_pos",
-        "w_neg",
-        "d2_floor",
-        "far_head_trains",
-        "replicas",
-        "queue_size",
-        "momentum",
-        "batch_size",
-        "phases",
-        "first_side",
-        "epochs_per_phase",
-        "steps_per_phase",
-        "optimizer",
-        "lars_trust",
-        "lars_momentum",
-        "learning_rate",
-        "backbone_lr_scale",
-        "cosine_steps",
-        "cosine_alpha",
-        "restart_schedule",
-        "reset_optimizer",
-        "weight_decay",
-        "train_backbone",
-        "block_rows",
-        "bank_chunks",
-        "residency",
-        "devices",
-        "refresh_every",
-        "refresh_candidates",
-        "ignore_duplicates",
-        "n_jobs",
-        "log_every",
-        "eval_every",
-        "score_every",
-        "checkpoint_seconds",
-        "checkpoint_steps",
-        "keep_banks",
-        "switch_policy",
-        "total_steps",
-        "patience",
-        "min_gain",
-        "min_steps",
-        "cycle_steps",
-        "first_steps",
-        "phase_growth",
-    ]
-)
-"""Settings that touch neither the prepared images nor anything that is made before the first phase. One that is not named here counts as touching them."""
-WHITENING = frozenset(("head_input", "whiten_dim"))
-"""Settings that concern what is made of the pretrained features, and not the features."""
+_STORE = affecting(TEST_IMAGES, IMAGES)
+_TRAINING = affecting(TRAINING, RUNNING)
+_WHITENING = affecting(WHITENING)
 _READY = "shared preparation"  # step of its manifest
 _LINKED = (
     ".npy",
@@ -130,7 +45,7 @@ def preparation_settings(settings):
     own = {
         f.name: getattr(settings, f.name)
         for f in dataclasses.fields(Experiment)
-        if f.name not in TRAINING
+        if f.name not in _TRAINING
     }
     return Experiment(
         **own, batch_size=1
@@ -147,7 +62,7 @@ def preparation_name(settings):
 
 def same_store(a, b):
     """Whether two runs have the same prepared images, though maybe other features (bool)."""
-    return all(getattr(a, name) == getattr(b, name) for name in STORE)
+    return all(getattr(a, name) == getattr(b, name) for name in _STORE)
 
 
 def build_preparation(path, members, n_jobs=-1, store_of=None):
@@ -184,7 +99,7 @@ def build_preparation(path, members, n_jobs=-1, store_of=None):
             if getattr(other.experiment, f.name) != getattr(run.experiment, f.name)
         }
         if (
-            differ <= WHITENING | TRAINING
+            differ <= _WHITENING | _TRAINING
             and _fingerprints(run) == _fingerprints(other)
             and other.manifest["versions"] == versions()
         ):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from qknb.config import changes_from_paper
 from qknb.run import Run, read_json_lines
 from qknb.system.files import write_text
 from qknb.training.switching import phase_steps, policy_of
@@ -18,7 +19,7 @@ __all__ = ["SERIES", "collect_traces", "phase_history", "read_traces", "trace_of
 
 SERIES = ("micro_ap", "loss", "moved_near", "moved_far", "drift_near", "drift_far")
 """What a trace has at every record; None where it was not known."""
-_KEPT = [
+_SHOWN = [
     "preset",
     "seed",
     "batch_size",
@@ -46,7 +47,7 @@ def trace_of(run_dir, label=None):
     Returns
     -------
     dict
-        name, images, keys, settings (those that matter here); policy (settings of the policy), cycle (steps_per_phase of fixed phases, else None), budget
+        name, images, keys, settings (what is shown, and what differs from the paper); policy (settings of the policy), cycle (steps_per_phase of fixed phases, else None), budget
         (total_steps, or the steps taken), complete (whether the last phase is done); phases: list of {name, begin, steps, done}, begin counted over the whole
         run; step, phase: list of int; the `SERIES`: lists; val, test: {row: micro_ap}; interval and cut: the test's 95 % interval and candidate cut of the last row.
 
@@ -60,7 +61,7 @@ def trace_of(run_dir, label=None):
     if not prepared:
         raise ValueError(f"the run at {run.path} is not prepared: it has no trace yet")
     trace = {"name": run.path.name, "images": label or ("scenes" if s.images == "scenes" else Path(s.images).name), "keys": prepared["keys"],
-             "settings": {name: getattr(s, name) for name in _KEPT}, "policy": policy_of(s, phase_steps(prepared["keys"], s)).settings()}  # fmt: skip
+             "settings": {name: getattr(s, name) for name in (*_SHOWN, *changes_from_paper(s))}, "policy": policy_of(s, phase_steps(prepared["keys"], s)).settings()}  # fmt: skip
     trace |= {
         "cycle": trace["policy"]["steps_per_phase"] if s.switch_policy == "fixed" else None,
         "phases": [],

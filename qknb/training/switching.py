@@ -18,7 +18,6 @@ __all__ = [
     "Saturation",
     "Schedule",
     "ShortCycles",
-    "check_switching",
     "next_limit",
     "phase_steps",
     "planned_lengths",
@@ -190,28 +189,6 @@ def phase_steps(n_keys, settings):
     return settings.steps_per_phase or max(
         1, round(settings.epochs_per_phase * n_keys / settings.batch_size)
     )
-
-
-def check_switching(settings):
-    """Raise a ValueError when settings (Experiment) about switching do not fit each other."""
-    s = settings
-    if s.switch_policy in ("micro_ap", "loss"):
-        if not s.eval_every:
-            raise ValueError(
-                f"switch_policy={s.switch_policy!r} decides at evaluations during a phase: set eval_every, to 50 for example"
-            )
-        if s.bank_chunks != 1:
-            raise ValueError(
-                f"switch_policy={s.switch_policy!r} could end a phase before every chunk of the bank had its turn: set bank_chunks=1"
-            )
-    if s.switch_policy == "schedule" and s.total_steps < s.phases:
-        raise ValueError(
-            f"switch_policy='schedule' divides total_steps={s.total_steps} into phases={s.phases}: set total_steps to at least a step a phase"
-        )
-    if not s.restart_schedule and not s.cosine_steps and not s.total_steps:
-        raise ValueError(
-            "restart_schedule=False with cosine_steps=0 is one schedule over the whole run: set total_steps, which says how long that is"
-        )
 
 
 def policy_of(settings, phase_steps):
