@@ -2,7 +2,8 @@
 
     python benchmarks/bench_backbones.py [--size 96] [--rounds 7]
 
-Needs about a minute on two cores. The rows take turns; medians of wall time, and of CPU time (images per second of one busy core).
+Needs about a minute on two cores. The rows take turns; medians of wall time, and of CPU time
+(images per second of one busy core).
 """
 
 import argparse

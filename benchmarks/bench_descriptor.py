@@ -1,9 +1,11 @@
-"""Images a second of `qknb.copies.descriptor.Descriptor`, from files to descriptors, and of its parts on their own.
+"""Images a second of `qknb.copies.descriptor.Descriptor`, from files to descriptors, and of its
+parts on their own.
 
     python benchmarks/bench_descriptor.py [--run runs/reference] [--images folder] [--limit 1000]
 
-Without --run, a run of preset smoke is made first with towers at --image-size (weights do not matter for speed); without --images, synthetic scenes of
-500 x 375 pixels are written as JPEG. Every row is measured in this one run; the parts run on as many threads as in the whole.
+Without --run, a run of preset smoke is made first with towers at --image-size (weights do not
+matter for speed); without --images, synthetic scenes of 500 x 375 pixels are written as JPEG. Every
+row is measured in this one run; the parts run on as many threads as in the whole.
 """
 
 import argparse

@@ -1,10 +1,12 @@
-"""One bank over several devices: rows and bytes that each holds, and bytes exchanged by a step's mining, read from the compiled program.
+"""One bank over several devices: rows and bytes that each holds, and bytes exchanged by a step's
+mining, read from the compiled program.
 
     python benchmarks/bench_devices.py [--rows 20000] [--devices 1 2 4 8]
 
-JAX with virtual processor devices (so no times: they would say nothing about GPUs). Rows of 1,792, head of 512, batch 32, M = 10. The exchange
-does not depend on the number of rows; the last column scales the bank to a million rows. A sharded batch adds the exchange of gradients (all
-trained weights once, about 47 MB for EfficientNetB3 with its heads) and of the batch's descriptors (32 KB).
+JAX with virtual processor devices (so no times: they would say nothing about GPUs). Rows of 1,792,
+head of 512, batch 32, M = 10. The exchange does not depend on the number of rows; the last column
+scales the bank to a million rows. A sharded batch adds the exchange of gradients (all trained
+weights once, about 47 MB for EfficientNetB3 with its heads) and of the batch's descriptors (32 KB).
 """
 
 import argparse
@@ -30,7 +32,8 @@ def main(arguments=None):
         print("RESULT", json.dumps(measure(options.rows)))
         return
     print(
-        f"{'devices':>8}{'rows each':>12}{'bank each MB':>14}{'exchanged MB a step':>21}{'a million rows: bank each GB':>31}"
+        f"{'devices':>8}{'rows each':>12}{'bank each MB':>14}{'exchanged MB a step':>21}"
+        f"{'a million rows: bank each GB':>31}"
     )
     for n in options.devices:
         environment = dict(
@@ -45,17 +48,23 @@ def main(arguments=None):
         )
         r = json.loads(out.stdout.split("RESULT")[1])
         print(
-            f"{n:>8}{r['rows']:>12,}{r['bank'] / 1e6:>14.1f}{r['exchanged'] / 1e6:>21.2f}{1e6 / options.rows * r['bank'] / 1e9:>31.2f}",
+            f"{n:>8}{r['rows']:>12,}{r['bank'] / 1e6:>14.1f}{r['exchanged'] / 1e6:>21.2f}"
+            f"{1e6 / options.rows * r['bank'] / 1e9:>31.2f}",
             flush=True,
         )
 
 
 def exchanged_bytes(program):
-    """Bytes that the collectives of a compiled program (HLO text) hand to each device, each executed once."""
+    """Bytes that the collectives of a compiled program (HLO text) hand to each device, each
+    executed once.
+    """
     total = 0
     for line in program.splitlines():
         found = re.search(
-            r"= (.*?) (all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(-start)?\(",
+            (
+                r"= (.*?) "
+                r"(all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(-start)?\("
+            ),
             line,
         )
         if found:

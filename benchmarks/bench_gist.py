@@ -1,16 +1,19 @@
-"""Colour GIST at 32, 64 and 128 pixels: `qknb.data.gist.gist` beside the same formula with the FFTs of NumPy and of SciPy, on one thread.
+"""Colour GIST at 32, 64 and 128 pixels: `qknb.data.gist.gist` beside the same formula with the FFTs
+of NumPy and of SciPy, on one thread.
 
     python benchmarks/bench_gist.py [--rounds 9] [--images 128]
 
-Needs about half a minute. The methods take turns in one process; the median of all rounds counts, as CPU time of the process, which
-other programs on the machine disturb less than wall time (it still grows where they compete for the cache: compare
-columns, not runs). LEAR's C program is not run here: its column repeats the times measured elsewhere with a quiet machine.
+Needs about half a minute. The methods take turns in one process; the median of all rounds counts,
+as CPU time of the process, which other programs on the machine disturb less than wall time (it
+still grows where they compete for the cache: compare columns, not runs). LEAR's C program is not
+run here: its column repeats the times measured elsewhere with a quiet machine.
 """
 
 import argparse
 import os
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -52,7 +55,9 @@ def plain(images, bank, fft):
 
 
 def measure(methods, count, rounds):
-    """Median and least CPU time in microseconds per image of each method, in interleaved rounds; the first round only warms up."""
+    """Median and least CPU time in microseconds per image of each method, in interleaved rounds;
+    the first round only warms up.
+    """
     times = {name: [] for name in methods}
     for _ in range(rounds + 1):
         for name, method in methods.items():
@@ -77,16 +82,17 @@ def main(argv=None):
         "interleaved rounds",
     )
     print(
-        f"{'side':>4}  {'qknb.data.gist':>14}  {'NumPy FFT':>15}  {'SciPy FFT':>15}  {'NumPy/ours':>10}  {'SciPy/ours':>10}  {'C*':>6}  difference"
+        f"{'side':>4}  {'qknb.data.gist':>14}  {'NumPy FFT':>15}  {'SciPy FFT':>15}  "
+        f"{'NumPy/ours':>10}  {'SciPy/ours':>10}  {'C*':>6}  difference"
     )
     for size in C_PROGRAM:
         images = photos(size, max(settings.images * 32**2 // size**2, 8))
         bank = gabor_bank(size).astype(np.float32)
         difference = np.abs(gist(images) - plain(images, bank, np.fft)).max()
         methods = {
-            "ours": lambda: gist(images),
-            "numpy": lambda: plain(images, bank, np.fft),
-            "scipy": lambda: plain(images, bank, scipy.fft),
+            "ours": partial(gist, images),
+            "numpy": partial(plain, images, bank, np.fft),
+            "scipy": partial(plain, images, bank, scipy.fft),
         }
         results = measure(methods, len(images), settings.rounds)
         cells = "  ".join(f"{median:>7.0f} ({least:>5.0f})" for median, least in results.values())

@@ -1,12 +1,16 @@
-"""A full training step on an accelerator: backbone, mining and loss apart, memory, and how near mining comes to the device's matrix products.
+"""A full training step on an accelerator: backbone, mining and loss apart, memory, and how near
+mining comes to the device's matrix products.
 
-    KERAS_BACKEND=jax python benchmarks/bench_gpu.py [--rows 500000 1000000 4000000] [--backbone EfficientNetB3] [--image-size 224] [--policy mixed_bfloat16]
+    KERAS_BACKEND=jax python benchmarks/bench_gpu.py [--rows 500000 1000000 4000000]
+        [--backbone EfficientNetB3] [--image-size 224] [--policy mixed_bfloat16]
     make bench-gpu
 
-Rows of the bank are the backbone's features and GIST-256 (1,792 for EfficientNetB3), random numbers: one block, repeated. Times are the best of
-`--steps` after one warm-up. "ceiling" is the rate of one large product of the policy's type in the same process; "share" is the rate of the
-mining pass (head and distances, 2 x (1,792 x 512 + 512 x 256 + 256 x 32) operations a row) divided by it. Runs on a processor too, with
-sizes that suit it: --rows 2000 --backbone EfficientNetLite0 --image-size 32 --policy float32.
+Rows of the bank are the backbone's features and GIST-256 (1,792 for EfficientNetB3), random
+numbers: one block, repeated. Times are the best of `--steps` after one warm-up. "ceiling" is the
+rate of one large product of the policy's type in the same process; "share" is the rate of the
+mining pass (head and distances, 2 x (1,792 x 512 + 512 x 256 + 256 x 32) operations a row) divided
+by it. Runs on a processor too, with sizes that suit it: --rows 2000 --backbone EfficientNetLite0
+--image-size 32 --policy float32.
 """
 
 import argparse
@@ -37,13 +41,16 @@ def main(arguments=None):
     device, capacity = detect_device()
     ceiling = product_rate(options.policy, 4096 if "GPU" in device or capacity > 4e10 else 2048)
     print(
-        f"{device}, {capacity / 1e9:.0f} GB; Keras {keras.__version__}, {keras.backend.backend()}, Python {platform.python_version()}"
+        f"{device}, {capacity / 1e9:.0f} GB; Keras {keras.__version__}, "
+        f"{keras.backend.backend()}, Python {platform.python_version()}"
     )
     print(
-        f"{options.backbone} at {options.image_size} px, batch 32, {options.policy}; ceiling {ceiling / 1e12:.2f} TFLOP/s"
+        f"{options.backbone} at {options.image_size} px, batch 32, {options.policy}; ceiling "
+        f"{ceiling / 1e12:.2f} TFLOP/s"
     )
     print(
-        f"{'rows':>10}{'step ms':>10}{'backbone ms':>13}{'mining ms':>11}{'loss ms':>9}{'share':>8}{'peak GB':>9}{'planned GB':>12}"
+        f"{'rows':>10}{'step ms':>10}{'backbone ms':>13}{'mining ms':>11}{'loss ms':>9}"
+        f"{'share':>8}{'peak GB':>9}{'planned GB':>12}"
     )
     for rows in options.rows:
         try:
@@ -55,13 +62,17 @@ def main(arguments=None):
         peak = f"{r['peak'] / 1e9:9.2f}" if r["peak"] else f"{'-':>9}"
         loss = r["step"] - r["backbone"] - r["mining"]
         print(
-            f"{rows:>10,}{r['step'] * 1e3:>10.1f}{r['backbone'] * 1e3:>13.1f}{r['mining'] * 1e3:>11.1f}{loss * 1e3:>9.1f}{share:>8.1%}{peak}{r['planned'] / 1e9:>12.2f}",
+            f"{rows:>10,}{r['step'] * 1e3:>10.1f}{r['backbone'] * 1e3:>13.1f}"
+            f"{r['mining'] * 1e3:>11.1f}{loss * 1e3:>9.1f}"
+            f"{share:>8.1%}{peak}{r['planned'] / 1e9:>12.2f}",
             flush=True,
         )
 
 
 def compiled(function):
-    """`function` compiled by the backend; returns a NumPy array so that time is not measured before the device is done."""
+    """`function` compiled by the backend; returns a NumPy array so that time is not measured before
+    the device is done.
+    """
     import keras
     import numpy as np
 
@@ -87,17 +98,14 @@ def product_rate(policy, size):
         ops.convert_to_tensor(np.random.default_rng(0).normal(size=(size, size)).astype("float32")),
         kind,
     )
-    return (
-        2
-        * size**3
-        / best_of(
-            5, lambda f=compiled(lambda x: ops.max(ops.cast(ops.matmul(x, x), "float32"))): f(a)
-        )
-    )
+    product = compiled(lambda x: ops.max(ops.cast(ops.matmul(x, x), "float32")))
+    return 2 * size**3 / best_of(5, lambda: product(a))
 
 
 class Repeated:
-    """A bank of any length that is one random block over and over (`qknb.training.blocks.BlockReader`)."""
+    """A bank of any length that is one random block over and over
+    (`qknb.training.blocks.BlockReader`).
+    """
 
     def __init__(self, n_rows, width, block_rows):
         import numpy as np
@@ -116,7 +124,7 @@ class Repeated:
 
 
 def measure(rows, options):
-    """Seconds of the step and of its parts, operations of the mining pass, peak and planned bytes."""
+    """Seconds of the step and its parts, operations of the mining pass, peak and planned bytes."""
     import keras
     import numpy as np
     from keras import ops
@@ -187,7 +195,9 @@ def measure(rows, options):
 
 
 def mining_call(learner, near, group):
-    """The mining pass alone, compiled, with the bank as an argument and not as a constant of the program."""
+    """The mining pass alone, compiled, with the bank as an argument and not as a constant of the
+    program.
+    """
     import keras
     import numpy as np
 

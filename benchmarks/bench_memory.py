@@ -1,9 +1,12 @@
-"""What a step with a training backbone takes in memory, beside what `python -m qknb plan` says of it before anything is allocated.
+"""What a step with a training backbone takes in memory, beside what `python -m qknb plan` says of
+it before anything is allocated.
 
-    python benchmarks/bench_memory.py [--backbones EfficientNetLite0 EfficientNetB0 EfficientNetB3] [--sizes 96 160] [--batch 16] [--times 3]
+    python benchmarks/bench_memory.py [--sizes 96 160] [--batch 16] [--times 3]
+        [--backbones EfficientNetLite0 EfficientNetB0 EfficientNetB3]
 
-Each line is one process of its own: peak of resident memory over three steps, less the peak of a tiny step before them. Random weights, a bank of 1,000 rows. Linux only
-(the peak is read from /proc).
+Each line is one process of its own: peak of resident memory over three steps, less the peak of a
+tiny step before them. Random weights, a bank of 1,000 rows. Linux only (the peak is read from
+/proc).
 """
 
 import argparse
@@ -17,7 +20,9 @@ ROWS = 1000
 
 
 def main(arguments=None):
-    """Print the table; with --step, measure one step in this process and print two numbers of bytes: measured, planned."""
+    """Print the table; with --step, measure one step in this process and print two numbers of
+    bytes: measured, planned.
+    """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -32,7 +37,8 @@ def main(arguments=None):
     if options.step:
         return print(*measured(options.backbones[0], options.sizes[0], options.batch))
     print(
-        f"| backbone | pixels | batch | planned MB | measured MB, {options.times} processes | measured / planned |\n| --- | --- | --- | --- | --- | --- |"
+        f"| backbone | pixels | batch | planned MB | measured MB, {options.times} processes | "
+        "measured / planned |\n| --- | --- | --- | --- | --- | --- |"
     )
     for name in options.backbones:
         for size in options.sizes:
@@ -55,13 +61,17 @@ def main(arguments=None):
             ]
             found, planned = sorted(int(taken) / 1e6 for taken, _ in runs), int(runs[0][1]) / 1e6
             print(
-                f"| {name} | {size} | {options.batch} | {planned:,.0f} | {', '.join(f'{taken:,.0f}' for taken in found)} | {found[0] / planned:.2f} to {found[-1] / planned:.2f} |",
+                (
+                    f"| {name} | {size} | {options.batch} | {planned:,.0f} | "
+                    f"{', '.join(f'{taken:,.0f}' for taken in found)} | {found[0] / planned:.2f} "
+                    f"to {found[-1] / planned:.2f} |"
+                ),
                 flush=True,
             )
 
 
 def measured(backbone, size, batch):
-    """(bytes that a step took, bytes planned) in this process, which should have done nothing else."""
+    """(bytes that a step took, bytes planned) in this process, which should do nothing else."""
     from qknb.system.keras_import import import_keras
 
     import_keras()

@@ -1,15 +1,22 @@
-"""One training step against the whole bank: two-pass mining, dense autodiff, and the floor (the head's bare products), side by side.
+"""One training step against the whole bank: two-pass mining, dense autodiff, and the floor (the
+head's bare products), side by side.
 
-    python benchmarks/bench_mining.py [--rows 10000 100000 1000000] [--steps 3] [--block-rows 8192] [--ways floor device stream dense]
-    python benchmarks/bench_mining.py --trials [--rows 100000]       what the hardware offers, one change at a time
-    python benchmarks/bench_mining.py --parts                        what one block costs, part by part
-    python benchmarks/bench_mining.py --check [--rows 10000 100000]  that all ways find the same pairs and the same loss
+    python benchmarks/bench_mining.py [--rows 10000 100000 1000000] [--steps 3] [--block-rows 8192]
+        [--ways floor device stream dense]
+    python benchmarks/bench_mining.py --trials [--rows 100000]
+        what the hardware offers, one change at a time
+    python benchmarks/bench_mining.py --parts
+        what one block costs, part by part
+    python benchmarks/bench_mining.py --check [--rows 10000 100000]
+        that all ways find the same pairs and the same loss
 
-A random float16 bank of 1,792 values a row is written block by block to a temporary file; head of 512 hidden units, 256 dimensions, batch
-32, M = 10. Each measurement has a process of its own, so that its peak memory is its own: peak less what the same process held before
-the bank and the model existed (pages of the bank's file in the system's cache are not counted). Best of `--steps` after one warm-up; what
-the other programs of the machine take shows as noise, so ratios are of one run. Where dense autodiff needs more memory than the machine has
-(scaled from the row before it), that is said instead of tried. A million rows take some six minutes on two cores and 3.6 GB of disk.
+A random float16 bank of 1,792 values a row is written block by block to a temporary file; head of
+512 hidden units, 256 dimensions, batch 32, M = 10. Each measurement has a process of its own, so
+that its peak memory is its own: peak less what the same process held before the bank and the model
+existed (pages of the bank's file in the system's cache are not counted). Best of `--steps` after
+one warm-up; what the other programs of the machine take shows as noise, so ratios are of one run.
+Where dense autodiff needs more memory than the machine has (scaled from the row before it), that is
+said instead of tried. A million rows take some six minutes on two cores and 3.6 GB of disk.
 """
 
 import argparse
@@ -86,7 +93,8 @@ def main(arguments=None):
                 need = dense_need * n if way == "dense" else 0
                 if need > free_bytes():
                     print(
-                        f"{n:>10,}  {WAYS[way]:<26}  needs some {need / 1e9:.0f} GB (scaled from the rows before), {free_bytes() / 1e9:.0f} GB are free: not tried"
+                        f"{n:>10,}  {WAYS[way]:<26}  needs some {need / 1e9:.0f} GB (scaled from "
+                        f"the rows before), {free_bytes() / 1e9:.0f} GB are free: not tried"
                     )
                     continue
                 result = child(way, path, options)
@@ -98,14 +106,20 @@ def main(arguments=None):
                 ratio = f"{result['seconds'] / floor:9.2f}" if floor else f"{'':9}"
                 bank = n * WIDTH * 2 if way in ("device", "dense") else 0
                 print(
-                    f"{n:>10,}  {WAYS[way]:<26}{result['seconds']:9.3f}{ratio}{result['peak'] / 1e9:9.2f}{(result['peak'] - bank) / 1e9:13.2f}",
+                    (
+                        f"{n:>10,}  "
+                        f"{WAYS[way]:<26}{result['seconds']:9.3f}{ratio}"
+                        f"{result['peak'] / 1e9:9.2f}{(result['peak'] - bank) / 1e9:13.2f}"
+                    ),
                     flush=True,
                 )
             path.unlink()
 
 
 def check(options):
-    """Pairs and loss of two-pass mining, from memory and from the file, against the whole matrix; tau as wide as random descriptors lie apart, so that negatives count."""
+    """Pairs and loss of two-pass mining, from memory and from the file, against the whole matrix;
+    tau as wide as random descriptors lie apart, so that negatives count.
+    """
     import numpy as np
     from keras import ops
 
@@ -113,7 +127,8 @@ def check(options):
     from qknb.training.mining import dense_hardest
 
     print(
-        f"{'rows':>10}  {'way':<26}{'pairs as dense':>16}{'largest gap in d2':>19}{'loss':>12}{'dense':>12}"
+        f"{'rows':>10}  "
+        f"{'way':<26}{'pairs as dense':>16}{'largest gap in d2':>19}{'loss':>12}{'dense':>12}"
     )
     for n in options.rows:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
@@ -149,13 +164,17 @@ def check(options):
                 learner.begin_step(0)
                 loss = float(learner.train_on_batch(batch, return_dict=True)["loss"])
                 print(
-                    f"{n:>10,}  {WAYS[way]:<26}{f'{same} of {len(exact)}':>16}{np.abs(d2 - exact).max():>19.2g}{loss:>12.6f}{float(whole):>12.6f}",
+                    (
+                        f"{n:>10,}  "
+                        f"{WAYS[way]:<26}{f'{same} of {len(exact)}':>16}"
+                        f"{np.abs(d2 - exact).max():>19.2g}{loss:>12.6f}{float(whole):>12.6f}"
+                    ),
                     flush=True,
                 )
 
 
 def child(way, path, options, **trial):
-    """One measurement in a process of its own: {"seconds", "peak"}, or the last line of its error."""
+    """One measurement in its own process: {"seconds", "peak"}, or the last line of its error."""
     environment = dict(os.environ, **trial.pop("environment", {}))
     command = [
         sys.executable,
@@ -198,12 +217,14 @@ def trials(options):
         write_bank(path, n)
         floor = child("floor", path, options)["seconds"]
         print(
-            f"{n:,} rows, floor {floor:.3f} s\n{'trial':<36}{'step s':>9}{'x floor':>9}{'peak GB':>9}"
+            f"{n:,} rows, floor {floor:.3f} "
+            f"s\n{'trial':<36}{'step s':>9}{'x floor':>9}{'peak GB':>9}"
         )
         for name, trial in TRIALS.items():
             result = child("device", path, options, **trial)
             print(
-                f"{name:<36}{result['seconds']:9.3f}{result['seconds'] / floor:9.2f}{result['peak'] / 1e9:9.2f}"
+                f"{name:<36}{result['seconds']:9.3f}{result['seconds'] / floor:9.2f}"
+                f"{result['peak'] / 1e9:9.2f}"
                 if isinstance(result, dict)
                 else f"{name:<36} did not finish: {result}",
                 flush=True,
@@ -252,7 +273,10 @@ def one_block(block_rows):
 
 
 def best_of(steps, function):
-    """Least seconds of `steps` calls after one that is not counted. The function must wait for its own result."""
+    """Least seconds of `steps` calls after one that is not counted.
+
+    The function must wait for its own result.
+    """
     function()
     times = []
     for _ in range(steps):
@@ -277,7 +301,9 @@ def free_bytes():
 
 
 def write_bank(path, n):
-    """Float16 rows, 8,192 at a time: random ones, and the same with other signs of their columns, which no two blocks share."""
+    """Float16 rows, 8,192 at a time: random ones, and the same with other signs of their columns,
+    which no two blocks share.
+    """
     import numpy as np
 
     rng = np.random.default_rng(0)
@@ -327,7 +353,9 @@ def measure(way, path, block_rows, steps, trial):
 
 
 def floor_step(rows, block_rows):
-    """The products that no exact method can do without, on one float32 block that lies ready, as often as the bank has blocks."""
+    """The products that no exact method can do without, on one float32 block that lies ready, as
+    often as the bank has blocks.
+    """
     import numpy as np
     import tensorflow as tf
 
@@ -385,7 +413,10 @@ def parts(n, stream, block_rows, jit=None, **changes):
 
 
 def two_pass_step(rows, block_rows, stream, **trial):
-    """Forward, mining, loss, gradients and update, as in training. (Refreshed mining is timed between refreshes.)"""
+    """Forward, mining, loss, gradients and update, as in training.
+
+    (Refreshed mining is timed between refreshes.)
+    """
     import numpy as np
 
     learner, batch = parts(len(rows), stream, block_rows, **trial)

@@ -2,10 +2,12 @@
 
     python benchmarks/bench_normalization.py [RUN ...] [--split test]
 
-Each RUN has been trained and has kept its banks (keep_banks=true); without one, a small run of scenes is made first, for some minutes. Several runs give
-mean and standard deviation. All kinds are fitted on the descriptors of the training keys alone. "ip" is the form of the challenge's script, for rows of
-unit length; the others are the squared-L2 forms: mean of the 10 nearest (the tables' column), the 10th nearest alone (as the script takes), the same
-within the descriptor's own dimension, and subtraction of negatives (k = 10, beta .35).
+Each RUN has been trained and has kept its banks (keep_banks=true); without one, a small run of
+scenes is made first, for some minutes. Several runs give mean and standard deviation. All kinds are
+fitted on the descriptors of the training keys alone. "ip" is the form of the challenge's script,
+for rows of unit length; the others are the squared-L2 forms: mean of the 10 nearest (the tables'
+column), the 10th nearest alone (as the script takes), the same within the descriptor's own
+dimension, and subtraction of negatives (k = 10, beta .35).
 """
 
 import argparse
@@ -35,7 +37,10 @@ def main(arguments=None):
         found = [scores(run, options.split) for run in runs]
     kinds = list(found[0][BASELINES[0]])
     print(
-        f"micro-AP, split {options.split}, {len(runs)} runs; candidates: 500,000 globally best pairs\n{'row':<20}"
+        (
+            f"micro-AP, split {options.split}, {len(runs)} runs; candidates: 500,000 globally best "
+            f"pairs\n{'row':<20}"
+        )
         + "".join(f"{kind:>22}" for kind in kinds)
     )
     for row in found[0]:

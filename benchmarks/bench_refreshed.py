@@ -1,11 +1,16 @@
-"""Refreshed mining beside exact mining: pairs found, gradients, time and what a short phase learns, for several refresh intervals.
+"""Refreshed mining beside exact mining: pairs found, gradients, time and what a short phase learns,
+for several refresh intervals.
 
-    python benchmarks/bench_refreshed.py [RUN] [--steps 300] [--every 1 4 16 64] [--side Q] [--learning-rate 3e-3]
+    python benchmarks/bench_refreshed.py [RUN] [--steps 300] [--every 1 4 16 64] [--side Q]
+        [--learning-rate 3e-3]
 
-RUN is a finished or prepared run with heads only (preset cpu); it is not changed. Without it a small one is made first, of scenes, for some minutes. One phase from pretrained heads is trained for each interval
-(0: exact) on its prepared images. Every 23rd step the pairs that refreshed mining takes are compared with the true hardest B*M of the present
-heads: share of them found, and cosine between the two gradients of all trained weights (means over the phase). "step" is the mean time of a
-step with its share of the refreshes, after the first 20. micro-AP is that of the run's validation split after the phase.
+RUN is a finished or prepared run with heads only (preset cpu); it is not changed. Without it a
+small one is made first, of scenes, for some minutes. One phase from pretrained heads is trained for
+each interval (0: exact) on its prepared images. Every 23rd step the pairs that refreshed mining
+takes are compared with the true hardest B*M of the present heads: share of them found, and cosine
+between the two gradients of all trained weights (means over the phase). "step" is the mean time of
+a step with its share of the refreshes, after the first 20. micro-AP is that of the run's validation
+split after the phase.
 """
 
 import argparse
@@ -26,7 +31,9 @@ def main(arguments=None):
     parser.add_argument(
         "run",
         nargs="?",
-        help="prepared, heads only; without it, one of preset cpu with few scenes is prepared first",
+        help=(
+            "prepared, heads only; without it, one of preset cpu with few scenes is prepared first"
+        ),
     )
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--every", type=int, nargs="+", default=[1, 4, 16, 64])
@@ -63,18 +70,22 @@ def table(run, options):
                     **({"copy_function": os.link} if item.is_dir() else {}),
                 )
         print(
-            f"{'refreshed every':<18}{'true hardest found':>20}{'gradient cosine':>17}{'step ms':>10}{'micro-AP':>10}"
+            f"{'refreshed every':<18}{'true hardest found':>20}{'gradient cosine':>17}"
+            f"{'step ms':>10}{'micro-AP':>10}"
         )
         for every in [0, *options.every]:
             found, cosine, seconds, score = measure(Path(folder), every, options)
             print(
-                f"{'exact' if not every else every:<18}{found:>20.4f}{cosine:>17.5f}{seconds * 1e3:>10.1f}{score:>10.4f}",
+                f"{every or 'exact':<18}{found:>20.4f}{cosine:>17.5f}"
+                f"{seconds * 1e3:>10.1f}{score:>10.4f}",
                 flush=True,
             )
 
 
 def measure(folder, every, options):
-    """(share of true pairs found, gradient cosine, seconds a step, validation micro-AP) of one phase."""
+    """(share of true pairs found, gradient cosine, seconds a step, validation micro-AP) of one
+    phase.
+    """
     import numpy as np
 
     from qknb.run import open_run
@@ -132,7 +143,9 @@ def measure(folder, every, options):
 
 
 def compare(learner, batch):
-    """Share of the true hardest pairs that the learner's mining finds, and cosine of its gradient with the exact one."""
+    """Share of the true hardest pairs that the learner's mining finds, and cosine of its gradient
+    with the exact one.
+    """
     import numpy as np
     import tensorflow as tf
 

@@ -1,10 +1,12 @@
-"""The exact global top 500,000: `qknb.evaluation.search.top_pairs` beside faiss' range search with a maximum, and a plain 10-NN search.
+"""The exact global top 500,000: `qknb.evaluation.search.top_pairs` beside faiss' range search with
+a maximum, and a plain 10-NN search.
 
     python benchmarks/bench_retrieval.py [--sizes 5000x100000 10000x200000] [--top 500000]
 
-Needs about a minute and 2 GB on two cores. Every row is measured in this one run, each method in its own process (for the memory it
-adds to the descriptors themselves); methods take turns, the best of `--repeat` counts. The last column is the time for
-50,000 x 1,000,000, scaled by the number of pairs: the products of all pairs are nearly all of the work.
+Needs about a minute and 2 GB on two cores. Every row is measured in this one run, each method in
+its own process (for the memory it adds to the descriptors themselves); methods take turns, the best
+of `--repeat` counts. The last column is the time for 50,000 x 1,000,000, scaled by the number of
+pairs: the products of all pairs are nearly all of the work.
 """
 
 import argparse
@@ -18,7 +20,9 @@ DIM, FULL = 256, 50_000 * 1_000_000
 
 
 def descriptors(n_queries, n_references):
-    """Clustered vectors with norms that vary, as descriptors of photos have; one query in ten is near a reference."""
+    """Clustered vectors with norms that vary, as descriptors of photos have; one query in ten is
+    near a reference.
+    """
     rng = np.random.default_rng(0)
     scale = np.linspace(1.5, 0.1, DIM, dtype=np.float32) / 12
     references = rng.standard_normal((n_references, DIM), np.float32)
@@ -78,7 +82,7 @@ METHODS = {
 
 
 def measure(method, n_queries, n_references, top, connection):
-    """In a fresh process: send (seconds, MB above the descriptors, pairs) whenever asked to search."""
+    """In a fresh process: send (seconds, MB above the descriptors, pairs) when asked to search."""
     queries, references = descriptors(n_queries, n_references)
     METHODS[method](queries[:64], references[:4096], 1000)()  # imports and thread pools
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -113,7 +117,9 @@ def compare(n_queries, n_references, top, repeat):
 
 
 def agreement(ours, theirs, n_references):
-    """Share of our pairs that faiss returned too, and the largest gap between a pair only one of them has and our last score."""
+    """Share of our pairs that faiss returned too, and the largest gap between a pair only one of
+    them has and our last score.
+    """
     left, right = (np.asarray(found[0]) * n_references + found[1] for found in (ours, theirs))
     only = np.concatenate(
         [ours[2][~np.isin(left, right)], np.asarray(theirs[2])[~np.isin(right, left)]]
@@ -132,7 +138,8 @@ def main(arguments=None):
     parser.add_argument("--repeat", type=int, default=2)
     options = parser.parse_args(arguments)
     print(
-        f"| queries x references x {DIM} | method | seconds | ratio to faiss range | MB added | same pairs | full size, minutes |\n"
+        f"| queries x references x {DIM} | method | seconds | ratio to faiss range | MB added | "
+        f"same pairs | full size, minutes |\n"
         "| --- | --- | --- | --- | --- | --- | --- |"
     )
     for size in options.sizes:
@@ -145,7 +152,8 @@ def main(arguments=None):
                 share, gap = agreement(found, base[2], n_references)
                 same = f"{share:.6f}, others within {gap:.1e} of the cut"
             print(
-                f"| {n_queries} x {n_references} | {method} | {seconds:.2f} | {seconds / base[0]:.2f} | {megabytes:.0f} | {same} | "
+                f"| {n_queries} x {n_references} | {method} | {seconds:.2f} | "
+                f"{seconds / base[0]:.2f} | {megabytes:.0f} | {same} | "
                 f"{seconds * FULL / (n_queries * n_references) / 60:.1f} |",
                 flush=True,
             )

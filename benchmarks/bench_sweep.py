@@ -1,9 +1,12 @@
-"""What running several runs of a sweep at a time gives: the same runs one after another with all cores, and side by side with one core each.
+"""What running several runs of a sweep at a time gives: the same runs one after another with all
+cores, and side by side with one core each.
 
     python benchmarks/bench_sweep.py [--steps 300] [--keys 1500] [--runs 2]
 
-Heads on stored features (preset cpu, synthetic scenes); the preparation is made once before and shared by all, so what is timed is starting up, training and
-evaluating. Two rounds, alternating; the ratio is of the better of each. Other programs of the machine show as noise. Some five minutes on two cores.
+Heads on stored features (preset cpu, synthetic scenes); the preparation is made once before and
+shared by all, so what is timed is starting up, training and evaluating. Two rounds, alternating;
+the ratio is of the better of each. Other programs of the machine show as noise. Some five minutes
+on two cores.
 """
 
 import argparse
@@ -40,7 +43,10 @@ def main(arguments=None):
         folder = Path(folder)
 
         def timed(name, at_once):
-            base = f"{{preset: cpu, views: 2, n_scenes: {options.keys + 1000}, phases: 2, steps_per_phase: {options.steps}}}"
+            base = (
+                f"{{preset: cpu, views: 2, n_scenes: {options.keys + 1000}, phases: 2, "
+                f"steps_per_phase: {options.steps}}}"
+            )
             (folder / f"{name}.yml").write_text(
                 f"name: {name}\nbase: {base}\ngrid: {{tau: {taus}}}\n"
             )
@@ -65,7 +71,8 @@ def main(arguments=None):
             for at_once in seconds:
                 seconds[at_once].append(timed(f"at-once-{at_once}-round-{round_}", at_once))
     print(
-        f"\n{machine_name()}; {options.runs} runs of 2 x {options.steps} steps, {options.keys:,} keys\n\n{'runs at a time':>15}{'seconds':>10}{'x':>7}"
+        f"\n{machine_name()}; {options.runs} runs of 2 x {options.steps} steps, {options.keys:,} "
+        f"keys\n\n{'runs at a time':>15}{'seconds':>10}{'x':>7}"
     )
     for at_once, values in seconds.items():
         print(f"{at_once:>15}{min(values):>10.0f}{min(seconds[1]) / min(values):>7.2f}")

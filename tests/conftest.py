@@ -11,7 +11,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="session")
 def shared():
-    """Folder with the reference outputs and photos, beside the checkout; tests that need it skip without it."""
+    """Folder with the reference outputs and photos, beside the checkout; tests that need it skip
+    without it.
+    """
     path = ROOT.parent / "shared"
     if not path.is_dir():
         pytest.skip("reference data folder ../shared is not here: this check needs it")
@@ -20,7 +22,9 @@ def shared():
 
 @pytest.fixture(scope="session")
 def smoke_run(tmp_path_factory):
-    """Path of a run that was prepared and trained in seconds: small heads only, Q1 and K1 of four steps. It has learned nothing. Copy it to change it."""
+    """Path of a run that was prepared and trained in seconds: small heads only, Q1 and K1 of four
+    steps. It has learned nothing. Copy it to change it.
+    """
     from qknb.config import experiment
     from qknb.data.prepare import prepare
     from qknb.run import Run
@@ -35,7 +39,9 @@ def smoke_run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def small_backbone():
-    """Runs of the module's tests have a backbone of one convolution (tests/helpers/made_backbone.py)."""
+    """Runs of the module's tests have a backbone of one convolution
+    (tests/helpers/made_backbone.py).
+    """
     from helpers.made_backbone import use_small_backbone
 
     with pytest.MonkeyPatch.context() as patch:

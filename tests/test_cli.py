@@ -96,7 +96,10 @@ def test_an_empty_folder_says_what_to_do(tmp_path, capsys):
 
 
 def test_importing_the_module_is_cheap():
-    code = "import sys, qknb.cli; print(sorted({'tensorflow', 'keras', 'augly', 'faiss', 'matplotlib'} & set(sys.modules)))"
+    code = (
+        "import sys, qknb.cli; print(sorted({'tensorflow', 'keras', 'augly', 'faiss', "
+        "'matplotlib'} & set(sys.modules)))"
+    )
     assert (
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True

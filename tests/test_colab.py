@@ -1,4 +1,6 @@
-"""Colab: what is installed there does, only what is missing is added, nothing is replaced; the Drive; badges and first cells."""
+"""Colab: what is installed there does, only what is missing is added, nothing is replaced; the
+Drive; badges and first cells.
+"""
 
 import importlib.metadata
 import json
@@ -6,6 +8,7 @@ import re
 import shutil
 import sys
 import types
+from pathlib import Path
 
 import pytest
 from helpers.paths import RECORDED, ROOT
@@ -63,7 +66,7 @@ def test_installing_holds_everything_that_is_there(tmp_path, capsys):
 
     def run(words, check):
         held = words[words.index("--constraint") + 1]
-        calls.append((words, open(held).read().splitlines()))
+        calls.append((words, Path(held).read_text().splitlines()))
 
     has = runtimes()["latest"] | {"odd": "unknown", "torch": "2.11.0+cpu"}
     added = colab.install(ROOT, installed=has, run=run)

@@ -1,4 +1,6 @@
-"""One source of versions: environment.yml and pyproject.toml agree, and every dependency has a lower bound and a module that exists."""
+"""One source of versions: environment.yml and pyproject.toml agree, and every dependency has a
+lower bound and a module that exists.
+"""
 
 import re
 import tomllib

@@ -1,4 +1,6 @@
-"""A run without training: the pretrained features, whitened, are its descriptor, and everything behind training works with it."""
+"""A run without training: the pretrained features, whitened, are its descriptor, and everything
+behind training works with it.
+"""
 
 import numpy as np
 import pytest

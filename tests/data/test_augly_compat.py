@@ -22,7 +22,7 @@ def test_perspective_coefficients_move_the_corners():
     assert np.allclose(perspective_coefficients(corners, corners), [1, 0, 0, 0, 1, 0, 0, 0])
     moved = [(3.5, -2), (150, 8), (171, 118), (-6, 99)]
     a, b, c, d, e, f, g, h = perspective_coefficients(corners, moved)
-    for (sx, sy), (tx, ty) in zip(corners, moved):
+    for (sx, sy), (tx, ty) in zip(corners, moved, strict=True):
         below = g * tx + h * ty + 1
         assert np.allclose([(a * tx + b * ty + c) / below, (d * tx + e * ty + f) / below], [sx, sy])
 
@@ -93,7 +93,7 @@ def test_global_states_are_put_back_even_after_an_error():
         np.random.seed(0)
         np.seterr(all="raise")
         np.set_printoptions(precision=2)
-        1 / 0
+        raise ZeroDivisionError
     assert before == (
         random.getstate(),
         np.random.get_state()[1].tolist(),

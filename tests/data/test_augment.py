@@ -1,4 +1,6 @@
-"""Edits: every transform is reproducible and leaves global state alone; compositions are what their records say."""
+"""Edits: every transform is reproducible and leaves global state alone; compositions are what their
+records say.
+"""
 
 import hashlib
 import json
@@ -106,8 +108,10 @@ def test_draws_stay_in_their_ranges_and_strength_narrows_them(name):
 
 def test_another_process_makes_the_same_copies():
     code = (
-        "import hashlib, random, numpy; random.seed(5); numpy.random.seed(6); from qknb.data.augment import augment; from qknb.data.scenes import scene;"
-        "print(hashlib.sha256(b''.join(augment(scene(1, 7, 160), seed=2, key='k/é.jpg', view=v)[0].tobytes() for v in range(12))).hexdigest())"
+        "import hashlib, random, numpy; random.seed(5); numpy.random.seed(6); from "
+        "qknb.data.augment import augment; from qknb.data.scenes import "
+        "scene;print(hashlib.sha256(b''.join(augment(scene(1, 7, 160), seed=2, key='k/é.jpg', "
+        "view=v)[0].tobytes() for v in range(12))).hexdigest())"
     )
     there = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
@@ -133,7 +137,9 @@ def test_seed_purpose_key_and_view_each_matter():
 
 
 def test_copies_in_general():
-    """600 copies: sizes bounded, none blank, records replay, all transforms occur, counts as documented, compression last."""
+    """600 copies: sizes bounded, none blank, records replay, all transforms occur, counts as
+    documented, compression last.
+    """
     small, seen, counts = scene(1, 8, 64), set(), np.zeros(5)
     random.seed(1)
     np.random.seed(1)

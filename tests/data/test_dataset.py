@@ -50,7 +50,9 @@ def test_nothing_held_out_is_trained_on(n):
     ids=str,
 )
 def test_every_number_of_images_is_divided_or_refused(changes):
-    """Sets that are at their least do not keep the others from shrinking, and every split has a match."""
+    """Sets that are at their least do not keep the others from shrinking, and every split has a
+    match.
+    """
     s, found = experiment("cpu", **changes), 0
     for n in range(30, 800, 7):
         try:
@@ -122,7 +124,9 @@ def test_another_recipe_makes_the_set_anew(tmp_path):
 
 
 def test_an_image_is_read_once_and_gives_what_two_readings_gave(tmp_path, monkeypatch):
-    """The square is of the upright image, GIST of the pixels as stored; for synthetic scenes and turned photos alike."""
+    """The square is of the upright image, GIST of the pixels as stored; for synthetic scenes and
+    turned photos alike.
+    """
     rng, exif = np.random.default_rng(0), Image.Exif()
     exif[0x0112] = 6
     for name, turn in (("plain.png", None), ("turned.jpg", exif)):
@@ -134,7 +138,9 @@ def test_an_image_is_read_once_and_gives_what_two_readings_gave(tmp_path, monkey
         opened = []
         with monkeypatch.context() as patch:
             patch.setattr(
-                Image, "open", lambda path, real=Image.open: opened.append(path) or real(path)
+                Image,
+                "open",
+                lambda path, real=Image.open, opened=opened: opened.append(path) or real(path),
             )
             _, images, gists, _ = prepare_rows(
                 0,

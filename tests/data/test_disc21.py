@@ -1,4 +1,6 @@
-"""qknb.data.disc21 and qknb.data.archives on small trees of generated images, in every layout the data is found in."""
+"""qknb.data.disc21 and qknb.data.archives on small trees of generated images, in every layout the
+data is found in.
+"""
 
 import io
 import pickle
@@ -190,7 +192,10 @@ def test_missing_files_are_named_with_their_place(tmp_path):
     )
     with pytest.raises(
         FileNotFoundError,
-        match=r"(?s)no train images: they belong in images/train.*no ground truth for phase2: put test_q",
+        match=(
+            r"(?s)no train images: they belong in images/train.*no ground truth for phase2: put "
+            r"test_q"
+        ),
     ):
         tree.require("phase2")
     with pytest.raises(FileNotFoundError, match="no train images"):
@@ -207,9 +212,9 @@ def test_images_of_an_id_list_are_counted(tmp_path):
         if line.startswith("references")
     )
     assert (
-        "1 of 8 images of references are missing, the first R000004.jpg: it belongs in references under"
-        in line
-    )
+        "1 of 8 images of references are missing, the first R000004.jpg: it belongs in "
+        "references under"
+    ) in line
 
 
 def test_summary_tells_counts_and_doubles(tmp_path):
@@ -260,11 +265,11 @@ def test_damaged_zips_are_named(tmp_path):
     assert Disc21(tmp_path).references().load(7).size == (12, 8)
     path.write_bytes(whole[:-30])
     with pytest.raises(ValueError, match="refs_50k_1.zip is not a complete zip"):
-        Disc21(tmp_path).references().ids
+        _ = Disc21(tmp_path).references().ids
     with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
         archive.writestr("R000006.jpg", jpeg("R000006"))
     with pytest.raises(ValueError, match="packed by method 14"):
-        Disc21(tmp_path).references().ids
+        _ = Disc21(tmp_path).references().ids
 
 
 def test_a_zip_member_that_is_no_picture_is_a_bad_image(tmp_path):

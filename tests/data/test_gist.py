@@ -22,7 +22,9 @@ SIZES = (32, 64, 128)
 
 @pytest.fixture(scope="module")
 def photos():
-    """Overlapping crops of scikit-image's photographs, 32 x 32, with flat, noisy and one-pixel images among them."""
+    """Overlapping crops of scikit-image's photographs, 32 x 32, with flat, noisy and one-pixel
+    images among them.
+    """
     rng = np.random.default_rng(0)
     images = [
         gist_input(Image.fromarray(source[top : top + 200, left : left + 200]))
@@ -100,7 +102,8 @@ def test_order_of_the_values():
 def test_a_transposed_image_swaps_blocks_and_mirrors_orientations(photos):
     straight = gist(photos[:3]).reshape(3, 3, 20, 4, 4)
     turned = gist(photos[:3].swapaxes(1, 2)).reshape(3, 3, 20, 4, 4)
-    # transposing maps an angle a to 90 degrees - a; as filters respond alike to both signs of a wave, j -> m/2 - j modulo m
+    # transposing maps an angle a to 90 degrees - a; as filters respond alike to both signs of a
+    # wave, j -> m/2 - j modulo m
     order = (
         [(4 - j) % 8 for j in range(8)]
         + [8 + (4 - j) % 8 for j in range(8)]
@@ -135,7 +138,10 @@ def test_threads_do_not_disturb_each_other(photos):
 
 
 def _blas_threads():
-    """Of the libraries that the limit is for: those loaded when it was first used. (SciPy and faiss bring their own, which other tests may load later.)"""
+    """Of the libraries that the limit is for: those loaded when it was first used.
+
+    (SciPy and faiss bring their own, which other tests may load later.)
+    """
     with one_blas_thread:
         known = {pool["filepath"] for pool in one_blas_thread.pools.info()}
     return [
@@ -146,7 +152,7 @@ def _blas_threads():
 
 
 def test_overlapping_threads_leave_the_number_of_blas_threads_as_it_was():
-    """A, B in; A, B out: with limits of threadpoolctl that overlap so, B would leave A's for good."""
+    """A, B in; A, B out: where limits of threadpoolctl overlap so, B leaves A's for good."""
     with threadpool_limits(2, user_api="blas"):
         before = _blas_threads()
         with ExitStack() as a, ExitStack() as b:

@@ -1,4 +1,6 @@
-"""Image files: every mode becomes the RGB it means, and what is broken is refused with a plain reason."""
+"""Image files: every mode becomes the RGB it means, and what is broken is refused with a plain
+reason.
+"""
 
 import os
 import struct

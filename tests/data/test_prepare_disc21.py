@@ -1,4 +1,6 @@
-"""A run on DISC21: the same sets from every layout, splits that share their images, and nothing of the test in training."""
+"""A run on DISC21: the same sets from every layout, splits that share their images, and nothing of
+the test in training.
+"""
 
 import hashlib
 import os

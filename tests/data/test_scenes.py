@@ -3,6 +3,7 @@
 import hashlib
 import subprocess
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -16,9 +17,10 @@ def digest(images):
 
 def test_another_process_draws_the_same_scenes():
     code = (
-        "import hashlib, sys, random, numpy; random.seed(5); numpy.random.seed(7); from qknb.data.scenes import scene;"
-        "print(hashlib.sha256(b''.join(scene(4, i).tobytes() for i in (9, 2, 700_000))).hexdigest());"
-        "print(sorted({'skimage', 'sklearn', 'tensorflow', 'keras', 'augly'} & set(sys.modules)))"
+        "import hashlib, sys, random, numpy; random.seed(5); numpy.random.seed(7); from "
+        "qknb.data.scenes import scene;print(hashlib.sha256(b''.join(scene(4, i).tobytes() for i "
+        "in (9, 2, 700_000))).hexdigest());print(sorted({'skimage', 'sklearn', 'tensorflow', "
+        "'keras', 'augly'} & set(sys.modules)))"
     )
     lines = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
@@ -39,7 +41,9 @@ def test_scenes_differ_and_fit_the_size():
 
 
 def test_spectrum_falls_like_that_of_photographs():
-    """Power falls with frequency as f^-2 in the mean over photographs (Field 1987; exponents of 1.5 to 3 are found)."""
+    """Power falls with frequency as f^-2 in the mean over photographs (Field 1987; exponents of 1.5
+    to 3 are found).
+    """
     size, power = 128, 0
     for i in range(24):
         grey = np.asarray(scene(2, i, 192).convert("L").resize((size, size)), dtype=float)
@@ -57,7 +61,7 @@ def test_photographs_are_read_from_the_installed_packages():
     assert len(pyramids) == len(PHOTOGRAPHS) >= 15
     for pyramid in pyramids:
         assert max(pyramid[0].size) <= 640 and all(level.mode == "RGB" for level in pyramid)
-        assert all(abs(a.width - 2 * b.width) <= 1 for a, b in zip(pyramid, pyramid[1:]))
+        assert all(abs(a.width - 2 * b.width) <= 1 for a, b in pairwise(pyramid))
 
 
 def test_material_keeps_grey_grey_but_for_the_tint():

@@ -1,4 +1,6 @@
-"""Sources and the scan: nothing bad is kept, nothing good is lost, and the answer never depends on how it was computed."""
+"""Sources and the scan: nothing bad is kept, nothing good is lost, and the answer never depends on
+how it was computed.
+"""
 
 import csv
 import os
@@ -136,7 +138,7 @@ def test_folder_source(folder):
         turned, oriented=False
     ).size == (18, 24)
     with pytest.raises(ValueError, match="at least 1"):
-        scan(folder, max_pixels=10, show=False).source
+        _ = scan(folder, max_pixels=10, show=False).source
 
 
 def test_fingerprints_change_with_the_images(folder):

@@ -65,7 +65,9 @@ def test_held_out_images_are_never_overlays(prepared_folder):
 
 
 def test_recorded_edits_replay_with_the_training_images(prepared_folder):
-    """A query that shows another image is the stored one, bit for bit, when its overlay is drawn from the keys."""
+    """A query that shows another image is the stored one, bit for bit, when its overlay is drawn
+    from the keys.
+    """
     run, used = prepared_folder
     replayed = 0
     for name in ("copies", "test_queries"):
@@ -83,8 +85,10 @@ def test_recorded_edits_replay_with_the_training_images(prepared_folder):
 
 def test_other_overlays_make_another_set(tmp_path):
     s, scenes = experiment("smoke", n_jobs=1), Scenes(6, seed=2, size=40)
-    found = [build_set(tmp_path / str(i), scenes, [0, 1], s, views=1, overlays=overlays).fingerprint
-             for i, overlays in enumerate((None, Subset(scenes, (2, 3)), Subset(scenes, (2, 4))))]  # fmt: skip
+    found = [
+        build_set(tmp_path / str(i), scenes, [0, 1], s, views=1, overlays=overlays).fingerprint
+        for i, overlays in enumerate((None, Subset(scenes, (2, 3)), Subset(scenes, (2, 4))))
+    ]
     assert len(set(found)) == 3
     assert (
         json.loads((tmp_path / "1" / "complete.json").read_text())["recipe"]["overlays"]

@@ -1,4 +1,6 @@
-"""qknb.evaluation.bootstrap: a resample is the list with its queries repeated; the interval is that of the plain slow bootstrap."""
+"""qknb.evaluation.bootstrap: a resample is the list with its queries repeated; the interval is that
+of the plain slow bootstrap.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,6 @@
-"""qknb.evaluation.normalization against the challenge's reference values and the formulas in its module text."""
+"""qknb.evaluation.normalization against the challenge's reference values and the formulas in its
+module text.
+"""
 
 import json
 

@@ -1,4 +1,6 @@
-"""qknb.evaluation.search against brute force in float64, the challenge's reference lists, and itself in other block sizes."""
+"""qknb.evaluation.search against brute force in float64, the challenge's reference lists, and
+itself in other block sizes.
+"""
 
 import json
 

@@ -1,4 +1,6 @@
-"""Runs side by side: differences, spread over seeds, and a note instead of an error for whatever cannot be read."""
+"""Runs side by side: differences, spread over seeds, and a note instead of an error for whatever
+cannot be read.
+"""
 
 import json
 

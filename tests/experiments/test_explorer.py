@@ -1,4 +1,6 @@
-"""The explorer without a browser: its state, its figures, its controls, and how long a redraw takes."""
+"""The explorer without a browser: its state, its figures, its controls, and how long a redraw
+takes.
+"""
 
 import html
 import json
@@ -22,7 +24,9 @@ from qknb.training.switching import FixedSteps, Saturation, policy_of, read_poli
 
 @pytest.fixture
 def kept(tmp_path):
-    """A file of traces; the run with phases of 200 and 1,200 steps in all, seed 2, stands still after step 100 of each phase."""
+    """A file of traces; the run with phases of 200 and 1,200 steps in all, seed 2, stands still
+    after step 100 of each phase.
+    """
     traces = made_traces(gain=0.02)
     for trace in traces:
         if trace["name"] == "cycle-200_1200-s2":
@@ -129,15 +133,48 @@ def test_moving_a_slider_changes_what_is_shown(explorer):
     )
 
 
-@pytest.mark.parametrize("run, state, control, value, before, after", [
-    # a straight line, .0129 in 50 steps: .03 above the best is out of reach within two records, so each of 3 phases ends at 100 of 200
-    ("cycle-200_600-s1", {}, "minimum gain", .03, "would not have ended any of the 3 phases", "ended 3 of 3 phases earlier and saved 300 of 600 steps (50%); 0 of these"),
-    # the best is at 100 of 200; one record later each of 6 phases would be over, but not before 160, which leaves the end itself
-    ("cycle-200_1200-s2", {"patience": 1}, "minimum steps", 160, "saved 300 of 1,200 steps (25%)", "would not have ended any of the 6 phases"),
-    ("cycle-200_1200-s2", {}, "steps in a phase, at most", 150, "would not have ended any of the 6 phases", "saved 300 of 1,200 steps (25%)"),
-    # .3 + budget / 24,000 - cycle / 10,000 + .05 seed, the mean of seeds 1 and 2
-    ("cycle-200_1200-s2", {"cycle": 100}, "steps in all", 600, "100 steps, 1,200 in all: test micro-AP 0.415", "100 steps, 600 in all: test micro-AP 0.390"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "run, state, control, value, before, after",
+    [
+        # a straight line, .0129 in 50 steps: .03 above the best is out of reach within two records,
+        # so each of 3 phases ends at 100 of 200
+        (
+            "cycle-200_600-s1",
+            {},
+            "minimum gain",
+            0.03,
+            "would not have ended any of the 3 phases",
+            "ended 3 of 3 phases earlier and saved 300 of 600 steps (50%); 0 of these",
+        ),
+        # the best is at 100 of 200; one record later each of 6 phases would be over, but not before
+        # 160, which leaves the end itself
+        (
+            "cycle-200_1200-s2",
+            {"patience": 1},
+            "minimum steps",
+            160,
+            "saved 300 of 1,200 steps (25%)",
+            "would not have ended any of the 6 phases",
+        ),
+        (
+            "cycle-200_1200-s2",
+            {},
+            "steps in a phase, at most",
+            150,
+            "would not have ended any of the 6 phases",
+            "saved 300 of 1,200 steps (25%)",
+        ),
+        # .3 + budget / 24,000 - cycle / 10,000 + .05 seed, the mean of seeds 1 and 2
+        (
+            "cycle-200_1200-s2",
+            {"cycle": 100},
+            "steps in all",
+            600,
+            "100 steps, 1,200 in all: test micro-AP 0.415",
+            "100 steps, 600 in all: test micro-AP 0.390",
+        ),
+    ],
+)
 def test_each_slider_changes_the_text_as_counted_by_hand(
     explorer, run, state, control, value, before, after
 ):
@@ -261,8 +298,20 @@ WRITER = """
 import sys
 from pathlib import Path
 from qknb.run import append_json_line
+
 for number in map(int, sys.stdin):
-    append_json_line(Path(sys.argv[1]), {"step": number, "loss": 1.0, "micro_ap": number / 100, "moved_near": .1, "moved_far": .1, "drift_near": .1, "drift_far": .1})
+    append_json_line(
+        Path(sys.argv[1]),
+        {
+            "step": number,
+            "loss": 1.0,
+            "micro_ap": number / 100,
+            "moved_near": 0.1,
+            "moved_far": 0.1,
+            "drift_near": 0.1,
+            "drift_far": 0.1,
+        },
+    )
     print("written", flush=True)
 """
 
@@ -354,7 +403,10 @@ def test_findings_and_policies_offered(explorer):
 
 
 def test_a_redraw_is_quick(explorer):
-    """What a slider's move costs the processor: 0.12 s of one core where it was measured. The bound leaves room for slow machines."""
+    """What a slider's move costs the processor: 0.12 s of one core where it was measured.
+
+    The bound leaves room for slow machines.
+    """
     box_parts = ("curves", "sentences", "heat")
     [explorer.drawn(name) for name in box_parts]
     best = np.inf

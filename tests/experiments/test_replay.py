@@ -1,4 +1,6 @@
-"""Where a policy would have switched in recorded runs, and what that would have cost: counted by hand."""
+"""Where a policy would have switched in recorded runs, and what that would have cost: counted by
+hand.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,6 @@
-"""Shared preparations: the same numbers as alone, files that stay each run's own, and nothing foreign accepted."""
+"""Shared preparations: the same numbers as alone, files that stay each run's own, and nothing
+foreign accepted.
+"""
 
 import dataclasses
 import json

@@ -1,4 +1,7 @@
-"""Sweeps: what runs, what is skipped, what happens to a failing one and after a kill. The notebook here trains nothing."""
+"""Sweeps: what runs, what is skipped, what happens to a failing one and after a kill.
+
+The notebook here trains nothing.
+"""
 
 import csv
 import json
@@ -41,6 +44,7 @@ PARAMETERS = "run_root = ''\nrun_name = ''\npreset = ''\nimages = ''\nsettings =
 BODY = """
 import os, pathlib, time
 from qknb.notebooks import open_from_notebook
+
 run = open_from_notebook(run_root, run_name, preset, images, settings)
 with open(pathlib.Path(run_root) / "executed.txt", "a") as file:
     file.write(run_name + " " + os.environ["OMP_NUM_THREADS"] + "\\n")
@@ -50,16 +54,33 @@ while run.experiment.tau == 8 and not (pathlib.Path(run_root) / "go").exists():
     time.sleep(0.1)
 run.mark("prepare", keys=60, copies=60)
 run.mark("phase Q1", steps=4, images_total=32, seconds=2.5)
-row = {"row": "Q1", "phase_index": 1, "split": "test", "micro_ap": run.experiment.tau + run.experiment.seed / 10, "micro_ap_normalized": 0.5, "recall_at_p90": None,
-       "threshold_at_p90": None, "recall_at_rank1": 1.0, "recall_at_rank10": 1.0, "queries": 4, "distractors": 2, "references": 4}
-run.log_row(row | {"images_seen": 32, "negatives_per_step": 472, "seconds": 2.5, "seed": run.experiment.seed})
+row = {
+    "row": "Q1",
+    "phase_index": 1,
+    "split": "test",
+    "micro_ap": run.experiment.tau + run.experiment.seed / 10,
+    "micro_ap_normalized": 0.5,
+    "recall_at_p90": None,
+    "threshold_at_p90": None,
+    "recall_at_rank1": 1.0,
+    "recall_at_rank10": 1.0,
+    "queries": 4,
+    "distractors": 2,
+    "references": 4,
+}
+run.log_row(
+    row
+    | {"images_seen": 32, "negatives_per_step": 472, "seconds": 2.5, "seed": run.experiment.seed}
+)
 run.log_row(row | {"row": "GIST-256", "phase_index": 0, "images_seen": 0, "micro_ap": 0.9})
 """
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder with one small notebook, and a function that writes a grid and gives the command's words."""
+    """A folder with one small notebook, and a function that writes a grid and gives the command's
+    words.
+    """
     notebook = nbformat.v4.new_notebook(
         metadata={
             "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -78,7 +99,8 @@ def place(tmp_path, monkeypatch):
             for i, (name, tau) in enumerate(rows.items())
         )  # each its own preparation
         (tmp_path / "g.yml").write_text(
-            f"name: g\nbase: {{preset: smoke, phases: 1}}\nnotebooks: [tiny]\nparallel: 2\nseeds: {seeds}\nrows:\n{lines}"
+            "name: g\nbase: {preset: smoke, phases: 1}\nnotebooks: [tiny]\nparallel: "
+            f"2\nseeds: {seeds}\nrows:\n{lines}"
         )
         return [
             "sweep",
@@ -304,7 +326,8 @@ def test_phases_that_the_grid_no_longer_asks_for_are_not_shown(tmp_path):
 
 def test_a_preparation_that_wanted_the_images_of_a_failed_one_makes_its_own(tmp_path, monkeypatch):
     (tmp_path / "g.yml").write_text(
-        "name: g\nbase: {preset: cpu}\nrows: [{name: qk}, {name: simclr, method: simclr}]\ngrid: {backbone: [EfficientNetB3, EfficientNetLite0]}\nseeds: [1]\n"
+        "name: g\nbase: {preset: cpu}\nrows: [{name: qk}, {name: simclr, method: simclr}]\ngrid: "
+        "{backbone: [EfficientNetB3, EfficientNetLite0]}\nseeds: [1]\n"
     )
     grid = read_grid(tmp_path / "g.yml")
     jobs = sweep_module._jobs(tmp_path, list(grid.runs), grid.notebooks, tmp_path, 2, 1)
@@ -343,7 +366,8 @@ def test_a_preparation_that_wanted_the_images_of_a_failed_one_makes_its_own(tmp_
 def test_the_reason_is_that_of_the_last_attempt(tmp_path):
     log = tmp_path / "a.log"
     log.write_text(
-        "\n=== 2030-01-02 03:04:05\nqknb: there is no folder /photos\n\n=== 2030-01-02 03:05:05\nTraceback\nKeyError: 'x'\n"
+        "\n=== 2030-01-02 03:04:05\nqknb: there is no folder /photos\n\n=== 2030-01-02 "
+        "03:05:05\nTraceback\nKeyError: 'x'\n"
     )
     assert _reason(log, 1) == f"KeyError: 'x' (see {log})"
     log.write_text("\n=== 2030-01-02 03:04:05\n")
@@ -400,16 +424,24 @@ def test_faults(place, tmp_path, capsys):
 
 
 def test_processes_import_the_package_that_started_them(tmp_path, monkeypatch):
-    """In Colab nothing but the notebook's own search path has the project: another process started from it would not find it, or find another."""
+    """In Colab nothing but the notebook's own search path has the project: another process started
+    from it would not find it, or find another.
+    """
     shutil.copytree(
         ROOT / "qknb", tmp_path / "clone" / "qknb", ignore=shutil.ignore_patterns("__pycache__")
     )
     (tmp_path / "clone" / "pyproject.toml").touch()
-    asked = "import os, subprocess, sys; from qknb.system.machine import import_variables; from qknb import batch\n"
+    asked = (
+        "import os, subprocess, sys; from qknb.system.machine import import_variables; from qknb "
+        "import batch\n"
+    )
     inner = "import qknb; print(qknb.__file__)"
     ways = (
         f"subprocess.run([sys.executable, '-c', {inner!r}], env=os.environ | import_variables())",
-        f"with batch._environment({{}}): subprocess.run([sys.executable, '-c', {inner!r}])\nprint('QKNB', os.environ.get('PYTHONPATH'))",
+        (
+            "with batch._environment({}): subprocess.run([sys.executable, '-c', "
+            f"{inner!r}])\nprint('QKNB', os.environ.get('PYTHONPATH'))"
+        ),
     )
     (tmp_path / "empty").mkdir()
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "empty"))

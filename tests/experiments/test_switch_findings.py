@@ -29,7 +29,9 @@ def test_finals_and_the_heat_map():
 
 
 def test_seeds_that_not_every_way_has_run_do_not_move_the_means():
-    """Phases of 50 steps are the worse ones in the seed that both have; a second, easier seed of theirs alone must not turn that round."""
+    """Phases of 50 steps are the worse ones in the seed that both have; a second, easier seed of
+    theirs alone must not turn that round.
+    """
     values = {
         (50, 600, 1): 0.40,
         (200, 600, 1): 0.45,
@@ -116,9 +118,9 @@ def test_sentences_follow_the_numbers():
     )
     assert "At 600 steps phases of 50 steps end highest" in text
     assert (
-        "Switching by saturation of validation micro-AP (patience 3, gain 0.002) beats the best fixed length (50 steps, chosen with hindsight)"
-        in text
-    )
+        "Switching by saturation of validation micro-AP (patience 3, gain 0.002) beats the best "
+        "fixed length (50 steps, chosen with hindsight)"
+    ) in text
     assert "beats" not in " ".join(findings(finals(made_traces(gain=0.0035)), "made")), (
         "half the pairs gain, half lose"
     )

@@ -1,4 +1,6 @@
-"""Colour GIST written down formula by formula with plain FFTs: the truth in float64, the benchmark's comparison in float32."""
+"""Colour GIST written down formula by formula with plain FFTs: the truth in float64, the
+benchmark's comparison in float32.
+"""
 
 import numpy as np
 

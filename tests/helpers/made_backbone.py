@@ -1,4 +1,6 @@
-"""A backbone of one convolution, for tests of what is around backbones: building and compiling a real one takes seconds each time."""
+"""A backbone of one convolution, for tests of what is around backbones: building and compiling a
+real one takes seconds each time.
+"""
 
 import keras
 import numpy as np
@@ -7,7 +9,9 @@ from qknb.models.layers import GeMPooling
 
 
 def small_backbone(name, image_size, weights="imagenet", pooling="avg"):
-    """Stands in for `qknb.models.backbones.build_backbone`: 8 features, the same weights every time."""
+    """Stands in for `qknb.models.backbones.build_backbone`: 8 features, the same weights every
+    time.
+    """
     image = keras.Input((image_size, image_size, 3))
     x = keras.layers.Conv2D(8, 3, strides=4, name="conv")(keras.layers.Rescaling(1 / 255)(image))
     pool = keras.layers.GlobalAveragePooling2D if pooling == "avg" else GeMPooling

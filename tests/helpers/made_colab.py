@@ -1,4 +1,6 @@
-"""Machines as Colab gives them, for tests: a home and a folder of their own, a stand-in for `google.colab` with a Drive, and the project to be cloned."""
+"""Machines as Colab gives them, for tests: a home and a folder of their own, a stand-in for
+`google.colab` with a Drive, and the project to be cloned.
+"""
 
 import os
 import shutil
@@ -59,7 +61,9 @@ def mount(place):
 
 
 def colab_machine(folder, monkeypatch):
-    """A fresh machine that kernels run on from now on; its clone's notebooks, too, know where it keeps the project. Skips where there is no git."""
+    """A fresh machine that kernels run on from now on; its clone's notebooks, too, know where it
+    keeps the project. Skips where there is no git.
+    """
     if not shutil.which("git"):
         pytest.skip("git is needed: the notebooks' first cell clones the project in Colab")
     machine = Machine(folder / "machine", folder / "origin")
@@ -69,7 +73,9 @@ def colab_machine(folder, monkeypatch):
 
 
 def project_to_clone(folder, rewritten=str):
-    """A git repository of the project's files as they are now, its notebooks' text, and that of what knows Colab's places, passed through `rewritten`. Returns its path."""
+    """A git repository of the project's files as they are now, its notebooks' text, and that of
+    what knows Colab's places, passed through `rewritten`. Returns its path.
+    """
     folder.mkdir(parents=True)
     for name in ("qknb", "notebooks"):
         shutil.copytree(
@@ -148,8 +154,10 @@ class Machine:
 
     @contextmanager
     def cut_off(self, place, name):
-        """A session that is cut off, asserted to be: the kernel kills itself when a file with `name` in its name, at a path with `place` in it, is
-        written whole under its temporary name and is about to get its own."""
+        """A session that is cut off, asserted to be: the kernel kills itself when a file with
+        `name` in its name, at a path with `place` in it, is written whole under its temporary name
+        and is about to get its own.
+        """
         startup = self._startup / "10-cut.py"
         startup.write_text(CUT.format(place=place, name=name))
         with pytest.raises(DeadKernelError):
@@ -166,7 +174,10 @@ class Machine:
         return Path(self._where.read_text()).parent
 
     def mounted(self):
-        """Where a Drive was mounted (list of str), once for every time. What `kept_on_drive` holds is there in the folder MyDrive from then on."""
+        """Where a Drive was mounted (list of str), once for every time.
+
+        What `kept_on_drive` holds is there in the folder MyDrive from then on.
+        """
         return self._mounted.read_text().splitlines() if self._mounted.exists() else []
 
     def use(self, monkeypatch):

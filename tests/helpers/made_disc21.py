@@ -1,4 +1,6 @@
-"""A small DISC21 tree in each layout: scenes as training images and references, edited copies and other scenes as queries."""
+"""A small DISC21 tree in each layout: scenes as training images and references, edited copies and
+other scenes as queries.
+"""
 
 import functools
 import io

@@ -13,8 +13,22 @@ KEYS, FEATURES, GIST = 20, 12, 8
 
 
 def settings(**changes):
-    base = dict(head_input="raw", head_layers=1, head_units=16, head_init="glorot", gist_dim=GIST, batch_size=8, learning_rate=1e-2, steps_per_phase=4, phases=2,
-                method="simclr", views=2, hardest_per_query=3, log_every=1, checkpoint_steps=2)  # fmt: skip
+    base = dict(
+        head_input="raw",
+        head_layers=1,
+        head_units=16,
+        head_init="glorot",
+        gist_dim=GIST,
+        batch_size=8,
+        learning_rate=1e-2,
+        steps_per_phase=4,
+        phases=2,
+        method="simclr",
+        views=2,
+        hardest_per_query=3,
+        log_every=1,
+        checkpoint_steps=2,
+    )
     if changes.get("loss") == "infonce":
         del base["hardest_per_query"]
     return experiment("smoke", **(base | changes))
@@ -31,7 +45,9 @@ def trunk(seed=0):
 
 
 def pair_input(s, number=0):
-    """The same images, features and starts of the towers at every call; images when s.train_backbone, else stored features."""
+    """The same images, features and starts of the towers at every call; images when
+    s.train_backbone, else stored features.
+    """
     rng = np.random.default_rng(1)
 
     def side(n):
@@ -49,8 +65,18 @@ def pair_input(s, number=0):
     trunks = {"Q": trunk()}
     trunks["K"] = trunks["Q"] if s.shared_towers else trunk()
     name = s.phase_names()[number]
-    return PairInput(name=name, number=number, trunks=trunks if s.train_backbone else None, heads=heads, query=query, key=key, n_keys=KEYS,
-                     steps=s.steps_per_phase, steps_before=number * s.steps_per_phase, steps_planned=s.phases * s.steps_per_phase)  # fmt: skip
+    return PairInput(
+        name=name,
+        number=number,
+        trunks=trunks if s.train_backbone else None,
+        heads=heads,
+        query=query,
+        key=key,
+        n_keys=KEYS,
+        steps=s.steps_per_phase,
+        steps_before=number * s.steps_per_phase,
+        steps_planned=s.phases * s.steps_per_phase,
+    )
 
 
 def batch_of(s, data, step):

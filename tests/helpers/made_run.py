@@ -1,4 +1,6 @@
-"""A small finished run, made by hand: known images, descriptors, distances and truth, for tests of tables, figures and the report. And what two real runs must agree in."""
+"""A small finished run, made by hand: known images, descriptors, distances and truth, for tests of
+tables, figures and the report. And what two real runs must agree in.
+"""
 
 import json
 from pathlib import Path
@@ -44,7 +46,9 @@ EDITS = [["rotate", {"degrees": 12.0}], ["encoding_quality", {"quality": 9}]]
 
 
 def make_run(path, rows=("GIST-256", "Q1", "K1"), seed=0, names="photo-{}.jpg", scale=1.0):
-    """Write a run of `rows` to `path`: store, evaluation, metrics, logs of the phases among the rows, manifest. Returns `path`."""
+    """Write a run of `rows` to `path`: store, evaluation, metrics, logs of the phases among the
+    rows, manifest. Returns `path`.
+    """
     sources = [names.format(i) for i in range(6)]
     make_set(path / "store" / "keys", [item(s, s) for s in sources])
     make_set(
@@ -171,14 +175,16 @@ def make_phase(folder, side):
     )
 
 
-def _weights(path):
+def saved_weights(path):
+    """{name: array} of everything in an HDF5 file."""
     found = {}
+
+    def keep(name, item):
+        if isinstance(item, h5py.Dataset):
+            found[name] = item[()]
+
     with h5py.File(path) as file:
-        file.visititems(
-            lambda name, item: (
-                found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
-            )
-        )
+        file.visititems(keep)
     return found
 
 
@@ -188,7 +194,7 @@ def contents(run):
     for path in sorted((run / "phases").rglob("*.weights.h5")):
         out |= {
             f"{path.parent.name}/{path.name}/{name}": value
-            for name, value in _weights(path).items()
+            for name, value in saved_weights(path).items()
         }
     for path in sorted((run / "evaluation").glob("*.npz")):
         with np.load(path) as file:
@@ -202,7 +208,9 @@ def contents(run):
 
 
 def same_ends(one, two):
-    """Assert that two runs have ended in the same bits: weights, descriptors, logs of steps, rows (but for wall times)."""
+    """Assert that two runs have ended in the same bits: weights, descriptors, logs of steps, rows
+    (but for wall times).
+    """
     a, b = contents(Path(one)), contents(Path(two))
     assert a.keys() == b.keys() and any("weights" in key for key in a)
     for key in a:

@@ -42,12 +42,23 @@ def phase_input(s, side="Q", number=0, near_trunk=None):
     n_near, n_far = (KEYS * s.views, KEYS) if side == "Q" else (KEYS, KEYS * s.views)
     rows = rng.normal(0, 0.3, (n_far, FEATURES + GIST)).astype(np.float16)
     return PhaseInput(
-        name=f"{side}1", side=side, number=number, near_trunk=near_trunk, near_head=build_head(s, FEATURES, "near"), far_head=build_head(s, FEATURES, "far"),
+        name=f"{side}1",
+        side=side,
+        number=number,
+        near_trunk=near_trunk,
+        near_head=build_head(s, FEATURES, "near"),
+        far_head=build_head(s, FEATURES, "far"),
         near_images=rng.integers(0, 3, (n_near, 8, 8, 3)).astype(np.uint8) if near_trunk else None,
-        near_features=None if near_trunk else Bank(rng.normal(0, 0.3, (n_near, FEATURES + GIST)).astype(np.float16), FEATURES, "near"),
-        near_gist=rng.normal(0, 0.3, (n_near, GIST)).astype(np.float32), far=Bank(rows, FEATURES, "far"),
-        far_key=np.arange(n_far, dtype=np.int32) // (1 if side == "Q" else s.views), n_keys=KEYS,
-    )  # fmt: skip
+        near_features=None
+        if near_trunk
+        else Bank(
+            rng.normal(0, 0.3, (n_near, FEATURES + GIST)).astype(np.float16), FEATURES, "near"
+        ),
+        near_gist=rng.normal(0, 0.3, (n_near, GIST)).astype(np.float32),
+        far=Bank(rows, FEATURES, "far"),
+        far_key=np.arange(n_far, dtype=np.int32) // (1 if side == "Q" else s.views),
+        n_keys=KEYS,
+    )
 
 
 def weights(model):

@@ -7,7 +7,9 @@ from qknb.run import Run
 
 
 def make_run(path, done=2, total_steps=100, **settings):
-    """Phases of 50 steps with records at 0, 25 and 50; the last one is not marked as done when `done` is 1."""
+    """Phases of 50 steps with records at 0, 25 and 50; the last one is not marked as done when
+    `done` is 1.
+    """
     run = Run(
         path,
         experiment("cpu", steps_per_phase=50, total_steps=total_steps, eval_every=25, **settings),
@@ -16,8 +18,18 @@ def make_run(path, done=2, total_steps=100, **settings):
     for number, name in enumerate(("Q1", "K1")):
         folder = path / "phases" / name
         folder.mkdir(parents=True)
-        records = [{"step": s, "loss": None if not s else 2.0, "micro_ap": .3 + .1 * number + s / 1000, "moved_near": None if not s else .25, "drift_near": 0.0,
-                    "moved_far": None, "drift_far": .123456789} for s in ((0, 25, 50) if number < done else (0, 25))]  # fmt: skip
+        records = [
+            {
+                "step": s,
+                "loss": None if not s else 2.0,
+                "micro_ap": 0.3 + 0.1 * number + s / 1000,
+                "moved_near": None if not s else 0.25,
+                "drift_near": 0.0,
+                "moved_far": None,
+                "drift_far": 0.123456789,
+            }
+            for s in ((0, 25, 50) if number < done else (0, 25))
+        ]
         (folder / "evaluations.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
         if number < done:
             run.mark(f"phase {name}", steps=50)

@@ -1,4 +1,6 @@
-"""Backbones: Lite0 against reference features, the weight file's reader, frozen batch normalisation, errors."""
+"""Backbones: Lite0 against reference features, the weight file's reader, frozen batch
+normalisation, errors.
+"""
 
 import functools
 import io
@@ -16,7 +18,6 @@ from qknb.models import efficientnet_lite as lite0
 from qknb.models.backbones import build_backbone, feature_dim, weights_fingerprint
 from qknb.models.efficientnet_lite import MAGIC, PROTOCOL, PthError, read_pth
 from qknb.models.layers import FrozenBatchNormalization, GeMPooling
-
 
 
 def numpy(x):
@@ -145,7 +146,9 @@ def test_b3_has_the_papers_shape():
 
 
 def test_keras_weights_pass_through_unchanged(monkeypatch, tmp_path, images):
-    """The way of ImageNet weights, with a stand-in file: the same features as Keras' own model, also after a rebuild."""
+    """The way of ImageNet weights, with a stand-in file: the same features as Keras' own model,
+    also after a rebuild.
+    """
     import keras.src.applications.efficientnet as module
 
     thin = functools.partial(

@@ -134,7 +134,7 @@ def test_constant_head_equals_the_head():
     ],
 )
 def test_the_mining_pass_computes_the_head_itself(changes, policy):
-    """`constant_head` on rows equals the Keras head on features and GIST, for every kind of head."""
+    """`constant_head` on rows equals the Keras head on features and GIST, for every head."""
     keras.mixed_precision.set_dtype_policy(policy)
     try:
         head = build_head(

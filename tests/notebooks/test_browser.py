@@ -1,4 +1,5 @@
-"""The explorer in a real browser: in JupyterLab and as voila's page, headless Chromium, a slider moved by key, the figure seen to change.
+"""The explorer in a real browser: in JupyterLab and as voila's page, headless Chromium, a slider
+moved by key, the figure seen to change.
 
 Screenshots stay in build/browser/.
 """
@@ -22,9 +23,8 @@ from helpers.paths import ROOT
 NOTEBOOK = ROOT / "notebooks" / "07_when_to_switch.ipynb"
 SHOTS = ROOT / "build" / "browser"
 LAB_SETTINGS = {
-    "notebook-extension/tracker": {
-        "windowingMode": "none"
-    },  # all cells are there, also those below the edge of the window
+    # All cells are there, also those below the edge of the window.
+    "notebook-extension/tracker": {"windowingMode": "none"},
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
 }
 RUN_ALL = """async () => {
@@ -34,8 +34,10 @@ RUN_ALL = """async () => {
   return await window.jupyterapp.commands.execute("notebook:run-all-cells");
 }"""
 UNDER_THE_MOUSE = """() => {
-  const line = [...document.querySelectorAll(".qknb-figure svg g")].find(g => g.querySelector(":scope > title")?.textContent.includes("cycle-600"));
-  const path = line.querySelector("path"), matrix = path.getScreenCTM(), middle = path.getPointAtLength(path.getTotalLength() / 2).matrixTransform(matrix);
+  const line = [...document.querySelectorAll(".qknb-figure svg g")]
+    .find(g => g.querySelector(":scope > title")?.textContent.includes("cycle-600"));
+  const path = line.querySelector("path"), half = path.getTotalLength() / 2;
+  const middle = path.getPointAtLength(half).matrixTransform(path.getScreenCTM());
   for (let part = document.elementFromPoint(middle.x, middle.y); part; part = part.parentElement) {
     const tip = part.querySelector(":scope > title");
     if (tip) return tip.textContent;
@@ -45,7 +47,9 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def without_browser(reason):
-    """Skip, or fail where the environment says QKNB_BROWSER=required, as .ci/run does where a browser can be installed."""
+    """Skip, or fail where the environment says QKNB_BROWSER=required, as .ci/run does where a
+    browser can be installed.
+    """
     if os.environ.get("QKNB_BROWSER") == "required":
         pytest.fail(f"QKNB_BROWSER=required, but {reason}")
     pytest.skip(reason)
@@ -61,7 +65,8 @@ def browser():
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
         without_browser(
-            f"none of {', '.join(BROWSERS)} is on PATH: the explorer was not tried in a browser (Debian: apt-get install chromium)"
+            f"none of {', '.join(BROWSERS)} is on PATH: the explorer was not tried in a browser "
+            "(Debian: apt-get install chromium)"
         )
     with sync_api.sync_playwright() as playwright:
         found = playwright.chromium.launch(
@@ -77,7 +82,9 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("browser")
     (folder / "collected").mkdir()
     traces = made_traces(cycles=(50, 100, 200, 600), gain=0.02)
-    for trace in traces:  # the run that the explorer begins with stands still from step 100 of a phase on, so that patience decides where to switch
+    # the run that the explorer begins with stands still from step 100 of a phase on, so that
+    # patience decides where to switch
+    for trace in traces:
         if trace["cycle"] == 600:
             trace["micro_ap"] = [
                 round(0.2 + 0.1 * p + 0.001 * min(s - trace["phases"][p]["begin"], 100), 4)
@@ -90,14 +97,20 @@ def folder(tmp_path_factory):
         path = folder / ".lab" / "@jupyterlab" / f"{plugin}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(settings))
-    cell.source = f"run_root = {str(folder)!r}\nrun_name = 'none'\ncollected = {str(folder / 'collected')!r}\npolicy_file = {str(folder / 'policy.yml')!r}"
+    cell.source = (
+        f"run_root = {str(folder)!r}\nrun_name = 'none'\ncollected = "
+        f"{str(folder / 'collected')!r}\npolicy_file = {str(folder / 'policy.yml')!r}"
+    )
     nbformat.write(notebook, folder / "explorer.ipynb")
     return folder
 
 
 @contextlib.contextmanager
 def serving(words, folder, answers):
-    """A server process on a free port; {port} in `words` is replaced. Yields its address once `answers` can be read; it and its kernels end afterwards."""
+    """A server process on a free port; {port} in `words` is replaced.
+
+    Yields its address once `answers` can be read; it and its kernels end afterwards.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -164,10 +177,11 @@ def page_of(browser, shot):
 
 
 def drive(page, shot, record_property):
-    """Wait for the explorer, move the "patience" slider from 3 to 2 by a key, and see the figure change.
+    """Wait for the explorer, move the "patience" slider from 3 to 2 by a key, and see the figure
+    change.
 
-    The seconds from key to figure are kept as a property of the test (in a report of --junit-xml) and beside the picture: a machine at other work may take longer,
-    so no bound is set here.
+    The seconds from key to figure are kept as a property of the test (in a report of --junit-xml)
+    and beside the picture: a machine at other work may take longer, so no bound is set here.
     """
     page.wait_for_selector(".qknb-figure svg", timeout=90_000)
     figure = page.locator(".qknb-figure svg").first
@@ -184,7 +198,10 @@ def drive(page, shot, record_property):
     begin = time.monotonic()
     handle.press("ArrowLeft")
     page.wait_for_function(
-        "document.querySelector('.qknb-figure svg').textContent.includes('would switch at step 200 of 600')",
+        (
+            "document.querySelector('.qknb-figure svg').textContent.includes('would switch at step "
+            "200 of 600')"
+        ),
         timeout=30_000,
         polling=20,
     )

@@ -92,9 +92,9 @@ def test_the_whole_notebook_on_zips_in_colab(tmp_path, monkeypatch, capfd):
     ] and submission.reference.shape == (12, 256)
     for split in paper.SPLITS:  # the files give the table's value
         assert (
-            f"{split}: micro-AP {metrics['Q1', split]['micro_ap']:.6f} from the file, {metrics['Q1', split]['micro_ap']:.6f} in the table"
-            in printed["check"]
-        )
+            f"{split}: micro-AP {metrics['Q1', split]['micro_ap']:.6f} from the file, "
+            f"{metrics['Q1', split]['micro_ap']:.6f} in the table"
+        ) in printed["check"]
     assert (run / "report.html").exists() and (run / "figures" / "recall_by_edit.png").exists()
 
 
@@ -132,7 +132,9 @@ def test_notebook_01_prepares_the_challenge(tmp_path, layout, capsys, monkeypatc
 
 @pytest.mark.parametrize("layout", [layout for layout in LAYOUTS if layout != "meta"])
 def test_its_cells_on_the_other_layouts(tmp_path, layout, capsys, monkeypatch):
-    """In this process, which is quicker; tests/test_prepare_disc21.py shows that all layouts prepare to the same bits."""
+    """In this process, which is quicker; tests/test_prepare_disc21.py shows that all layouts
+    prepare to the same bits.
+    """
     use_small_backbone(monkeypatch)
     monkeypatch.setattr("qknb.evaluation.scorer.WIDE", 10)  # as if the references were a million
     monkeypatch.setattr(

@@ -1,4 +1,6 @@
-"""Notebook 05: runs a sweep of all methods in seconds, shows it, and shows it again from the kept rows alone."""
+"""Notebook 05: runs a sweep of all methods in seconds, shows it, and shows it again from the kept
+rows alone.
+"""
 
 import csv
 import json

@@ -1,4 +1,6 @@
-"""Notebook 07 without a front end: it reads traces, saves the figures and says what they come to; with nothing to read it says so."""
+"""Notebook 07 without a front end: it reads traces, saves the figures and says what they come to;
+with nothing to read it says so.
+"""
 
 import json
 import shutil

@@ -1,4 +1,6 @@
-"""Notebook 08: finds the example's copies and writes what it says, with and without a front end; the viewer behind it."""
+"""Notebook 08: finds the example's copies and writes what it says, with and without a front end;
+the viewer behind it.
+"""
 
 import ast
 import csv
@@ -35,7 +37,7 @@ def code_cells():
 
 
 def test_it_keeps_the_rules_for_notebooks():
-    for metadata, source, cell in code_cells():
+    for _, source, cell in code_cells():
         assert cell["outputs"] == [] and cell["execution_count"] is None
         assert len(source.splitlines()) <= 25 and "class " not in source and "def " not in source
     (parameters,) = [
@@ -45,7 +47,8 @@ def test_it_keeps_the_rules_for_notebooks():
 
 
 def test_it_runs_and_writes_what_it_says(smoke_run, tmp_path, capsys):
-    """On a finished run, with the example's folders and a threshold under which the near-identical pairs lie; in this process, which is quicker.
+    """On a finished run, with the example's folders and a threshold under which the near-identical
+    pairs lie; in this process, which is quicker.
 
     tests/test_notebooks.py runs it in a kernel of its own, as one of the batch.
     """
@@ -80,7 +83,10 @@ def test_it_runs_and_writes_what_it_says(smoke_run, tmp_path, capsys):
 
 
 def test_folders_of_ones_own_and_a_collection_alone(smoke_run, tmp_path, capsys):
-    """The cells from the descriptor to the list of pairs, but no figures and no front end. Re-encoded photos are copies, whatever the towers have learned."""
+    """The cells from the descriptor to the list of pairs, but no figures and no front end.
+
+    Re-encoded photos are copies, whatever the towers have learned.
+    """
     run, collection, queries = tmp_path / "run", tmp_path / "holiday", tmp_path / "suspects"
     export_run(smoke_run)
     shutil.copytree(smoke_run, run)

@@ -1,4 +1,6 @@
-"""The notebooks: they keep the house rules, run to their end, and run again without doing anything twice."""
+"""The notebooks: they keep the house rules, run to their end, and run again without doing anything
+twice.
+"""
 
 import ast
 import csv
@@ -56,7 +58,8 @@ def parameters_of(path):
     return [cell for cell in code_cells(path) if "parameters" in cell.metadata.get("tags", [])]
 
 
-# --- house rules -----------------------------------------------------------------------------------------------------------------
+# --- house rules
+# -------------------------------------------------------------------------------------------------
 
 
 def test_the_batch_runs_notebooks_that_are_there():
@@ -120,7 +123,8 @@ def test_thin(path):
     assert np.median(lengths) <= 8
 
 
-# --- executed --------------------------------------------------------------------------------------------------------------------
+# --- executed
+# -------------------------------------------------------------------------------------------------
 
 
 SETTINGS = {
@@ -132,7 +136,9 @@ SETTINGS = {
 
 
 def kept(run):
-    """What later notebooks must leave as it is: times of change in the store and of the weights, and what the run has recorded."""
+    """What later notebooks must leave as it is: times of change in the store and of the weights,
+    and what the run has recorded.
+    """
     files = {
         path: path.stat().st_mtime_ns
         for folder in ("store", "phases", "evaluation")
@@ -148,10 +154,12 @@ def kept(run):
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
-    """(run folder, what run_notebooks returned, what was kept after the first notebook, the machine), of all notebooks, one after the other.
+    """(run folder, what run_notebooks returned, what was kept after the first notebook, the
+    machine), of all notebooks, one after the other.
 
-    As in Colab: preparing and training are cut off on one machine, training in the second phase; "Run all" goes on with a copy of the folder on
-    another one, where evaluating and looking for copies are cut off, and run again too.
+    As in Colab: preparing and training are cut off on one machine, training in the second phase;
+    "Run all" goes on with a copy of the folder on another one, where evaluating and looking for
+    copies are cut off, and run again too.
     """
     if not shutil.which("git"):
         pytest.skip("git is needed: the notebooks' first cell clones the project in Colab")
@@ -246,7 +254,9 @@ def test_all_notebooks_run_to_their_end(executed):
 
 
 def test_what_was_cut_off_ends_in_the_same_bits(executed, smoke_run):
-    """The run that two machines shared is, weight by weight, one that was never cut off, made in this process."""
+    """The run that two machines shared is, weight by weight, one that was never cut off, made in
+    this process.
+    """
     assert len(Run(smoke_run).rows()) == 10
     same_ends(smoke_run, executed[0])
 
@@ -272,7 +282,9 @@ def test_a_second_pass_does_nothing_again(executed):
 
 
 def test_a_small_folder_of_ones_own_from_its_files_to_the_table(tmp_path):
-    """60 images, one of them cut short and one there twice; only the sizes are smaller than those that preset="auto" takes."""
+    """60 images, one of them cut short and one there twice; only the sizes are smaller than those
+    that preset="auto" takes.
+    """
     photos = tmp_path / "photos"
     (photos / "album").mkdir(parents=True)
     scenes = Scenes(58, seed=21, size=64)
@@ -328,7 +340,8 @@ def test_faults_are_found_before_a_notebook_starts(tmp_path):
     assert not (tmp_path / "r").exists()
 
 
-# --- how a notebook opens a run --------------------------------------------------------------------------------------------------
+# --- how a notebook opens a run
+# -------------------------------------------------------------------------------------------------
 
 
 def test_parameters_become_settings(tmp_path, monkeypatch):
@@ -376,7 +389,8 @@ def test_parameters_at_fault(tmp_path):
         open_from_notebook(tmp_path, "r")
 
 
-# --- what notebooks show ---------------------------------------------------------------------------------------------------------
+# --- what notebooks show
+# -------------------------------------------------------------------------------------------------
 
 
 def test_plain_tables_tell_numbers_from_text():
@@ -463,7 +477,9 @@ def test_verdict_in_plain_words():
 
 
 def test_strokes_run_along_the_edges():
-    """Vertical stripes give vertical strokes; a dark square gives its strongest in the block where it lies."""
+    """Vertical stripes give vertical strokes; a dark square gives its strongest in the block where
+    it lies.
+    """
     stripes = np.zeros((32, 32, 3), np.uint8)
     stripes[:, np.arange(32) % 4 < 2] = 255
     for image, along in ((stripes, (0, 1)), (stripes.transpose(1, 0, 2), (1, 0))):

@@ -1,4 +1,6 @@
-"""Comparing figures: what is drawn is what was given, and titles claim no more than the spread allows."""
+"""Comparing figures: what is drawn is what was given, and titles claim no more than the spread
+allows.
+"""
 
 import numpy as np
 import pytest

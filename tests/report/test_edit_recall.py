@@ -1,4 +1,4 @@
-"""Recall by edit, counted by hand on a small run; strengths against the table of edits; the figure."""
+"""Recall by edit, counted by hand on a small run; strengths against the table of edits; figures."""
 
 import csv
 import json
@@ -26,7 +26,9 @@ EDITS = [CROP, HARD_CROP, NOISE, [["hflip", {}]], CROP]  # of queries 0..4; quer
 
 
 def make_run(path, d2, edits=EDITS):
-    """Query i lies at 10 i; its reference at distance sqrt(d2[i]); the distractor's nearest is reference 3."""
+    """Query i lies at 10 i; its reference at distance sqrt(d2[i]); the distractor's nearest is
+    reference 3.
+    """
     names = [f"p{i}" for i in range(5)]
     make_set(path / "store" / "test_references", [item(f"R{i:06d}", names[i]) for i in range(4)])
     make_set(
@@ -62,7 +64,8 @@ def by_name(rows):
 
 
 def test_recall_by_edit_counted_by_hand(tmp_path):
-    # true pairs at d2 .01, 4, .02, .03; the distractor lies .6827 from reference 3: three right, then one wrong, then the far one
+    # true pairs at d2 .01, 4, .02, .03; the distractor lies .6827 from reference 3: three right,
+    # then one wrong, then the far one
     found = by_name(edit_recall(make_run(tmp_path, (0.01, 4, 0.02, 0.03)), "Q1"))
     assert found["all copies", ""] == (3, 4)
     assert found["1 edit", ""] == (2, 3) and found["2 edits", ""] == (1, 1)

@@ -1,4 +1,6 @@
-"""Figures and galleries: what is drawn and chosen, on a run made by hand; and what happens when writing fails."""
+"""Figures and galleries: what is drawn and chosen, on a run made by hand; and what happens when
+writing fails.
+"""
 
 import matplotlib
 import numpy as np
@@ -27,7 +29,8 @@ def named_lines(axes):
     return {line.get_label(): line for line in axes.lines if not line.get_label().startswith("_")}
 
 
-# --- curves ----------------------------------------------------------------------------------------------------------------------
+# --- curves
+# -------------------------------------------------------------------------------------------------
 
 
 def test_ranked_pairs_score_as_counted_by_hand(run):
@@ -149,7 +152,8 @@ def test_training_survives_zero_distances_and_long_logs():
     assert "No training step" in figures.training_figure({}).get_suptitle()
 
 
-# --- style and files -------------------------------------------------------------------------------------------------------------
+# --- style and files
+# -------------------------------------------------------------------------------------------------
 
 
 def test_style_is_local_and_figures_do_not_depend_on_the_callers(run):
@@ -209,7 +213,8 @@ def test_wrapped_text_keeps_to_its_lines():
     assert len(lines) == 2 and lines[1].endswith("…")
 
 
-# --- galleries -------------------------------------------------------------------------------------------------------------------
+# --- galleries
+# -------------------------------------------------------------------------------------------------
 
 
 def test_pick_hardest_takes_each_pair_once_and_no_image_too_often():

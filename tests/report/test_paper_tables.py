@@ -1,4 +1,4 @@
-"""The paper's values beside a run's: which row stands where, and when columns must not be compared."""
+"""The paper's values beside a run's: which row stands where, and when columns are not compared."""
 
 import json
 

@@ -1,4 +1,6 @@
-"""Tables and the report: values by hand, hostile names, no outside resources, missing parts, no half-written file."""
+"""Tables and the report: values by hand, hostile names, no outside resources, missing parts, no
+half-written file.
+"""
 
 import csv
 import html.parser
@@ -63,7 +65,8 @@ def page(run):
     return text, parsed
 
 
-# --- tables ----------------------------------------------------------------------------------------------------------------------
+# --- tables
+# -------------------------------------------------------------------------------------------------
 
 
 def test_results_table_has_the_values_of_the_run(run, tmp_path):
@@ -110,7 +113,8 @@ def test_results_table_has_the_values_of_the_run(run, tmp_path):
     )
     assert table.shown()[2][6:8] == ("0.667", "−0.0100")
     assert table.caption.startswith(
-        "Split test: 4 queries, 1 of them distractors, against 4 references; candidates: 500,000 globally best pairs."
+        "Split test: 4 queries, 1 of them distractors, against 4 references; candidates: 500,000 "
+        "globally best pairs."
     )
     assert table.caption.endswith("Seed 0.") and table.rules == {1}
     table.write_csv(tmp_path / "t.csv")
@@ -211,15 +215,16 @@ def test_shares(share, shown):
     assert show_share(share) == shown
 
 
-# --- report ----------------------------------------------------------------------------------------------------------------------
+# --- report
+# -------------------------------------------------------------------------------------------------
 
 
 def test_report_says_in_words_what_was_done_and_found(page):
     text = page[1].text
     assert (
-        "QK Iteration trained on 6 images from the folder 'holiday', with 2 edited copies of each, in 2 of 2 phases (Q1, K1)."
-        in text
-    )
+        "QK Iteration trained on 6 images from the folder 'holiday', with 2 edited copies of "
+        "each, in 2 of 2 phases (Q1, K1)."
+    ) in text
     assert (
         "4 edited queries and 4 references" in text
         and "3 queries are copies of a reference, 1 are distractors" in text
@@ -292,9 +297,9 @@ def test_report_of_an_unfinished_run_says_what_is_missing(tmp_path):
     shutil.rmtree(run / "store")
     text = Page(write_report(run).read_text(encoding="utf-8")).text
     assert (
-        "the held-out images (store/) or their descriptors (evaluation/) are no longer in the run folder"
-        in text
-    )
+        "the held-out images (store/) or their descriptors (evaluation/) are no longer in the "
+        "run folder"
+    ) in text
     (run / "metrics.jsonl").unlink()
     manifest = json.loads((run / "manifest.json").read_text())
     (run / "manifest.json").write_text(json.dumps(manifest | {"steps": {}}))

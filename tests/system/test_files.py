@@ -44,7 +44,11 @@ def test_replacing_leaves_the_old_file_on_error(tmp_path):
 @pytest.mark.parametrize("name", ["x.json", "Q.weights.h5", "no suffix", "a[1].csv"])
 def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path, name):
     path = tmp_path / name
-    child = "import os, sys; from qknb.system.files import replacing\nwith replacing(sys.argv[1]) as file:\n    file.write_text('half'); print(os.getpid()); sys.stdout.flush(); os.kill(os.getpid(), 9)"
+    child = (
+        "import os, sys; from qknb.system.files import replacing\nwith replacing(sys.argv[1]) as "
+        "file:\n    file.write_text('half'); print(os.getpid()); sys.stdout.flush(); "
+        "os.kill(os.getpid(), 9)"
+    )
     killed = subprocess.run(
         [sys.executable, "-c", child, str(path)], capture_output=True, text=True
     )
@@ -189,7 +193,10 @@ def test_one_process_at_a_time(tmp_path):
             alone(tmp_path, "it"),
         ):
             pass
-        code = "import sys; from qknb.system.files import alone\ntry:\n    with alone(sys.argv[1], 'it'): pass\nexcept ValueError as error: print(error)"
+        code = (
+            "import sys; from qknb.system.files import alone\ntry:\n    with alone(sys.argv[1], "
+            "'it'): pass\nexcept ValueError as error: print(error)"
+        )
         assert (
             "at work on it"
             in subprocess.run(

@@ -1,4 +1,6 @@
-"""preset="auto": by device and number of images; a run that is there keeps its own; advice by the number of images found."""
+"""preset="auto": by device and number of images; a run that is there keeps its own; advice by the
+number of images found.
+"""
 
 import os
 

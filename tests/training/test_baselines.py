@@ -1,4 +1,6 @@
-"""SimCLR-style and MoCo-style learners against float64 NumPy: the loss of a batch, the queue, the moving average, what trains."""
+"""SimCLR-style and MoCo-style learners against float64 NumPy: the loss of a batch, the queue, the
+moving average, what trains.
+"""
 
 import keras
 import numpy as np
@@ -9,6 +11,10 @@ from qknb.training.baselines import MocoLearner, SimclrLearner
 from qknb.training.optimizers import build_optimizer
 
 pytestmark = pytest.mark.both_backends
+
+
+def features(trunk, images):
+    return np.asarray(keras.ops.convert_to_numpy(trunk(images.astype("float32"))))
 
 
 def compiled(kind, s, data):
@@ -93,7 +99,9 @@ def test_both_towers_train_and_a_shared_one_is_one(shared):
 
 
 def test_moco_queue_is_first_in_first_out_and_the_key_tower_a_moving_average():
-    """Three steps with a queue of two batches, followed in NumPy: what is pushed, what is replaced, how the key tower moves."""
+    """Three steps with a queue of two batches, followed in NumPy: what is pushed, what is replaced,
+    how the key tower moves.
+    """
     s = settings(method="moco", queue_size=16, momentum=0.9, train_backbone=True, views=1)
     data = pair_input(s)
     learner = compiled(MocoLearner, s, data)
@@ -109,18 +117,17 @@ def test_moco_queue_is_first_in_first_out_and_the_key_tower_a_moving_average():
         key_tower = [
             0.9 * own + 0.1 * other for own, other in zip(key_tower, followed, strict=True)
         ]
-        features = lambda side, images: np.asarray(
-            keras.ops.convert_to_numpy(data.trunks[side](images.astype("float32")))
-        )  # noqa: B023, E731
         q = descriptors_in_float64(
-            data.heads["Q"], features("Q", batch["query"]), batch["query_gist"]
+            data.heads["Q"], features(data.trunks["Q"], batch["query"]), batch["query_gist"]
         )
         logs = step(learner, batch)
         for own, expected in zip(
             weights(data.trunks["K"])[:2] + weights(data.heads["K"]), key_tower, strict=True
         ):
             np.testing.assert_allclose(own, expected, atol=1e-6)
-        k = descriptors_in_float64(data.heads["K"], features("K", batch["key"]), batch["key_gist"])
+        k = descriptors_in_float64(
+            data.heads["K"], features(data.trunks["K"], batch["key"]), batch["key_gist"]
+        )
         queue, queue_group = (
             np.concatenate(entered or [np.zeros((0, 8))]),
             np.concatenate(groups or [np.zeros(0, int)]),

@@ -1,4 +1,6 @@
-"""Blocks of a bank: the same rows from the device and from the file, for every way of choosing them."""
+"""Blocks of a bank: the same rows from the device and from the file, for every way of choosing
+them.
+"""
 
 import time
 
@@ -59,7 +61,7 @@ def compiled(function):
 
 
 def mined(blocks, near, group, n=9):
-    """The first pass over `blocks` inside a compiled step (JAX sees the bank as a constant here)."""
+    """The first pass over `blocks` in a compiled step (JAX sees the bank as a constant here)."""
     parts, counts = zip(*blocks.sources(), strict=True)
     out = compiled(
         lambda a, g: hardest_pairs(a, g, parts, counts, lambda x: ops.cast(x, "float32"), n)

@@ -1,4 +1,4 @@
-"""Amounts, disk and time said before a run, against hand counts and against what a run then does."""
+"""Amounts, disk and time said before a run, against hand counts and what a run then does."""
 
 import re
 import shutil

@@ -94,7 +94,9 @@ def masked(d2, counts):
 
 
 def test_infonce_is_nt_xent_of_a_published_library():
-    """optax's NT-Xent on unit vectors: every one of 2n vectors against all others, its partner being the positive; d2 = 2 - 2 cos."""
+    """optax's NT-Xent on unit vectors: every one of 2n vectors against all others, its partner
+    being the positive; d2 = 2 - 2 cos.
+    """
     jnp = pytest.importorskip("jax.numpy", reason="optax needs JAX")
     optax = pytest.importorskip(
         "optax", reason="the published loss to compare with is in the test requirements"

@@ -64,7 +64,9 @@ def test_unknown_devices_are_refused_with_the_known_ones():
 
 
 def test_activation_values_of_a_small_trunk():
-    """By hand: the image, what swish is given, what it gives, the other factor, the product, what the nested ReLU gives; three times the image."""
+    """By hand: the image, what swish is given, what it gives, the other factor, the product, what
+    the nested ReLU gives; three times the image.
+    """
     from keras import Input, Model, Sequential, layers
 
     from qknb.models.layers import FrozenBatchNormalization
@@ -89,27 +91,52 @@ from qknb.config import experiment
 from qknb.training.memory_plan import plan
 from qknb.models.towers import build_head
 
-if keras.backend.backend() == "tensorflow":  # its kernels, one after another: side by side they take up to a fifth more, as the cores happen to have time
+# TensorFlow's kernels, one after another: side by side they take up to a fifth more, as the cores
+# happen to have time.
+if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
     tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.config.threading.set_intra_op_parallelism_threads(1)
 
 path, n, stream = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "stream"
-s = experiment("paper", train_backbone=False, head_units=64, residency="stream" if stream else "device", phases=1, block_rows=16384 if stream else 4096)
+s = experiment(
+    "paper",
+    train_backbone=False,
+    head_units=64,
+    residency="stream" if stream else "device",
+    phases=1,
+    block_rows=16384 if stream else 4096,
+)
+
 
 def step(n_rows, rows):
     width = rows.shape[1]
-    learner = CoLearner(None, build_head(s, width - 256, "near"), build_head(s, width - 256, "far"), width - 256, n_rows, s, stream)
+    learner = CoLearner(
+        None,
+        build_head(s, width - 256, "near"),
+        build_head(s, width - 256, "far"),
+        width - 256,
+        n_rows,
+        s,
+        stream,
+    )
     learner.compile(optimizer=build_optimizer(s, 10))
     learner.set_bank(rows[:n_rows], np.arange(n_rows, dtype=np.int32))
-    x = {"near": np.zeros((32, width - 256), "float32"), "gist": np.zeros((32, 256), "float32"), "group": np.arange(32, dtype="int32"),
-         "positives": np.zeros((32, 1, width), "float16")}
+    x = {
+        "near": np.zeros((32, width - 256), "float32"),
+        "gist": np.zeros((32, 256), "float32"),
+        "group": np.arange(32, dtype="int32"),
+        "positives": np.zeros((32, 1, width), "float16"),
+    }
     for _ in range(2 if not stream else 8):
         learner.train_on_batch(x)
 
+
 def peak():
-    return int(next(l for l in open("/proc/self/status") if l.startswith("VmHWM")).split()[1]) * 1024
+    status = open("/proc/self/status")
+    return int(next(line for line in status if line.startswith("VmHWM")).split()[1]) * 1024
+
 
 tiny = np.zeros((64, 260), np.float16)
 step(64, tiny)
@@ -142,7 +169,7 @@ def test_the_estimate_is_within_15_percent_of_what_a_step_takes(tmp_path, where)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 def test_the_estimate_of_a_training_backbone_is_no_other_number_altogether():
-    """One and the same step takes .8 to 1.25 of it, by how TensorFlow's threads happen to overlap."""
+    """The same step takes .8 to 1.25 of it, by how TensorFlow's threads happen to overlap."""
     words = [
         sys.executable,
         ROOT / "benchmarks" / "bench_memory.py",

@@ -47,7 +47,9 @@ def numpy_hardest(near, near_group, far, far_group, n):
     st.integers(0, 10_000),
 )
 def test_pairs_equal_brute_force(batch, n_far, block_rows, n_hardest, seed):
-    """Any T, any block size (T not a multiple of it), fewer negatives than asked for, several positives per item."""
+    """Any T, any block size (T not a multiple of it), fewer negatives than asked for, several
+    positives per item.
+    """
     rng = np.random.default_rng(seed)
     near, far = (
         rng.normal(size=(batch, 6)).astype("float32"),
@@ -231,7 +233,9 @@ def test_near_duplicate_keys_are_left_out():
 
 @pytest.mark.parametrize("n_groups, per_query", [(1, 2), (2, 2), (4, 1), (2, 9)])
 def test_in_batch_each_group_of_queries_is_mined_by_itself(n_groups, per_query):
-    """8 queries against the 8 keys of the batch, one key twice; every group's hardest against all keys, by brute force."""
+    """8 queries against the 8 keys of the batch, one key twice; every group's hardest against all
+    keys, by brute force.
+    """
     rng = np.random.default_rng(n_groups)
     near, far = rng.normal(size=(8, 3)).astype("float32"), rng.normal(size=(8, 3)).astype("float32")
     group = np.array([0, 1, 2, 3, 4, 5, 6, 2], "int32")

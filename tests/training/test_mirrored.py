@@ -14,9 +14,12 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 import numpy as np, tensorflow as tf
+
 devices, folder = int(sys.argv[1]), Path(sys.argv[2])
 cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration() for _ in range(devices)])
+tf.config.set_logical_device_configuration(
+    cpu, [tf.config.LogicalDeviceConfiguration() for _ in range(devices)]
+)
 from qknb.training.mirrored import mirrored_scope
 from helpers.phase_inputs import phase_input, settings, trunk, weights
 from qknb.training.phase import train_phase
@@ -29,7 +32,12 @@ with mirrored_scope(8):  # one for all, as a run has one for all its phases
         data = phase_input(s, near_trunk=trunk() if s.train_backbone else None)
         train_phase(folder / str(i), data, s)
         models = [m for m in (data.near_trunk, data.near_head, data.far_head) if m is not None]
-        results.append({"steps": read_json_lines(folder / str(i) / "steps.jsonl"), "weights": [float(np.abs(w).sum()) for m in models for w in weights(m)]})
+        results.append(
+            {
+                "steps": read_json_lines(folder / str(i) / "steps.jsonl"),
+                "weights": [float(np.abs(w).sum()) for m in models for w in weights(m)],
+            }
+        )
 print("RESULT", json.dumps(results))
 """
 

@@ -15,7 +15,9 @@ def value(variable):
 
 
 def test_lars_is_algorithm_1_of_you_et_al():
-    """v <- m v + rate * eta |w| / (|g| + beta |w|) * (g + beta w); w <- w - v, for two layers of very different size, four steps."""
+    """v <- m v + rate * eta |w| / (|g| + beta |w|) * (g + beta w); w <- w - v, for two layers of
+    very different size, four steps.
+    """
     rng = np.random.default_rng(0)
     rate, eta, m, beta = 2.0, 0.01, 0.9, 5e-4
     w = [rng.normal(0, 3, (4, 3)), rng.normal(0, 0.01, 5)]

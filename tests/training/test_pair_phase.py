@@ -43,7 +43,9 @@ def towers(data):
 @both_backends
 @pytest.mark.parametrize("name", METHODS)
 def test_stretches_and_cuts_leave_no_trace(tmp_path, name):
-    """Eight steps at once = two stretches of four = two stretches with a cut in the second: weights, queue, optimizer and log, bit for bit."""
+    """Eight steps at once = two stretches of four = two stretches with a cut in the second:
+    weights, queue, optimizer and log, bit for bit.
+    """
     s = settings(**METHODS[name], eval_every=1)
     long = settings(**METHODS[name], steps_per_phase=8, phases=1)
     whole = pair_input(long)
@@ -128,7 +130,9 @@ def prepared(tmp_path_factory, small_backbone):
 
 @pytest.mark.parametrize("method", ["simclr", "moco"])
 def test_a_whole_run(tmp_path, prepared, method):
-    """Baselines, two phases, files, rows and their accounting; going on after the first phase gives the rows of a run that was not interrupted."""
+    """Baselines, two phases, files, rows and their accounting; going on after the first phase gives
+    the rows of a run that was not interrupted.
+    """
     run = Run(tmp_path / "r", experiment_of(method))
     bring_preparation(run, prepared)
     letter = method[0].upper()

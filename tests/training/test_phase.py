@@ -72,7 +72,9 @@ def test_stored_features_train_heads_only(tmp_path):
 
 
 def test_training_that_has_ended_is_not_done_again(tmp_path, monkeypatch):
-    """A kill between the last step and the saved and scored result; the phase had been ended by its policy. Time before the kill counts."""
+    """A kill between the last step and the saved and scored result; the phase had been ended by its
+    policy. Time before the kill counts.
+    """
     s = settings(train_backbone=False, eval_every=2, log_every=1)
     policy = {
         "evaluate": lambda model, step: {},
@@ -248,7 +250,9 @@ def test_moments_go_on_and_the_schedule_begins_anew(tmp_path, policy):
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"], indirect=True)
 @pytest.mark.parametrize("first", [0, 1000])
 def test_moments_that_go_on_take_steps_of_the_size_they_had(tmp_path, policy, first):
-    """Under a constant gradient Adam moves by its rate in every step, before a switch and after it, wherever the schedule stands."""
+    """Under a constant gradient Adam moves by its rate in every step, before a switch and after it,
+    wherever the schedule stands.
+    """
     s = experiment("cpu", cosine_steps=4000, learning_rate=1e-3)
 
     def learner(count):
@@ -305,7 +309,9 @@ def test_moments_that_go_on_take_steps_of_the_size_they_had(tmp_path, policy, fi
     [(250, [None] * 3 + [3] * 3 + [6] * 2), (600, [None] * 6 + [6] * 2), (10_000, [None] * 8)],
 )
 def test_checkpoints_are_written_by_the_clock(tmp_path, monkeypatch, every, at):
-    """A step takes 100 seconds on a clock of its own; `at`: the step of the checkpoint that each step finds."""
+    """A step takes 100 seconds on a clock of its own; `at`: the step of the checkpoint that each
+    step finds.
+    """
     s = settings(
         train_backbone=False,
         steps_per_phase=8,
@@ -380,7 +386,9 @@ def test_a_damaged_or_foreign_checkpoint_is_refused(tmp_path):
 
 @pytest.mark.parametrize("max_negatives", [0, 7])
 def test_the_loss_of_a_step_is_equation_4_of_the_whole_matrix(tmp_path, max_negatives):
-    """One step on known heads, against float64 NumPy; with max_negatives the matrix has the columns of so many keys and no more."""
+    """One step on known heads, against float64 NumPy; with max_negatives the matrix has the columns
+    of so many keys and no more.
+    """
     s = settings(
         train_backbone=False,
         steps_per_phase=1,

@@ -1,4 +1,6 @@
-"""Refreshed mining: fresh candidates give the exact pairs, stale ones are scored by the present heads, a resumed phase goes on in the same bits."""
+"""Refreshed mining: fresh candidates give the exact pairs, stale ones are scored by the present
+heads, a resumed phase goes on in the same bits.
+"""
 
 import numpy as np
 import pytest

@@ -22,22 +22,49 @@ from pathlib import Path
 batch, folder = sys.argv[1], Path(sys.argv[2])
 if batch != "one":
     assert use_all_devices(batch) == 8
-s = settings(batch_size=8, block_rows=10, train_backbone=False, log_every=1, residual_scale=1.0, residency="device", bank_chunks=1)
+s = settings(
+    batch_size=8,
+    block_rows=10,
+    train_backbone=False,
+    log_every=1,
+    residual_scale=1.0,
+    residency="device",
+    bank_chunks=1,
+)
 data = phase_input(s)
 learner = CoLearner(None, data.near_head, data.far_head, FEATURES, len(data.far), s)
 learner.set_bank(data.far.rows, data.far_key)
 near = np.random.default_rng(3).normal(0, 0.3, (8, GIST)).astype("float32")
 near[3] = near[2]
 import jax
-d2, i, rows, j = (np.asarray(x) for x in jax.jit(lambda a, g: learner.hardest(a, g))(near, np.arange(8, dtype="int32")))
+
+d2, i, rows, j = (
+    np.asarray(x)
+    for x in jax.jit(lambda a, g: learner.hardest(a, g))(near, np.arange(8, dtype="int32"))
+)
 if batch != "one":
     assert bank_mesh() is not None
     shards = learner.blocks.rows[0].value.addressable_shards
-    assert len(shards) == 8 and {x.data.shape[1] for x in shards} == {learner.blocks.block_rows // 8}, "each device holds its share of the rows"
+    assert len(shards) == 8 and {x.data.shape[1] for x in shards} == {
+        learner.blocks.block_rows // 8
+    }, "each device holds its share of the rows"
 np.testing.assert_array_equal(rows, np.asarray(data.far.rows)[j])
 train_phase(folder / batch, data, s)
 loss = [line["loss"] for line in read_json_lines(folder / batch / "steps.jsonl")]
-print("RESULT", json.dumps({"d2": d2.tolist(), "i": i.tolist(), "j": j.tolist(), "loss": loss, "weights": [float(np.abs(w).sum()) for w in weights(data.far_head) + weights(data.near_head)]}))
+print(
+    "RESULT",
+    json.dumps(
+        {
+            "d2": d2.tolist(),
+            "i": i.tolist(),
+            "j": j.tolist(),
+            "loss": loss,
+            "weights": [
+                float(np.abs(w).sum()) for w in weights(data.far_head) + weights(data.near_head)
+            ],
+        }
+    ),
+)
 """
 
 

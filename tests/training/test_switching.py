@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 from helpers.made_backbone import use_small_backbone
+from helpers.made_run import saved_weights
 
 from qknb.config import experiment
 from qknb.notebooks import read_settings
@@ -53,15 +54,18 @@ def saturation(measure="micro_ap", patience=2, min_gain=0.01, min_steps=0, max_s
 RISING = curve([0.1, 0.2, 0.3, 0.305, 0.309, 0.4, 0.4, 0.4, 0.4])
 
 
-@pytest.mark.parametrize("changes, step", [
-    ({}, 40),  # .305 and .309 are no gain over .3
-    ({"patience": 3}, 80),  # .4 comes in time; then three without a gain
-    ({"min_gain": .004}, 70),  # .305 gains .005; .309 not .004 more than it, .4 does; then two
-    ({"min_steps": 55}, 70),  # at 40 too early; at 50 there was a gain again
-    ({"max_steps": 30}, 30),
-    ({"min_gain": .15}, 40),  # .2 no, .3 yes (over .1); then two without
-    ({"patience": 9}, None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes, step",
+    [
+        ({}, 40),  # .305 and .309 are no gain over .3
+        ({"patience": 3}, 80),  # .4 comes in time; then three without a gain
+        ({"min_gain": 0.004}, 70),  # .305 gains .005; .309 not .004 more than it, .4 does; then two
+        ({"min_steps": 55}, 70),  # at 40 too early; at 50 there was a gain again
+        ({"max_steps": 30}, 30),
+        ({"min_gain": 0.15}, 40),  # .2 no, .3 yes (over .1); then two without
+        ({"patience": 9}, None),
+    ],
+)
 def test_saturation_of_micro_ap(changes, step):
     assert switches_at(saturation(**changes), RISING) == step
 
@@ -119,10 +123,16 @@ def test_a_total_ends_the_run():
     assert planned_lengths(1000, experiment("paper", phases=2)) == [62, 62]
 
 
-@pytest.mark.parametrize("policy, more", [
-    (FixedSteps(30), {}), (saturation(patience=4, min_gain=.005, min_steps=20), {"eval_every": 10}), (saturation("loss"), {"eval_every": 10}),
-    (ShortCycles(25, 50), {}), (Schedule(100, 4, 1.5), {}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "policy, more",
+    [
+        (FixedSteps(30), {}),
+        (saturation(patience=4, min_gain=0.005, min_steps=20), {"eval_every": 10}),
+        (saturation("loss"), {"eval_every": 10}),
+        (ShortCycles(25, 50), {}),
+        (Schedule(100, 4, 1.5), {}),
+    ],
+)
 def test_a_policy_survives_settings_and_its_file(tmp_path, policy, more):
     path = write_policy(tmp_path / "policy.yml", policy, **more)
     found = read_settings([f"@{path}"])
@@ -148,14 +158,17 @@ def test_files_that_are_no_settings_are_refused(tmp_path):
         read_policy(tmp_path / "absent.yml")
 
 
-@pytest.mark.parametrize("changes, message", [
-    ({"switch_policy": "micro_ap", "eval_every": 0}, "eval_every"),
-    ({"switch_policy": "loss", "eval_every": 5, "bank_chunks": 2}, "bank_chunks=1"),
-    ({"switch_policy": "schedule", "total_steps": 2}, "total_steps"),
-    ({"restart_schedule": False}, "total_steps"),
-    ({"switch_policy": "often"}, "choose one of"),
-    ({"patience": 0}, "patience"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"switch_policy": "micro_ap", "eval_every": 0}, "eval_every"),
+        ({"switch_policy": "loss", "eval_every": 5, "bank_chunks": 2}, "bank_chunks=1"),
+        ({"switch_policy": "schedule", "total_steps": 2}, "total_steps"),
+        ({"restart_schedule": False}, "total_steps"),
+        ({"switch_policy": "often"}, "choose one of"),
+        ({"patience": 0}, "patience"),
+    ],
+)
 def test_settings_that_do_not_fit_each_other(changes, message):
     with pytest.raises(ValueError, match=message):
         experiment("cpu", **changes)
@@ -186,10 +199,25 @@ def test_one_schedule_over_the_whole_budget():
     assert float(restarted._learning_rate(10)) == pytest.approx(0, abs=1e-9)
 
 
-# --- runs ------------------------------------------------------------------------------------------------------------------------
+# --- runs
+# -------------------------------------------------------------------------------------------------
 
-SATURATING = dict(train_backbone=False, n_jobs=1, switch_policy="micro_ap", eval_every=2, patience=1, min_gain=1.0, min_steps=3, steps_per_phase=8,
-                  total_steps=14, restart_schedule=False, reset_optimizer=False, checkpoint_steps=1, log_every=1, score_every=2)  # fmt: skip
+SATURATING = dict(
+    train_backbone=False,
+    n_jobs=1,
+    switch_policy="micro_ap",
+    eval_every=2,
+    patience=1,
+    min_gain=1.0,
+    min_steps=3,
+    steps_per_phase=8,
+    total_steps=14,
+    restart_schedule=False,
+    reset_optimizer=False,
+    checkpoint_steps=1,
+    log_every=1,
+    score_every=2,
+)
 
 
 def trainer_on(run_dir, path, **changes):
@@ -264,8 +292,6 @@ def test_records_say_how_far_both_sides_have_moved(saturated):
 def test_looks_at_the_validation_images_change_neither_weights_nor_scores(
     smoke_run, tmp_path, monkeypatch
 ):
-    import h5py
-
     from qknb.training.monitor import PhaseMonitor
 
     use_small_backbone(monkeypatch)
@@ -296,14 +322,8 @@ def test_looks_at_the_validation_images_change_neither_weights_nor_scores(
         trainer.phase("Q1")
         found, folder = {}, trainer.run / "phases" / "Q1"
         for path in sorted(folder.glob("*.weights.h5")):
-            with h5py.File(path) as file:
-                file.visititems(
-                    lambda name, item, path=path: (
-                        found.update({f"{path.name}/{name}": item[()]})
-                        if isinstance(item, h5py.Dataset)
-                        else None
-                    )
-                )
+            saved = saved_weights(path)
+            found |= {f"{path.name}/{name}": value for name, value in saved.items()}
         with np.load(folder / "optimizer.npz") as arrays:
             found |= {name: arrays[name] for name in arrays.files}
         ended.append(
@@ -352,11 +372,11 @@ def test_a_phase_whose_scoring_failed_is_scored_and_not_trained_again(
     assert again.run.done("phase K1")["steps"] == 4 and not checkpoint.exists()
     for kind in ("evaluations", "steps"):
         assert lines(again.run, "K1", kind) == lines(saturated, "K1", kind)
-    scores = lambda run: [
-        {k: v for k, v in row.items() if "seconds" not in k}
-        for row in run.rows()
-        if row["row"] == "K1"
-    ]  # noqa: E731
+
+    def scores(run):
+        rows = [row for row in run.rows() if row["row"] == "K1"]
+        return [{k: v for k, v in row.items() if "seconds" not in k} for row in rows]
+
     assert scores(again.run) == scores(saturated) != []
 
 

@@ -1,4 +1,6 @@
-"""A whole run: killed with SIGKILL in the middle of preparing and of training, it ends in the same bits as one left alone."""
+"""A whole run: killed with SIGKILL in the middle of preparing and of training, it ends in the same
+bits as one left alone.
+"""
 
 import os
 import shutil
@@ -44,7 +46,9 @@ def command(step, root, **settings):
 
 
 def run_until(words, reached, log):
-    """Start a process and SIGKILL it as soon as `reached()`; True when it was killed before its end."""
+    """Start a process and SIGKILL it as soon as `reached()`; True when it was killed before its
+    end.
+    """
     with open(log, "ab") as out:
         process = subprocess.Popen(words, stdout=out, stderr=out)
         while process.poll() is None:
@@ -57,7 +61,9 @@ def run_until(words, reached, log):
 
 
 def test_a_killed_run_ends_in_the_same_bits(tmp_path):
-    """Backbones train. tests/test_notebooks.py does the same with heads alone, between two machines."""
+    """Backbones train. tests/test_notebooks.py does the same with heads alone, between two
+    machines.
+    """
     whole, cut = tmp_path / "whole" / "r", tmp_path / "cut" / "r"
     prepare(Run(whole, experiment("smoke", **SETTINGS)))
     shutil.copytree(whole, cut)
@@ -89,9 +95,11 @@ def test_a_killed_preparation_goes_on_to_the_same_store(tmp_path):
         lines = journal.read_text().count("\n") if journal.exists() else 0
         killed = run_until(
             command("prepare", cut.parent, **settings),
-            lambda: journal.exists() and journal.read_text().count("\n") >= lines + 2,
+            lambda journal=journal, more=lines + 2: (
+                journal.exists() and journal.read_text().count("\n") >= more
+            ),
             tmp_path / "log",
-        )  # noqa: B023
+        )
         assert killed, (tmp_path / "log").read_text()
     subprocess.run(command("prepare", cut.parent, **settings), check=True, capture_output=True)
     one, two = prepared(whole), prepared(Run(cut))
