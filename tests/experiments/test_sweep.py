@@ -237,7 +237,7 @@ def test_a_finished_run_stays_finished_when_settings_are_added_and_not_when_its_
 
 
 def test_plans_for_the_machine(monkeypatch):
-    runs = [Combination("a", seed, experiment("smoke", seed=seed), {}) for seed in range(12)]
+    runs = [Combination("a", "a", seed, experiment("smoke", seed=seed), {}) for seed in range(12)]
     monkeypatch.setattr("qknb.system.machine._gpus", lambda: [])
     monkeypatch.setattr("qknb.system.machine.cores", lambda: 8)
     for free, given, expected in (
@@ -432,14 +432,14 @@ def test_processes_import_the_package_that_started_them(tmp_path, monkeypatch):
     )
     (tmp_path / "clone" / "pyproject.toml").touch()
     asked = (
-        "import os, subprocess, sys; from qknb.system.machine import import_variables; from qknb "
-        "import batch\n"
+        "import os, subprocess, sys; from qknb.system.machine import import_variables\n"
+        "from qknb import notebooks\n"
     )
     inner = "import qknb; print(qknb.__file__)"
     ways = (
         f"subprocess.run([sys.executable, '-c', {inner!r}], env=os.environ | import_variables())",
         (
-            "with batch._environment({}): subprocess.run([sys.executable, '-c', "
+            "with notebooks._environment({}): subprocess.run([sys.executable, '-c', "
             f"{inner!r}])\nprint('QKNB', os.environ.get('PYTHONPATH'))"
         ),
     )
