@@ -35,7 +35,7 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     import keras
 
-    from qknb.training.memory_plan import detect_device
+    from qknb.system.machine import detect_device
 
     keras.mixed_precision.set_dtype_policy(options.policy)
     device, capacity = detect_device()

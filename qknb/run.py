@@ -1,30 +1,18 @@
 """A run is a folder: its manifest says what it is and which steps are done, so that anything cut off can go on."""
 
 import dataclasses
-import importlib.metadata
 import json
-import os
-import platform
 import time
 from pathlib import Path
 
 from qknb.config import Experiment, experiment, resumable
-from qknb.system.files import write_json, write_text
+from qknb.system.files import is_temporary, write_json, write_text
+from qknb.system.locks import LOCK_FILE
+from qknb.system.machine import versions
 
-__all__ = ["Run", "open_run", "append_json_line", "read_json_lines", "versions"]
+__all__ = ["Run", "open_run", "append_json_line", "read_json_lines"]
 
 FORMAT = 1
-_PACKAGES = [
-    "qknb",
-    "tensorflow",
-    "keras",
-    "jax",
-    "numpy",
-    "augly",
-    "pillow",
-    "faiss-cpu",
-    "scikit-learn",
-]
 
 
 class Run:
@@ -68,7 +56,9 @@ class Run:
                     ) from None
         else:
             if self.path.is_dir() and any(
-                p.name not in ("notebooks", ".ipynb_checkpoints") for p in self.path.iterdir()
+                p.name not in ("notebooks", ".ipynb_checkpoints", LOCK_FILE)
+                and not is_temporary(p.name)  # left by a kill while the first manifest was written
+                for p in self.path.iterdir()
             ):
                 raise ValueError(
                     f"{self.path} is not empty and has no manifest.json, so it is not a run: choose another run name"
@@ -191,18 +181,3 @@ def _read_manifest(path):
             f"{path} has format {manifest.get('format')!r}, this version of qknb reads format {FORMAT}"
         )
     return manifest
-
-
-def versions():
-    """Versions of Python, of the machine's kind and of the packages that numbers may depend on: what a manifest records (dict)."""
-    found = {
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-    }
-    for name in _PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            pass
-    return found

@@ -1,6 +1,8 @@
 """Run folders: what may be opened again, and what is refused."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -75,3 +77,18 @@ def test_json_lines_ignore_a_line_cut_off(tmp_path):
     path.write_text("nonsense\n" + json.dumps({"step": 1}) + "\n")
     with pytest.raises(ValueError, match="damaged"):
         read_json_lines(path)
+
+
+def test_a_kill_while_the_first_manifest_is_written_leaves_the_name_free(tmp_path):
+    code = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from qknb.config import experiment\n"
+        "from qknb.run import Run\n"
+        "os.replace = lambda *names: os.kill(os.getpid(), 9)\n"
+        "Run(Path(sys.argv[1]), experiment('smoke'))"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path / "r")])
+    assert killed.returncode == -9 and len(list((tmp_path / "r").iterdir())) == 1
+    Run(tmp_path / "r", experiment("smoke")).mark("prepare")
+    assert [path.name for path in (tmp_path / "r").iterdir()] == ["manifest.json"]

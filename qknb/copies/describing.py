@@ -8,7 +8,7 @@ import json
 
 import numpy as np
 
-from qknb.system.files import BlockWriter, read_arrays
+from qknb.system.block_writer import BlockWriter, read_arrays
 from qknb.system.progress import progress
 
 __all__ = ["describe_files", "describe_queries"]

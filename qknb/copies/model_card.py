@@ -3,23 +3,20 @@
 What it was made of, what it reaches, and what it is not good for.
 """
 
-import contextlib
-import importlib.metadata
-import platform
-
 import numpy as np
 
 from qknb.config import DISC21, changes_from_paper
 from qknb.evaluation.bootstrap import bootstrap_interval
 from qknb.evaluation.results import ranked_pairs
 from qknb.report.tables import GIST_ROW, MISSING, cut_words, show_count
+from qknb.system.machine import versions
 
 __all__ = ["model_card"]
 
 RESAMPLES = 1000
 # pairs of queries and references: with more, ranking them again would take minutes to hours
 PAIRS = 10**9
-_PACKAGES = ("qknb", "keras", "tensorflow", "numpy", "pillow")
+_PACKAGES = ("python", "qknb", "keras", "tensorflow", "numpy", "pillow")
 
 _USE = """\
 ```python
@@ -240,10 +237,7 @@ def _threshold(facts):
 
 def _versions(run):
     trained = run.manifest.get("versions", {})
-    exported = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            exported[name] = importlib.metadata.version(name)
+    exported = {name: version for name, version in versions().items() if name in _PACKAGES}
     lines = ["| | run begun with | exported with |", "| --- | --- | --- |"]
     lines += [
         f"| {name} | {trained.get(name, MISSING)} | {version} |"

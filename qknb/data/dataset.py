@@ -16,7 +16,8 @@ from PIL import Image
 from qknb.data import gist as gist_module
 from qknb.data.augment import augment
 from qknb.data.image_sets import open_set
-from qknb.system.files import BlockWriter, replacing
+from qknb.system.block_writer import BlockWriter
+from qknb.system.files import replacing
 from qknb.system.progress import progress
 
 __all__ = ["Split", "plan_split", "build_set", "prepare_rows", "to_square"]

@@ -5,17 +5,14 @@ red, green and blue. Values are those of LEAR's C program (version 1.2) to 1e-6,
 Challenge 2021 runs on 32 x 32 pixels.
 """
 
-import os
-import tempfile
-import zipfile
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from qknb.data.gabor import BLOCKS, FILTERS, GaborPooling, Scratch, frequencies, pool_by_fft
-from qknb.system.blas import one_blas_thread
+from qknb.system.files import load_npz, replacing
+from qknb.system.linear_algebra import one_blas_thread, principal_axes, unit_rows
 
 DIM = 3 * FILTERS * BLOCKS**2  # 960
 PAD = 5  # pixels mirrored on each side before the low-pass filters
@@ -118,8 +115,7 @@ def normalize_gist(descriptors):
 
     (n, 960) of any float dtype -> float32 (n, 960). Normalising twice changes nothing but rounding.
     """
-    descriptors = np.asarray(descriptors, np.float32)
-    return descriptors / np.maximum(np.linalg.norm(descriptors, axis=-1, keepdims=True), NORM_FLOOR)
+    return unit_rows(np.asarray(descriptors, np.float32), NORM_FLOOR)
 
 
 class GistPCA:
@@ -170,21 +166,11 @@ class GistPCA:
             )
         if not 1 <= dim <= rows.shape[1]:
             raise ValueError(f"dim must be in 1..{rows.shape[1]}, got {dim}")
-        mean = rows.mean(0, dtype=np.float64)
-        scatter = np.zeros((rows.shape[1], rows.shape[1]))
-        with one_blas_thread:
-            for start in range(0, len(rows), 8192):  # float64 only block by block
-                centred = rows[start : start + 8192] - mean
-                scatter += centred.T @ centred
-            variances, vectors = np.linalg.eigh(scatter / (len(rows) - 1))
-        variances, axes = variances[::-1], vectors.T[::-1]
-        rank = min(
-            dim, len(rows) - 1, int((variances > 1e-12).sum())
-        )  # variances sum to at most 1; noise of eigh is 1e-16
-        axes = axes[:rank]
-        signs = np.sign(axes[np.arange(rank), np.abs(axes).argmax(1)])
+        mean, variances, axes = principal_axes(rows, divisor=len(rows) - 1, block=BLOCK_ROWS)
+        # variances sum to at most 1; the noise of eigh is 1e-16
+        rank = min(dim, len(rows) - 1, int((variances > 1e-12).sum()))
         components = np.zeros((dim, rows.shape[1]), np.float32)
-        components[:rank] = axes * signs[:, None]
+        components[:rank] = axes[:rank]
         return cls(mean, components)
 
     def transform(self, gist):
@@ -207,33 +193,20 @@ class GistPCA:
 
     def save(self, path):
         """Write an .npz file; a file of that name is replaced at once, never left half written."""
-        path = Path(path)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez(file, mean=self.mean, components=self.components)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        with replacing(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, mean=self.mean, components=self.components)
 
     @classmethod
     def load(cls, path):
         """Read a file of `save`; a damaged one or one of another kind is a ValueError that names it."""
+        data = load_npz(path)
         try:
-            with np.load(path, allow_pickle=False) as data:
-                return cls(data["mean"], data["components"])
-        except (
-            ValueError,
-            KeyError,
-            EOFError,
-            TypeError,
-            AttributeError,
-            zipfile.BadZipFile,
-        ) as error:
+            return cls(data["mean"], data["components"])
+        except (KeyError, ValueError, TypeError) as error:
             raise ValueError(
-                f"{path}: damaged, or not a file written by GistPCA.save ({error}): delete it and take the step again that made it (training; or the export, with its whole folder)"
-            ) from error
+                f"{path} is no file of GistPCA.save ({error!r}): delete it and take the step again "
+                "that made it (training; or the export, with its whole folder)"
+            ) from None
 
 
 def _prefilter(images, scratch):

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from qknb.evaluation.metrics import read_truth
-from qknb.system.files import read_arrays, write_json, write_text
+from qknb.system.block_writer import read_arrays
+from qknb.system.files import write_json, write_text
 
 __all__ = [
     "ImageSet",

@@ -10,7 +10,7 @@ from qknb.config import DISC21
 from qknb.data.dataset import build_set, plan_split
 from qknb.data.image_sets import open_set, open_split, split_names, write_truth
 from qknb.data.sources import Scenes, Subset, scan
-from qknb.system.files import alone
+from qknb.system.locks import alone
 
 __all__ = ["build_held_out", "prepare", "prepared"]
 

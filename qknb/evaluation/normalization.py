@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qknb.evaluation.search import LONG, knn_pairs
-from qknb.system.blas import one_blas_thread
+from qknb.system.linear_algebra import one_blas_thread, principal_axes
 
 __all__ = ["ScoreNormalization", "subtract_negatives"]
 
@@ -90,7 +90,11 @@ class ScoreNormalization:
             raise ValueError(
                 f"dim must be 2 to {d + 1}: one extra dimension beside at most {d} of the descriptor; got {dim}"
             )
-        centre, axes = _principal_axes(train, dim - 1, metric == "l2") if dim <= d else (None, None)
+        centre = axes = None
+        if dim <= d:
+            mean, _, rows = principal_axes(train, centred=metric == "l2")
+            centre = mean.astype(np.float32)
+            axes = np.ascontiguousarray(rows[: dim - 1].T, np.float32)
         if metric == "ip":
             ceiling = 0.0
         elif ceiling is None:
@@ -172,12 +176,3 @@ def _nearest(queries, train, n, metric):
     order = np.argsort(pairs.query, kind="stable")  # already by score inside a query
     shape = len(queries), n
     return pairs.reference[order].reshape(shape), pairs.score[order].reshape(shape)
-
-
-def _principal_axes(train, keep, centred):
-    rows = train.astype(np.float64)
-    centre = rows.mean(0) if centred else np.zeros(train.shape[1])
-    rows -= centre
-    with one_blas_thread:
-        _, vectors = np.linalg.eigh(rows.T @ rows)
-    return centre.astype(np.float32), np.ascontiguousarray(vectors[:, ::-1][:, :keep], np.float32)

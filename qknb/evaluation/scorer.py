@@ -12,6 +12,7 @@ from qknb.evaluation.rows import PRETRAINED, EvaluationRow
 from qknb.evaluation.search import LONG, top_pairs
 from qknb.models.towers import apply_head, apply_whitening, fit_whitening
 from qknb.system.files import load_npz, replacing
+from qknb.system.linear_algebra import unit_rows
 
 __all__ = ["Scorer", "fit_sample", "BASELINES"]
 
@@ -104,8 +105,10 @@ class Scorer:
         n = keys.n_features
         ways = {
             "GIST-256": lambda rows: rows[:, n:],
-            "pretrained cosine": lambda rows: _unit(rows[:, :n]),
-            "pretrained whitened": lambda rows: _unit(apply_whitening(rows[:, :n], kernel, bias)),
+            "pretrained cosine": lambda rows: unit_rows(rows[:, :n]),
+            "pretrained whitened": lambda rows: unit_rows(
+                apply_whitening(rows[:, :n], kernel, bias)
+            ),
         }
         train = np.asarray(keys.rows[:_NORMALIZING], np.float32)
         for split in self.splits:
@@ -184,7 +187,3 @@ class Scorer:
         self.run.log_row(facts.to_json())
         for alias in (name for name, of in self.sets["aliases"].items() if of == split):
             self.run.log_row(dataclasses.replace(facts, split=alias, alias_of=split).to_json())
-
-
-def _unit(x):
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from qknb.evaluation.running_top import HALF_ULP, Pairs, RunningTop, in_order, pair_scores
-from qknb.system.blas import one_blas_thread
+from qknb.system.linear_algebra import one_blas_thread
 from qknb.system.machine import cores
 from qknb.system.progress import progress as progress_bar
 

@@ -12,6 +12,7 @@ import numpy as np
 from qknb.data.gist import normalize_gist
 from qknb.evaluation.scorer import SIDE_OF, WIDE, fit_sample
 from qknb.models.towers import apply_whitening, fit_whitening
+from qknb.system.linear_algebra import unit_rows
 
 __all__ = ["GEM_ROWS", "GIST_960", "fixed_baselines", "fixed_rows_of_sweep"]
 
@@ -125,6 +126,4 @@ def _with_backbone(trainer, backbone, name, rows):
 
 def _unit(features, whitening):
     x = features if whitening is None else apply_whitening(features, *whitening)
-    return np.ascontiguousarray(
-        x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12), np.float32
-    )
+    return np.ascontiguousarray(unit_rows(x), np.float32)

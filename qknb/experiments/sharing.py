@@ -18,8 +18,9 @@ from pathlib import Path
 from qknb.config import Experiment, affecting
 from qknb.data.image_sets import ImageSet
 from qknb.data.prepare import prepare, prepared
-from qknb.run import Run, versions
+from qknb.run import Run
 from qknb.setting_field import IMAGES, RUNNING, TEST_IMAGES, TRAINING, WHITENING
+from qknb.system.machine import versions
 
 __all__ = [
     "bring_preparation",

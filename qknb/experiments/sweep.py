@@ -19,12 +19,14 @@ from qknb.experiments.sweep_job import is_finished, result_digest
 from qknb.experiments.sweep_results import summary_table, sweep_rows
 from qknb.run import Run
 from qknb.system.files import write_json
+from qknb.system.locks import Hold, alone
 from qknb.system.machine import import_variables, machine_name, plan_parallel, thread_variables
 
 __all__ = ["sweep"]
 
 _LINE_EVERY = 60.0  # seconds between two lines that say where a sweep stands
 _ORPHANS = 15.0  # seconds that jobs of a killed sweep get to notice
+_HELD: list[Hold] = []  # jobs inherit the lock, so it is held until the last of them has ended
 
 
 @dataclasses.dataclass
@@ -73,7 +75,8 @@ def sweep(grid, root="runs", *, folder="notebooks", parallel=0):
                 f"{folder}/{name}.ipynb is not there: start from the project's own folder, or say where the notebooks are"
             )
     (path / "logs").mkdir(parents=True, exist_ok=True)
-    with _alone(path):
+    with alone(path, f"the sweep in {path}", wait=_ORPHANS) as hold:
+        _HELD[:] = [hold]
         unfinished = [
             run
             for run in grid.runs
@@ -215,14 +218,13 @@ def _start(job, path, threads):
             | import_variables()
             | {"QKNB_PLAIN": "1", "PYTHONUNBUFFERED": "1"}
         )
-        inherited = (_HELD[-1],) if _HELD else ()
         job.process = subprocess.Popen(
             [sys.executable, "-m", "qknb.experiments.sweep_job"],
             stdin=subprocess.PIPE,
             stdout=file,
             stderr=subprocess.STDOUT,
             env=environment,
-            pass_fds=inherited,
+            pass_fds=_HELD[0].descriptors if _HELD else (),
             text=True,
         )
     with contextlib.suppress(BrokenPipeError):
@@ -303,37 +305,3 @@ def _standing(jobs, path, began):
             last = next((line.strip() for line in reversed(lines) if line.strip()), "")
             parts.append(f"{job.name} ({last[:70]})")
     return f"{time.strftime('%H:%M:%S')} at work: {', '.join(parts)}; {_counts(jobs)}{_left(jobs, began)}"
-
-
-# --- one sweep at a time in a folder ---------------------------------------------------------------------------------------------
-
-_HELD = []  # descriptor of the lock: jobs inherit it, so it is held until the last of them has ended
-
-
-@contextlib.contextmanager
-def _alone(path):
-    """Hold the sweep's folder; another sweep that is at work there is a ValueError, the jobs of a killed one get time to end."""
-    try:
-        import fcntl
-    except ImportError:  # not on this system
-        yield
-        return
-    descriptor = os.open(path / "sweep.lock", os.O_RDWR | os.O_CREAT)
-    until = time.monotonic() + _ORPHANS
-    try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if time.monotonic() > until:
-                    raise ValueError(
-                        f"another sweep is at work in {path}: wait for its end, or end it first"
-                    ) from None
-                time.sleep(0.5)
-        _HELD.append(descriptor)
-        yield
-    finally:
-        if descriptor in _HELD:
-            _HELD.remove(descriptor)
-        os.close(descriptor)

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from qknb.system.blas import one_blas_thread
+from qknb.system.linear_algebra import one_blas_thread, principal_axes
 
 __all__ = [
     "build_trunk",
@@ -139,18 +139,10 @@ def fit_whitening(
         whitened = features @ kernel + bias has mean 0 and unit variance per kept direction.
     """
     features = np.asarray(features, np.float64)
-    mean = features.mean(0)
-    centred = features - mean
-    with one_blas_thread:
-        covariance = centred.T @ centred / max(1, len(features) - 1)
-        variance, directions = np.linalg.eigh(covariance)
-    order = np.argsort(variance)[::-1][: min(dim, len(features) - 1)]
-    order = order[variance[order] > floor * variance.max()]
-    kept = directions[:, order]
-    # eigenvectors have no sign of their own: fix it
-    kept = kept * np.sign(kept[np.abs(kept).argmax(0), np.arange(kept.shape[1])])
+    mean, variances, axes = principal_axes(features, divisor=max(1, len(features) - 1))
+    rank = min(dim, len(features) - 1, int((variances > floor * variances[0]).sum()))
     kernel = np.zeros((features.shape[1], dim), np.float32)
-    kernel[:, : kept.shape[1]] = kept / np.sqrt(variance[order])
+    kernel[:, :rank] = axes[:rank].T / np.sqrt(variances[:rank])
     with one_blas_thread:
         return kernel, (-mean @ kernel).astype(np.float32)
 

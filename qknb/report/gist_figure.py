@@ -6,6 +6,7 @@ from PIL import Image
 
 from qknb.data.gist import gist
 from qknb.report.style import COLOURS, Sheet, styled, wrapped
+from qknb.system.linear_algebra import unit_rows
 
 __all__ = ["gist_distance", "gist_figure", "strokes"]
 
@@ -14,7 +15,7 @@ DIRECTIONS = 8  # of the two finer scales; the coarsest has 4 and is not drawn
 
 def gist_distance(a, b):
     """Squared distance of GIST descriptors brought to unit length, 0..4: a, b (..., 960) -> (...)."""
-    a, b = (x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12) for x in (a, b))
+    a, b = map(unit_rows, (a, b))
     return ((a - b) ** 2).sum(-1)
 
 

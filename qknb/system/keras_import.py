@@ -1,4 +1,4 @@
-"""Importing Keras without the start-up messages of TensorFlow, which say nothing that a reader needs and hide what one does."""
+"""Importing Keras without TensorFlow's start-up messages, which hide what a reader needs."""
 
 import contextlib
 import logging
@@ -16,7 +16,7 @@ _NOISE = re.compile(
 
 @contextlib.contextmanager
 def without_startup_messages():
-    """Hold back what libraries write to the process's standard error, and let through afterwards all that is no start-up message.
+    """Hold back what libraries write to standard error; let through all but start-up messages.
 
     TF_CPP_MIN_LOG_LEVEL does not stop those of TensorFlow 2.21, which come before it is read.
     """
@@ -38,7 +38,8 @@ def without_startup_messages():
 def import_keras():
     """Import Keras and its backend, quietly. Returns the module `keras`.
 
-    TensorFlow's advice on retracing is held back, too: a run builds several towers on purpose, and each is traced once.
+    TensorFlow's advice on retracing is held back, too: a run builds several towers on purpose,
+    and each is traced once.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with without_startup_messages():

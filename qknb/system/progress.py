@@ -22,10 +22,9 @@ class _Lines:
         if now - self._last >= _INTERVAL and self.n > self._first:
             self._last = now
             left = (now - self._start) / (self.n - self._first) * (self.total - self.n)
-            print(
-                f"{self.label}: {self.n:,} of {self.total:,} {self.unit}s, {_clock(left)} left, ends {time.strftime('%H:%M:%S', time.localtime(time.time() + left))}",
-                flush=True,
-            )
+            ends = time.strftime("%H:%M:%S", time.localtime(time.time() + left))
+            done = f"{self.label}: {self.n:,} of {self.total:,} {self.unit}s"
+            print(f"{done}, {_clock(left)} left, ends {ends}", flush=True)
 
     def set_postfix_str(self, text):
         pass
@@ -35,14 +34,23 @@ class _Lines:
 
     def __exit__(self, kind, *_):
         if kind is None and self.n > self._first:
-            print(
-                f"{self.label}: {self.n:,} {self.unit}s in {_clock(time.monotonic() - self._start)}",
-                flush=True,
-            )
+            took = _clock(time.monotonic() - self._start)
+            print(f"{self.label}: {self.n:,} {self.unit}s in {took}", flush=True)
 
 
-def progress(total, label, unit="step", initial=0):
-    """A context manager with `update(n)`: tqdm's bar in a terminal or a live notebook, plain lines otherwise (batch runs set QKNB_PLAIN=1)."""
+def progress(total: int, label: str, unit: str = "step", initial: int = 0):
+    """A context manager with `update(n)`, which shows how far a long work is and when it ends.
+
+    tqdm's bar in a terminal or a live notebook; elsewhere plain lines, one every ten seconds (batch
+    runs ask for them by QKNB_PLAIN=1).
+
+    Parameters
+    ----------
+    total, initial : int
+        Units in all, and done already.
+    label, unit : str
+        What is done, and to what: "reading images", "image".
+    """
     if sys.stderr.isatty() or ("ipykernel" in sys.modules and "QKNB_PLAIN" not in os.environ):
         from tqdm.auto import tqdm
 

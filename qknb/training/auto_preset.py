@@ -25,7 +25,7 @@ def this_device():
     from qknb.system.keras_import import import_keras
 
     import_keras()
-    from qknb.training.memory_plan import detect_device
+    from qknb.system.machine import detect_device
 
     return detect_device()
 

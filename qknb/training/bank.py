@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from qknb.models.backbones import weights_fingerprint
-from qknb.system.files import BlockWriter, read_arrays
+from qknb.system.block_writer import BlockWriter, read_arrays
 from qknb.system.progress import progress
 
 __all__ = ["Bank", "build_bank", "open_bank", "bank_fingerprint"]

@@ -6,18 +6,15 @@ held a million rows, a T4 needed two halves.
 """
 
 import dataclasses
-import os
-import shutil
-import subprocess
-from pathlib import Path
 
 import keras
 import numpy as np
 
 from qknb.models.layers import FrozenBatchNormalization, PixelScaling
+from qknb.system.machine import detect_device
 from qknb.training.blocks import PARTS, SEGMENT_VALUES, even_block_rows
 
-__all__ = ["DEVICES", "Plan", "plan", "detect_device", "activation_values"]
+__all__ = ["DEVICES", "Plan", "plan", "activation_values"]
 
 DEVICES = {
     "T4": 15.0,
@@ -125,7 +122,7 @@ def plan(settings, n_keys, device=None, *, trunk=None, n_features=None):
         raise ValueError(
             f"memory is planned for method='qk': method={settings.method!r} has no bank; its steps hold the activations of both towers"
         )
-    name, capacity = (device, DEVICES[device] * 1e9) if device in DEVICES else detect_device(device)
+    name, capacity = _capacity(device)
     usable = capacity * _USABLE["CPU" if name == "CPU" else "GPU"]
     if trunk is None and (settings.train_backbone or n_features is None):
         trunk = _trunk(settings)
@@ -192,42 +189,13 @@ def plan(settings, n_keys, device=None, *, trunk=None, n_features=None):
     return candidate(settings.bank_chunks or 1, True)
 
 
-def detect_device(name=None):
-    """("GPU: its name" or "CPU", bytes of memory) of what this process would use; name="CPU" asks for the processor's."""
-    if name not in (None, "CPU"):
-        raise ValueError(f"device={name!r}: choose one of {', '.join(DEVICES)} or CPU")
-    if name is None and keras.backend.backend() == "jax":
-        import jax
-
-        first = jax.local_devices()[0]
-        if first.platform != "cpu":
-            return f"{first.device_kind}", float(
-                (first.memory_stats() or {}).get("bytes_limit", 16e9)
-            ) / 0.9  # what is reported is a share already
-    elif name is None and keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        if tf.config.list_physical_devices("GPU") and shutil.which("nvidia-smi"):
-            query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
-            line = subprocess.run(
-                query, capture_output=True, text=True, check=True
-            ).stdout.splitlines()[0]
-            kind, mebibytes = line.rsplit(",", 1)
-            return kind, float(mebibytes) * 2**20
-    return "CPU", _machine_memory()
-
-
-def _machine_memory():
-    """Bytes that are free to this process: the machine's, or the container's limit when that is less."""
-    found = (
-        [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-        if hasattr(os, "sysconf")
-        else [8e9]
-    )
-    limit = Path("/sys/fs/cgroup/memory.max")
-    if limit.exists() and (text := limit.read_text().strip()).isdigit():
-        found.append(int(text))
-    return float(min(found))
+def _capacity(device):
+    """(name, bytes of memory) of a device by name; None: of what this process computes on."""
+    if device in DEVICES:
+        return device, DEVICES[device] * 1e9
+    if device not in (None, "CPU"):
+        raise ValueError(f"device={device!r}: choose one of {', '.join(DEVICES)} or CPU")
+    return detect_device(device)
 
 
 def activation_values(trunk):

@@ -7,7 +7,8 @@ import keras
 import numpy as np
 
 from qknb.evaluation.scorer import Scorer
-from qknb.system.files import alone, replacing
+from qknb.system.files import replacing
+from qknb.system.locks import alone
 from qknb.training.budget import images_per_step, spent
 from qknb.training.devices import device_scope
 from qknb.training.hard_negatives import write_hard_negatives

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from qknb.data.gabor import DROPPED, GaborPooling, Scratch, gabor_bank, pool_by_fft
 from qknb.data.gist import GistPCA, gist, gist_input, normalize_gist
 from qknb.models.towers import apply_whitening, fit_whitening
-from qknb.system.blas import one_blas_thread
+from qknb.system.linear_algebra import one_blas_thread
 
 SIZES = (32, 64, 128)
 
@@ -302,6 +302,8 @@ def test_pca_file(tmp_path, descriptors):
     np.testing.assert_array_equal(loaded.components, pca.components)
     np.testing.assert_array_equal(loaded.transform(descriptors[:3]), pca.transform(descriptors[:3]))
     assert [p.name for p in tmp_path.iterdir()] == ["pca.npz"]  # no temporary file stays
+    (tmp_path / "plain").touch()
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode  # others may read the run
     whole = path.read_bytes()
     for damaged in (
         whole[: len(whole) // 2],
@@ -310,8 +312,11 @@ def test_pca_file(tmp_path, descriptors):
         whole[:600] + b"\xff" * 64 + whole[664:],
     ):
         path.write_bytes(damaged)
-        with pytest.raises(ValueError, match="pca.npz: damaged"):
+        with pytest.raises(ValueError, match="pca.npz is damaged"):
             GistPCA.load(path)
+    np.savez(path, mean=np.zeros(3))
+    with pytest.raises(ValueError, match=r"pca.npz is no file of GistPCA.save"):
+        GistPCA.load(path)
     with pytest.raises(FileNotFoundError):
         GistPCA.load(tmp_path / "absent.npz")
 

@@ -20,7 +20,7 @@ import qknb.experiments.sweep as sweep_module
 from qknb.cli import main
 from qknb.config import experiment
 from qknb.experiments.grid import Combination, read_grid
-from qknb.experiments.sweep import _alone, _reason, sweep
+from qknb.experiments.sweep import _reason, sweep
 from qknb.experiments.sweep_job import is_finished, result_digest
 from qknb.experiments.sweep_results import (
     collected_rows,
@@ -32,7 +32,9 @@ from qknb.experiments.sweep_results import (
     sweep_with,
 )
 from qknb.run import Run
+from qknb.system.locks import alone
 from qknb.system.machine import (
+    Gpu,
     cores,
     import_variables,
     machine_name,
@@ -199,7 +201,7 @@ def test_a_killed_sweep_takes_its_runs_along_and_goes_on(place, capsys):
     ):
         time.sleep(0.1)
     with (
-        pytest.raises(ValueError, match="another sweep is at work"),
+        pytest.raises(ValueError, match="another process is at work on the sweep"),
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setattr("qknb.experiments.sweep._ORPHANS", 0.0)
@@ -207,7 +209,7 @@ def test_a_killed_sweep_takes_its_runs_along_and_goes_on(place, capsys):
     wait_for(lambda: Run(place.path / "quick-s0").done("notebook tiny"))
     process.send_signal(signal.SIGKILL)
     process.wait()
-    with _alone(place.path):  # its jobs have ended
+    with alone(place.path, "the sweep", wait=15):  # its jobs have ended
         (place.path / "go").touch()
     assert main(words) == 0
     assert "1 finished before" in capsys.readouterr().out
@@ -238,7 +240,7 @@ def test_a_finished_run_stays_finished_when_settings_are_added_and_not_when_its_
 
 def test_plans_for_the_machine(monkeypatch):
     runs = [Combination("a", "a", seed, experiment("smoke", seed=seed), {}) for seed in range(12)]
-    monkeypatch.setattr("qknb.system.machine._gpus", lambda: [])
+    monkeypatch.setattr("qknb.system.machine.gpus", lambda: [])
     monkeypatch.setattr("qknb.system.machine.cores", lambda: 8)
     for free, given, expected in (
         (1e12, runs, (8, 1)),
@@ -247,10 +249,10 @@ def test_plans_for_the_machine(monkeypatch):
         (1e9, runs, (1, 8)),
         (1e12, [], (1, 8)),
     ):
-        monkeypatch.setattr("qknb.system.machine._free_memory", lambda free=free: free)
+        monkeypatch.setattr("qknb.system.machine.free_memory", lambda free=free: free)
         assert plan_parallel(given)[:2] == expected
     assert plan_parallel(runs, 5)[:2] == (5, 1) and "as asked" in plan_parallel(runs, 5)[2]
-    monkeypatch.setattr("qknb.system.machine._gpus", lambda: ["T4"])
+    monkeypatch.setattr("qknb.system.machine.gpus", lambda: [Gpu("T4", 15e9)])
     assert plan_parallel(runs)[0] == 1 and machine_name() == "T4, 8 cores"
     assert thread_variables(3)["TF_NUM_INTRAOP_THREADS"] == "3"
 

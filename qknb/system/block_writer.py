@@ -1,0 +1,198 @@
+"""Arrays written block by block, in any order, that survive a kill."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qknb.system.files import need_disk, write_json
+from qknb.system.locks import LOCK_FILE, check_hold
+
+__all__ = ["BlockWriter", "read_arrays"]
+
+
+class BlockWriter:
+    """Arrays of equal length in one folder, resumable after a kill.
+
+    Rows go to `<name>.npy.part` by plain writes (a full disk is an OSError, not a crash); a block
+    counts only once its line stands in `journal.jsonl`, written after its rows. `finish` renames
+    the parts to `<name>.npy` and writes `complete.json` last.
+
+    Parameters
+    ----------
+    folder : path
+    arrays : dict
+        name -> (row shape, dtype).
+    n : int
+        Rows.
+    block_rows : int
+    fingerprint : str
+        What these rows are made of. A folder begun with another one is started afresh.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        arrays: dict[str, tuple[tuple[int, ...], Any]],
+        n: int,
+        block_rows: int,
+        fingerprint: str,
+    ):
+        self.folder, self.arrays, self.n, self.block_rows = Path(folder), arrays, n, block_rows
+        self.fingerprint = fingerprint
+        self.blocks = [(start, min(start + block_rows, n)) for start in range(0, n, block_rows)]
+        # block -> byte of its line in the journal: the notes of a million rows would take gigabytes
+        self._done: dict[int, int] = {}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        check_hold(self.folder)
+        # first: from here on the folder is not whole
+        (self.folder / "complete.json").unlink(missing_ok=True)
+        self._journal = self.folder / "journal.jsonl"
+        head = {"fingerprint": fingerprint, "n": n, "block_rows": block_rows}
+        if not self._resume(head):
+            self._begin(head)
+
+    def _begin(self, head: dict) -> None:
+        for old in self.folder.iterdir():
+            if old.is_file() and old.name != LOCK_FILE:
+                old.unlink()
+        row_bytes = sum(_row_bytes(*kind) for kind in self.arrays.values())
+        need_disk(self.folder, self.n * row_bytes, f"writing {self.folder.name}")
+        for name in self.arrays:
+            with open(self._part(name), "wb") as file:
+                np.lib.format.write_array_header_2_0(file, self._header(name))
+        self._append(head)
+
+    def _part(self, name: str) -> Path:
+        return self.folder / f"{name}.npy.part"
+
+    def _header(self, name: str) -> dict:
+        shape, dtype = self.arrays[name]
+        return {
+            "shape": (self.n, *shape),
+            "fortran_order": False,
+            "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
+        }
+
+    def _resume(self, head: dict) -> bool:
+        if not self._journal.exists():
+            return False
+        for name in self.arrays:  # a kill inside `finish` leaves some parts renamed already
+            final = self.folder / f"{name}.npy"
+            if final.exists() and not self._part(name).exists():
+                os.replace(final, self._part(name))
+            if not self._part(name).exists():
+                return False
+        done, at = {}, 0
+        with open(self._journal, "rb+") as file:
+            for line in file:
+                if not line.endswith(b"\n"):  # a line cut off by a kill does not count
+                    break
+                try:
+                    value = json.loads(line)
+                    if at:
+                        done[value["block"]] = at
+                except (ValueError, KeyError, TypeError):
+                    return False
+                if not at and value != head:
+                    return False
+                at += len(line)
+            file.truncate(at)
+        self._done = done
+        return at > 0
+
+    def _append(self, value: dict) -> int:
+        check_hold(self.folder)
+        with open(self._journal, "ab") as file:
+            start = file.seek(0, os.SEEK_END)
+            file.write(json.dumps(value).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        return start
+
+    def missing(self) -> list[int]:
+        """Indices of the blocks that are not written yet."""
+        return [i for i in range(len(self.blocks)) if i not in self._done]
+
+    def write(self, block: int, rows: dict[str, np.ndarray], note: Any = None) -> None:
+        """Write one block: `rows` by array name; `note` is any JSON value to keep with it."""
+        start, stop = self.blocks[block]
+        for name, (shape, dtype) in self.arrays.items():
+            values = np.ascontiguousarray(rows[name], dtype=dtype)
+            if values.shape != (stop - start, *shape):
+                raise ValueError(
+                    f"{name}: block {block} has shape {values.shape}, "
+                    f"expected {(stop - start, *shape)}"
+                )
+            with open(self._part(name), "rb+") as file:
+                np.lib.format.read_magic(file)
+                np.lib.format.read_array_header_2_0(file)
+                file.seek(file.tell() + start * _row_bytes(shape, dtype))
+                values.tofile(file)
+                file.flush()
+                os.fsync(file.fileno())
+        self._done[block] = self._append({"block": block, "note": note})
+
+    def notes(self) -> Iterator[Any]:
+        """The notes of all blocks, in block order, read one by one: only before `finish`."""
+        with open(self._journal, "rb") as file:
+            for block in range(len(self.blocks)):
+                file.seek(self._done[block])
+                yield json.loads(file.readline())["note"]
+
+    def finish(self, **facts: Any) -> None:
+        """Make the arrays final. `facts` join fingerprint and row count in `complete.json`."""
+        if self.missing():
+            raise RuntimeError(f"{self.folder}: {len(self.missing())} blocks are not written yet")
+        for name in self.arrays:
+            os.replace(self._part(name), self.folder / f"{name}.npy")
+        write_json(
+            self.folder / "complete.json",
+            {"fingerprint": self.fingerprint, "n": self.n, "arrays": sorted(self.arrays), **facts},
+        )
+        self._journal.unlink()
+
+
+def _row_bytes(shape: tuple[int, ...], dtype: Any) -> int:
+    return int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+
+
+def read_arrays(
+    folder: str | Path, fingerprint: str | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+    """Open what a `BlockWriter` finished.
+
+    Returns
+    -------
+    (dict name -> read-only memory-mapped array, dict of facts), or None
+        None when the folder is unfinished, or when `fingerprint` is given and another one is there.
+
+    Raises
+    ------
+    ValueError
+        An array is damaged or missing; says which.
+    """
+    folder = Path(folder)
+    again = f"delete the folder {folder} and run the step again"
+    try:
+        facts = json.loads((folder / "complete.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    if fingerprint is not None and facts.get("fingerprint") != fingerprint:
+        return None
+    arrays = {}
+    for path in sorted(folder.glob("*.npy")):
+        try:
+            arrays[path.stem] = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError) as error:  # EOFError: an emptied file, as a full drive leaves
+            raise ValueError(f"{path} is damaged ({error}): {again}") from None
+        found = len(arrays[path.stem])
+        if found != facts["n"]:
+            raise ValueError(f"{path} has {found} rows, its record says {facts['n']}: {again}")
+    for name in facts.get("arrays", ()):
+        if name not in arrays:
+            raise ValueError(f"{folder}/{name}.npy is missing: {again}")
+    return arrays, facts
