@@ -29,7 +29,6 @@ STILL_LONGER_THAN_300_LINES = {
     "qknb/report/galleries.py",
     "qknb/report/report.py",
     "qknb/report/tables.py",
-    "qknb/system/files.py",
     "qknb/training/estimate.py",
     "qknb/training/memory_plan.py",
     "qknb/training/phase.py",
