@@ -6,8 +6,8 @@ Each RUN has been trained and has kept its banks (keep_banks=true); without one,
 scenes is made first, for some minutes. Several runs give mean and standard deviation. All kinds are
 fitted on the descriptors of the training keys alone. "ip" is the form of the challenge's script,
 for rows of unit length; the others are the squared-L2 forms: mean of the 10 nearest (the tables'
-column), the 10th nearest alone (as the script takes), the same within the descriptor's own
-dimension, and subtraction of negatives (k = 10, beta .35).
+column), the 10th nearest alone (as the script takes), and the same within the descriptor's own
+dimension.
 """
 
 import argparse
@@ -73,7 +73,7 @@ def made_run(root):
 def scores(path, split):
     """{row: {kind: micro-AP}} of one run: the rows without training and the last phase."""
     from qknb.evaluation.metrics import evaluate
-    from qknb.evaluation.normalization import ScoreNormalization, subtract_negatives
+    from qknb.evaluation.normalization import ScoreNormalization
     from qknb.evaluation.scorer import fit_sample
     from qknb.evaluation.search import top_pairs
     from qknb.models.towers import apply_head, fit_whitening
@@ -120,10 +120,7 @@ def scores(path, split):
             out[row][kind] = micro_ap(
                 fitted.queries(q), fitted.references(r), changes.get("metric", "l2")
             )
-        out[row]["subtraction"] = micro_ap(
-            subtract_negatives(q, known), subtract_negatives(r, known)
-        )
-    kinds = ["plain", "mean of 10", "10th", "10th, same dimension", "10th, ip", "subtraction"]
+    kinds = ["plain", "mean of 10", "10th", "10th, same dimension", "10th, ip"]
     return {row: {kind: value.get(kind, np.nan) for kind in kinds} for row, value in out.items()}
 
 

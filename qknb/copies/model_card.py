@@ -6,7 +6,7 @@ What it was made of, what it reaches, and what it is not good for.
 import numpy as np
 
 from qknb.config import DISC21, changes_from_paper
-from qknb.evaluation.bootstrap import bootstrap_interval
+from qknb.evaluation.metrics import bootstrap_interval
 from qknb.evaluation.results import ranked_pairs
 from qknb.report.tables import GIST_ROW, MISSING, cut_words, show_count
 from qknb.system.machine import versions

@@ -1,11 +1,12 @@
-"""Micro-AP, recall at 90% precision and recall at rank, with the rules of the Image Similarity Challenge 2021.
+"""Micro-AP, recall at 90% precision and recall at rank, as the challenge (ISC 2021) counts them.
 
-All predictions of all queries form ONE list by decreasing score; in a tie the wrong ones come first. Precision and recall are
-taken after every single prediction, without interpolation:
+All predictions of all queries form ONE list by decreasing score; in a tie the wrong ones come
+first. Precision and recall are taken after every single prediction, without interpolation:
 
-    micro_ap = 1/n_pos * sum over correct i of (correct among the first i) / i,     n_pos = number of ground-truth rows
+    micro_ap = 1/n_pos * sum over correct i of (correct among the first i) / i
+    n_pos    = number of ground-truth rows
 
-Everything works on arrays; ids are turned into integers once, at the border.
+Confidence intervals are a percentile bootstrap over queries.
 """
 
 import csv
@@ -15,34 +16,37 @@ from typing import NamedTuple
 
 import numpy as np
 
+from qknb.evaluation.ranking import (
+    Predictions,
+    PredictionsLike,
+    TruthLike,
+    match_ranks,
+    rank_predictions,
+)
+
 __all__ = [
+    "METRICS",
     "P90",
     "Curve",
     "Evaluation",
+    "Interval",
     "Predictions",
-    "Ranking",
+    "bootstrap_interval",
     "evaluate",
-    "evaluate_arrays",
-    "match_ranks",
     "precision_recall",
-    "rank_predictions",
     "read_truth",
 ]
 
 P90 = 0.9
-RANKS = (1, 10)
-
-
-class Predictions(NamedTuple):
-    """Three arrays of length n: ids (strings or integers) of query and reference, and the score (higher = more alike)."""
-
-    query: np.ndarray
-    reference: np.ndarray
-    score: np.ndarray
+METRICS = ("micro_ap", "recall_at_p90", "recall_at_rank1", "recall_at_rank10")
+"""What an interval can be given of."""
 
 
 class Curve(NamedTuple):
-    """Precision and recall after each prediction, best score first, and that prediction's score; each (n,) float64."""
+    """Precision and recall after each prediction, best score first, and that prediction's score.
+
+    Each is (n,) float64.
+    """
 
     precision: np.ndarray
     recall: np.ndarray
@@ -51,9 +55,11 @@ class Curve(NamedTuple):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` returns. `recall_at_p90` and `threshold_at_p90` are None where no position has precision >= 0.9.
+    """What `evaluate` returns.
 
-    `macro_ap` is the mean, over queries that have a match, of the AP within the query: given for comparison only.
+    `recall_at_p90` and `threshold_at_p90` are None where no position has precision >= 0.9.
+    `macro_ap` is the mean, over queries that have a match, of the AP within the query: given for
+    comparison only.
     """
 
     micro_ap: float
@@ -66,76 +72,77 @@ class Evaluation:
     n_positives: int
 
 
-class Ranking(NamedTuple):
-    """Predictions in global rank order, beside the ground truth."""
-
-    query: np.ndarray  # (n,) int64 codes below n_queries
-    score: np.ndarray  # (n,) float64
-    correct: np.ndarray  # (n,) bool
-    truth_query: np.ndarray  # (m,) int64, distractor rows removed
-    truth_row: np.ndarray  # (m,) int64 position of the matching prediction in this ranking, -1 where it was not predicted
-    n_queries: int
-
-
-def evaluate(predictions, truth):
+def evaluate(predictions: PredictionsLike, truth: TruthLike) -> Evaluation:
     """Score a list of predicted matches against the ground truth.
 
     Parameters
     ----------
-    predictions : `Predictions` (or any object with those three arrays, such as `qknb.evaluation.search`'s pairs), or an iterable of
-        (query_id, reference_id, score) rows.
-        Scores are compared as given. Pairs whose ids the ground truth does not know are plain false positives.
-    truth : iterable of (query_id, reference_id), or int array (m, 2)
-        Matching pairs. A row whose reference is empty, None or (integers) negative is a distractor query: no match.
-
-    Returns
-    -------
-    Evaluation
+    predictions
+        `Predictions` (or any object with those three arrays, such as `qknb.evaluation.search`'s
+        pairs), or rows of (query_id, reference_id, score). Scores are compared as given. Pairs
+        whose ids the ground truth does not know are plain false positives.
+    truth
+        Matching pairs: rows of (query_id, reference_id), or an int array (m, 2). A row whose
+        reference is empty, None or (integers) negative is a distractor query: no match.
 
     Raises
     ------
     ValueError
-        Duplicate predicted pairs, NaN scores, arrays of different lengths, or no matching pair in `truth`.
+        Duplicate predicted pairs, NaN scores, arrays of different lengths, or no matching pair in
+        `truth`.
     """
     ranking = rank_predictions(predictions, truth)
     n_positives = len(ranking.truth_query)
     precision, recall, threshold = _curve(ranking)
     good = np.flatnonzero(precision >= P90)
-    at = (
-        np.flatnonzero(recall == recall[good[-1]])[0] if len(good) else None
-    )  # the last true positive reached
-    hit = [float(np.mean(ranks < k)) for ranks in [match_ranks(ranking)] for k in RANKS]
+    # the last true positive reached
+    at = np.flatnonzero(recall == recall[good[-1]])[0] if len(good) else None
+    ranks = match_ranks(ranking)
     return Evaluation(
         micro_ap=float(precision[ranking.correct].sum() / n_positives),
         recall_at_p90=None if at is None else float(recall[at]),
         threshold_at_p90=None if at is None else float(threshold[at]),
-        recall_at_rank1=hit[0],
-        recall_at_rank10=hit[1],
+        recall_at_rank1=float(np.mean(ranks < 1)),
+        recall_at_rank10=float(np.mean(ranks < 10)),
         macro_ap=_macro_ap(ranking),
         n_predictions=len(ranking.score),
         n_positives=n_positives,
     )
 
 
-def evaluate_arrays(query_index, reference_index, score, truth_pairs):
-    """`evaluate` for integer arrays (n,), (n,), (n,) and (m, 2), as `qknb.evaluation.search` returns them; the same result and errors."""
-    return evaluate(Predictions(query_index, reference_index, score), truth_pairs)
+def precision_recall(predictions: PredictionsLike, truth: TruthLike) -> Curve:
+    """The precision-recall curve behind `evaluate`: a point after every prediction, best first.
 
-
-def precision_recall(predictions, truth):
-    """The precision-recall curve behind `evaluate`: one point after every prediction, in global rank order.
-
-    Parameters, errors: as `evaluate`. Returns `Curve`.
+    Parameters, errors: as `evaluate`.
     """
     return _curve(rank_predictions(predictions, truth))
 
 
-def read_truth(path):
-    """Read a ground-truth CSV: rows `query_id,reference_id`, header optional, empty reference = distractor query.
+def _curve(ranking):
+    hits = np.cumsum(ranking.correct)
+    return Curve(hits / np.arange(1, len(hits) + 1), hits / len(ranking.truth_query), ranking.score)
+
+
+def _macro_ap(ranking):
+    order = np.argsort(ranking.query, kind="stable")  # rank order is kept inside a query
+    query, correct = ranking.query[order], ranking.correct[order]
+    start = np.searchsorted(query, query)
+    hits = np.concatenate([[0], np.cumsum(correct)])
+    precision = (hits[1:] - hits[start]) / (np.arange(len(query)) - start + 1)
+    positives = np.bincount(ranking.truth_query, minlength=ranking.n_queries)
+    summed = np.bincount(query, weights=precision * correct, minlength=ranking.n_queries)
+    return float(np.mean((summed / np.maximum(positives, 1))[positives > 0]))
+
+
+def read_truth(path: str | Path) -> list[tuple[str, str]]:
+    """Read a ground-truth CSV: rows `query_id,reference_id`, header optional, empty reference =
+    distractor query.
 
     Returns
     -------
-    list of (query_id, reference_id), distractors kept as (query_id, ""): `evaluate` takes it as it is.
+    list
+        Rows of (query_id, reference_id), distractors kept as (query_id, ""): `evaluate` takes it as
+        it is.
 
     Raises
     ------
@@ -150,157 +157,107 @@ def read_truth(path):
                 continue
             if len(row) != 2 or not row[0]:
                 raise ValueError(
-                    f"{path}, line {number}: expected query_id,reference_id, found {','.join(row)!r}"
+                    f"{path}, line {number}: expected query_id,reference_id, found "
+                    f"{','.join(row)!r}"
                 )
             rows.append((row[0], row[1]))
     return rows
 
 
-def rank_predictions(predictions, truth):
-    """Put predictions in global rank order and find the ground truth in them. Parameters, errors: as `evaluate`. Returns `Ranking`."""
-    query, reference, score = _columns(predictions)
-    truth_query, truth_reference, distractors = _truth_columns(truth)
-    if len(truth_query) == 0:
+class Interval(NamedTuple):
+    """Bounds of a confidence interval."""
+
+    low: float
+    high: float
+
+
+def bootstrap_interval(
+    predictions: PredictionsLike,
+    truth: TruthLike,
+    *,
+    metric: str = "micro_ap",
+    n: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Percentile bootstrap over queries: how much the value owes to this draw of queries.
+
+    A resample gives query q the weight w_q (how often it was drawn), as if it stood w_q times in
+    the list. A true positive of weight w after weighted counts T (true) and F (false) then adds
+    sum_j (T+j)/(T+F+j), j = 1..w, which equals w - F (H(T+F+w) - H(T+F)) with harmonic numbers H;
+    so only the weighted false positives between true ones are summed.
+
+    Parameters
+    ----------
+    predictions, truth
+        As `evaluate`. Keep the distractor rows in `truth`: a query in neither list cannot be drawn.
+    metric
+        One of `METRICS`; "recall_at_p90" is 0 where nothing reaches 0.9.
+    n, seed
+        Number of resamples, and of the draw.
+    level
+        Of confidence, in (0, 1).
+
+    Returns
+    -------
+    Interval
+        Resamples without any matching pair are omitted.
+
+    Raises
+    ------
+    ValueError
+        No such metric, n < 1, a level outside (0, 1), or as `evaluate`.
+    """
+    if metric not in METRICS:
+        raise ValueError(f"bootstrap_interval: no metric {metric!r}; one of {', '.join(METRICS)}")
+    if n < 1 or not 0 < level < 1:
         raise ValueError(
-            "the ground truth has no matching pair: micro-AP divides by their number. Give at least one "
-            "(query, reference) row with a reference"
+            f"bootstrap_interval: needs n >= 1 and 0 < level < 1, got n={n}, level={level}"
         )
-    if len(query) and {query.dtype.kind, reference.dtype.kind} != {
-        truth_query.dtype.kind,
-        truth_reference.dtype.kind,
-    }:
-        raise ValueError(
-            f"predictions use {query.dtype}/{reference.dtype} ids and the ground truth {truth_query.dtype}/"
-            f"{truth_reference.dtype}: use the same kind (strings, or row numbers) in both"
-        )
-    _, query_codes = np.unique(
-        np.concatenate([query, truth_query, distractors]), return_inverse=True
+    ranking = rank_predictions(predictions, truth)
+    value = (
+        _resampled_rank(ranking, int(metric.removeprefix("recall_at_rank")))
+        if "rank" in metric
+        else _resampled_curve(ranking, metric)
     )
-    _, reference_codes = np.unique(
-        np.concatenate([reference, truth_reference]), return_inverse=True
-    )
-    width, n, m = int(reference_codes.max()) + 1, len(query), len(truth_query)
-    pairs = query_codes[:n] * width + reference_codes[:n]
-    truth_pairs = query_codes[n : n + m] * width + reference_codes[n:]
-    by_pair = np.argsort(pairs, kind="stable")
-    repeated = np.flatnonzero(np.diff(pairs[by_pair]) == 0)
-    if len(repeated):
-        at = by_pair[repeated[0]]
-        raise ValueError(
-            f"predictions contain duplicates: {len(repeated)} pairs appear again, the first is "
-            f"({query[at]}, {reference[at]}). Keep one row per (query, reference)"
+    rng = np.random.default_rng(seed)
+    values = []
+    for _ in range(n):
+        weight = np.bincount(
+            rng.integers(ranking.n_queries, size=ranking.n_queries), minlength=ranking.n_queries
         )
-    correct = np.isin(pairs, truth_pairs)
-    order = np.lexsort(
-        (correct, -score)
-    )  # ties: incorrect before correct, whatever the input order
-    place = np.empty(n, np.int64)
-    place[order] = np.arange(n)
-    found = np.searchsorted(pairs, truth_pairs, sorter=by_pair)
-    at = by_pair[np.minimum(found, n - 1)] if n else np.zeros(m, np.int64)
-    truth_row = np.where(pairs[at] == truth_pairs, place[at], -1) if n else np.full(m, -1)
-    return Ranking(
-        query_codes[:n][order],
-        score[order],
-        correct[order],
-        query_codes[n : n + m],
-        truth_row,
-        int(query_codes.max()) + 1,
-    )
+        n_positives = weight[ranking.truth_query].sum()
+        if n_positives:
+            values.append(value(weight, n_positives))
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high))
 
 
-def _columns(predictions):
-    if not all(hasattr(predictions, name) for name in Predictions._fields):
-        rows = list(predictions)
-        if any(len(row) != 3 for row in rows):
-            raise ValueError(
-                "predictions must be (query_id, reference_id, score) rows, or a qknb.evaluation.metrics.Predictions of three "
-                f"arrays; row {next(i for i, row in enumerate(rows) if len(row) != 3)} has another length"
-            )
-        predictions = Predictions(*(zip(*rows) if rows else ((), (), ())))
-    query, reference = _ids(predictions.query), _ids(predictions.reference)
-    score = np.asarray(predictions.score, np.float64)
-    if not query.shape == reference.shape == score.shape or score.ndim != 1:
-        raise ValueError(
-            f"predictions: query {query.shape}, reference {reference.shape} and score {score.shape} must be "
-            "three one-dimensional arrays of one length"
-        )
-    if np.isnan(score).any():
-        raise ValueError(
-            f"predictions: {int(np.isnan(score).sum())} scores are NaN, the first in row "
-            f"{int(np.flatnonzero(np.isnan(score))[0])}"
-        )
-    return query, reference, score
+def _resampled_curve(ranking, metric):
+    """Function (weights, n_positives) -> micro-AP or recall at P90 of the reweighted list."""
+    tops = np.flatnonzero(ranking.correct)
+    wrong_before = ~ranking.correct[: tops[-1]] if len(tops) else np.zeros(0, bool)
+    wrong_query = ranking.query[: len(wrong_before)][wrong_before]
+    cuts = tops - np.arange(len(tops))  # wrong predictions before each true positive
+    top_query = ranking.query[tops]
+    harmonic = np.zeros(1)
+
+    def value(weight, n_positives):
+        nonlocal harmonic
+        w = weight[top_query]
+        wrong = np.concatenate([[0], np.cumsum(weight[wrong_query])])[cuts]
+        right = np.cumsum(w)
+        total = right + wrong
+        if metric == "recall_at_p90":
+            good = np.flatnonzero(right / np.maximum(total, 1) >= P90)
+            return right[good[-1]] / n_positives if len(good) else 0.0
+        if len(total) and total[-1] >= len(harmonic):
+            harmonic = np.concatenate([[0], np.cumsum(1 / np.arange(1, 2 * total[-1] + 2))])
+        return (w - wrong * (harmonic[total] - harmonic[total - w])).sum() / n_positives
+
+    return value
 
 
-def _truth_columns(truth):
-    """Query ids and reference ids of matching pairs, and the query ids of distractor rows."""
-    rows = truth if isinstance(truth, np.ndarray) else list(truth)
-    if len(rows) == 0:
-        return (np.zeros(0, "U1"),) * 3
-    if (
-        isinstance(rows, np.ndarray)
-        and (rows.ndim != 2 or rows.shape[1] != 2)
-        or any(len(row) != 2 for row in rows)
-    ):
-        raise ValueError(
-            "the ground truth must be (query_id, reference_id) rows or an array of shape (m, 2)"
-        )
-    if isinstance(rows, np.ndarray):
-        query, reference = _ids(rows[:, 0]), _ids(rows[:, 1])
-        real = reference >= 0 if reference.dtype.kind == "i" else reference != ""
-    else:
-        real = np.array(
-            [
-                row[1] is not None and row[1] != "" and not (isinstance(row[1], int) and row[1] < 0)
-                for row in rows
-            ]
-        )
-        query = _ids([row[0] for row in rows])
-        reference = _ids([row[1] if ok else row[0] for row, ok in zip(rows, real, strict=True)])
-    return query[real], reference[real], query[~real]
-
-
-def _ids(values):
-    values = np.asarray(values)
-    if values.size == 0:
-        return values.astype("U1")
-    if values.dtype.kind == "S":
-        return values.astype(str)
-    if values.dtype.kind in "iu":
-        return values.astype(np.int64)
-    if values.dtype.kind != "U":
-        raise ValueError(f"ids must be strings or integers, found {values.dtype}")
-    return values
-
-
-def _curve(ranking):
-    hits = np.cumsum(ranking.correct)
-    return Curve(hits / np.arange(1, len(hits) + 1), hits / len(ranking.truth_query), ranking.score)
-
-
-def match_ranks(ranking):
-    """(m,) for every ground-truth row: number of other predictions of its query that score at least as high; inf if missing."""
-    order = np.lexsort((-ranking.score, ranking.query))
-    query, score = ranking.query[order], ranking.score[order]
-    n = len(query)
-    new_tie = np.ones(n + 1, bool)
-    new_tie[1:n] = (np.diff(query) != 0) | (np.diff(score) != 0)
-    ends = np.flatnonzero(new_tie[1:]) + 1
-    as_good = np.empty(n)
-    as_good[order] = ends[np.cumsum(new_tie[:n]) - 1] - np.searchsorted(query, query)
-    ranks = np.full(len(ranking.truth_row), np.inf)
-    predicted = ranking.truth_row >= 0
-    ranks[predicted] = as_good[ranking.truth_row[predicted]] - 1
-    return ranks
-
-
-def _macro_ap(ranking):
-    order = np.argsort(ranking.query, kind="stable")  # rank order is kept inside a query
-    query, correct = ranking.query[order], ranking.correct[order]
-    start = np.searchsorted(query, query)
-    hits = np.concatenate([[0], np.cumsum(correct)])
-    precision = (hits[1:] - hits[start]) / (np.arange(len(query)) - start + 1)
-    positives = np.bincount(ranking.truth_query, minlength=ranking.n_queries)
-    summed = np.bincount(query, weights=precision * correct, minlength=ranking.n_queries)
-    return float(np.mean((summed / np.maximum(positives, 1))[positives > 0]))
+def _resampled_rank(ranking, k):
+    hit = match_ranks(ranking) < k
+    return lambda weight, n_positives: weight[ranking.truth_query[hit]].sum() / n_positives

@@ -5,8 +5,7 @@ import time
 
 import numpy as np
 
-from qknb.evaluation.bootstrap import bootstrap_interval
-from qknb.evaluation.metrics import evaluate
+from qknb.evaluation.metrics import bootstrap_interval, evaluate
 from qknb.evaluation.normalization import ScoreNormalization
 from qknb.evaluation.rows import PRETRAINED, EvaluationRow
 from qknb.evaluation.search import LONG, top_pairs

@@ -12,12 +12,10 @@ from sklearn.metrics import average_precision_score
 from qknb.evaluation.metrics import (
     Predictions,
     evaluate,
-    evaluate_arrays,
-    match_ranks,
     precision_recall,
-    rank_predictions,
     read_truth,
 )
+from qknb.evaluation.ranking import match_ranks, rank_predictions
 
 ORACLE = json.loads((RECORDED / "map_isc2021.json").read_text())
 PLANTED = np.load(RECORDED / "map_isc2021_planted.npz", allow_pickle=False)
@@ -57,7 +55,7 @@ def test_input_order_is_irrelevant(case):
 def test_planted_variants_by_id_and_by_index(name):
     q, r, score = (PLANTED[f"{name}__{column}"] for column in ("q", "r", "score"))
     truth = np.stack([PLANTED["gt_query"], PLANTED["gt_ref"]], 1)
-    check(evaluate_arrays(q, r, score, truth), VARIANTS[name]["expected"])
+    check(evaluate(Predictions(q, r, score), truth), VARIANTS[name]["expected"])
     ids = Predictions(PLANTED["query_ids"][q], PLANTED["ref_ids"][r], score)
     check(evaluate(ids, ORACLE["planted"]["gt"]), VARIANTS[name]["expected"])
     in_bytes = Predictions(ids.query.astype("S6"), ids.reference.astype("S7"), score)
@@ -84,7 +82,7 @@ def test_micro_ap_is_sklearns_average_precision_without_ties():
     score = rng.permutation(3000) / 7.0
     truth = np.stack([np.arange(50), rng.integers(60, size=50)], 1)
     correct = truth[q, 1] == r
-    assert evaluate_arrays(q, r, score, truth).micro_ap == pytest.approx(
+    assert evaluate(Predictions(q, r, score), truth).micro_ap == pytest.approx(
         average_precision_score(correct, score), rel=1e-12
     )
 

@@ -1,6 +1,4 @@
-"""qknb.evaluation.normalization against the challenge's reference values and the formulas in its
-module text.
-"""
+"""qknb.evaluation.normalization against the challenge's reference values and its own formulas."""
 
 import json
 
@@ -9,7 +7,7 @@ import pytest
 from helpers.paths import RECORDED
 
 from qknb.evaluation.metrics import evaluate
-from qknb.evaluation.normalization import ScoreNormalization, subtract_negatives
+from qknb.evaluation.normalization import ScoreNormalization
 from qknb.evaluation.search import top_pairs
 
 PLANTED = np.load(RECORDED / "map_isc2021_planted.npz", allow_pickle=False)
@@ -95,9 +93,6 @@ def test_a_query_does_not_depend_on_the_others(long_and_short):
     queries, _, train = long_and_short
     fitted = ScoreNormalization.fit(train)
     np.testing.assert_array_equal(fitted.queries(queries)[7:8], fitted.queries(queries[7:8]))
-    np.testing.assert_array_equal(
-        subtract_negatives(queries, train)[7:8], subtract_negatives(queries[7:8], train)
-    )
 
 
 def test_same_dimension_drops_only_the_last_principal_axis():
@@ -136,32 +131,6 @@ def test_a_query_beyond_the_ceiling_is_held_at_it():
     assert fitted.bias(far)[0] > fitted.ceiling and fitted.queries(far)[0, -1] == 0
 
 
-def test_negative_subtraction_follows_its_formula(long_and_short):
-    queries, _, train = long_and_short
-    expected = queries.astype(np.float64)
-    for _ in range(2):
-        nearest = np.argsort(squared(expected.astype(np.float32), train), 1)[:, :4]
-        moved = expected - 0.3 * train[nearest].mean(1)
-        expected = (
-            moved
-            / np.linalg.norm(moved, axis=1, keepdims=True)
-            * np.linalg.norm(queries, axis=1, keepdims=True)
-        )
-    np.testing.assert_allclose(
-        subtract_negatives(queries, train, k=4, beta=0.3, iterations=2), expected, atol=2e-6
-    )
-    np.testing.assert_array_equal(
-        subtract_negatives(XT[:1], XT[:1], k=1, beta=1.0), XT[:1]
-    )  # cancels: stays as it was
-
-
-def test_negative_subtraction_helps_on_planted_data():
-    before = evaluate(top_pairs(XQ, XB), TRUTH).micro_ap
-    moved = [subtract_negatives(rows, XT) for rows in (XQ, XB)]
-    np.testing.assert_allclose(np.linalg.norm(moved[0], axis=1), 1, atol=1e-6)
-    assert evaluate(top_pairs(*moved), TRUTH).micro_ap > before + 0.02
-
-
 @pytest.mark.parametrize(
     "setting, message",
     [
@@ -179,7 +148,5 @@ def test_wrong_settings_are_named(setting, message):
 
 
 def test_wrong_shapes_are_named():
-    with pytest.raises(ValueError, match="k must be 1 to 300"):
-        subtract_negatives(XQ, XT, k=0)
     with pytest.raises(ValueError, match="dimension 32"):
         ScoreNormalization.fit(XT).references(XB[:, :30])

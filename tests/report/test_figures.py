@@ -10,7 +10,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextToPath
 
 from qknb.evaluation import results as outcomes
-from qknb.evaluation.metrics import Predictions, evaluate_arrays
+from qknb.evaluation.metrics import Predictions, evaluate
 from qknb.report import artifacts as evaluation
 from qknb.report import figures, galleries, tables
 from qknb.report import style as sheets
@@ -36,9 +36,7 @@ def named_lines(axes):
 def test_ranked_pairs_score_as_counted_by_hand(run):
     for row, expected in MICRO_AP.items():
         found = outcomes.ranked_pairs(run, row)
-        assert evaluate_arrays(*found.pairs, found.truth).micro_ap == pytest.approx(
-            expected, abs=1e-12
-        )
+        assert evaluate(found.pairs, found.truth).micro_ap == pytest.approx(expected, abs=1e-12)
 
 
 def test_precision_recall_has_a_line_and_a_label_for_each_row(run):

@@ -5,8 +5,7 @@ of the plain slow bootstrap.
 import numpy as np
 import pytest
 
-from qknb.evaluation.bootstrap import METRICS, bootstrap_interval
-from qknb.evaluation.metrics import evaluate_arrays
+from qknb.evaluation.metrics import METRICS, Predictions, bootstrap_interval, evaluate
 
 
 def toy(n_queries=30, seed=3):
@@ -43,7 +42,8 @@ def test_interval_equals_the_slow_bootstrap(metric):
     slow = []
     for _ in range(40):
         weight = np.bincount(rng.integers(30, size=30), minlength=30)
-        slow.append(getattr(evaluate_arrays(*repeated(*data, weight)), metric) or 0.0)
+        *rows, drawn = repeated(*data, weight)
+        slow.append(getattr(evaluate(Predictions(*rows), drawn), metric) or 0.0)
     q, r, score, truth = data
     interval = bootstrap_interval(
         _rows(q, r, score), truth, metric=metric, n=40, seed=11, level=0.9
@@ -57,7 +57,7 @@ def _rows(q, r, score):
 
 def test_interval_holds_the_value_and_repeats():
     q, r, score, truth = toy(300)
-    value = evaluate_arrays(q, r, score, truth).micro_ap
+    value = evaluate(Predictions(q, r, score), truth).micro_ap
     interval = bootstrap_interval(_rows(q, r, score), truth, n=300)
     assert interval.low < value < interval.high and interval.high - interval.low < 0.2
     assert interval == bootstrap_interval(_rows(q, r, score), truth, n=300)
