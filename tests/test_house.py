@@ -16,8 +16,6 @@ STILL_LONGER_THAN_300_LINES = {
     "qknb/data/disc21.py",
     "qknb/data/scenes.py",
     "qknb/data/transforms.py",
-    "qknb/evaluation/metrics.py",
-    "qknb/evaluation/submission.py",
     "qknb/experiments/explorer_figures.py",
     "qknb/experiments/sweep.py",
     "qknb/experiments/sweep_results.py",

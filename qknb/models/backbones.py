@@ -71,10 +71,8 @@ def build_backbone(
         )
     if weights not in ("imagenet", None):
         raise ValueError(
-            (
-                f'weights must be "imagenet" or None, got {weights!r}; load a checkpoint with '
-                "model.load_weights"
-            )
+            f'weights must be "imagenet" or None, got {weights!r}; load a checkpoint with '
+            "model.load_weights"
         )
     if pooling not in POOLINGS:
         raise ValueError(f"pooling must be one of {', '.join(POOLINGS)}, got {pooling!r}")

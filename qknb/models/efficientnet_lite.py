@@ -205,10 +205,8 @@ def read_pth(path: str | Path, sha256: str | None = None) -> dict[str, np.ndarra
     data = Path(path).read_bytes()
     if sha256 is not None and (found := hashlib.sha256(data).hexdigest()) != sha256:
         raise PthError(
-            (
-                f"{path}: sha256 is {found}, expected {sha256}; the file is damaged or another "
-                "version: install it again"
-            )
+            f"{path}: sha256 is {found}, expected {sha256}; the file is damaged or another "
+            "version: install it again"
         )
     try:
         return _parse(data)
@@ -216,10 +214,8 @@ def read_pth(path: str | Path, sha256: str | None = None) -> dict[str, np.ndarra
         raise PthError(f"{path}: {error}") from None
     except Exception as error:  # a damaged pickle may raise almost anything
         raise PthError(
-            (
-                f"{path}: not a state dictionary saved by torch.save before 1.6, or cut short "
-                f"({error!r})"
-            )
+            f"{path}: not a state dictionary saved by torch.save before 1.6, or cut short "
+            f"({error!r})"
         ) from error
 
 
@@ -246,10 +242,8 @@ class _Unpickler(pickle.Unpickler):
             return self.allowed[module, name]
         except KeyError:
             raise PthError(
-                (
-                    f"the pickle asks for {module}.{name}, which a state dictionary does not need: "
-                    "not loaded"
-                )
+                f"the pickle asks for {module}.{name}, which a state dictionary does not need: "
+                "not loaded"
             ) from None
 
     def persistent_load(self, pid):
