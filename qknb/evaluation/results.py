@@ -1,4 +1,4 @@
-"""What a run folder holds, as arrays for figures: ranked pairs of an evaluated row, precision-recall curves, the training log."""
+"""What a run holds, as arrays for figures: ranked pairs, precision and recall, the training log."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,10 @@ __all__ = ["Ranked", "judged", "ranked_pairs", "precision_recall_curve", "traini
 
 
 class Ranked(NamedTuple):
-    """An evaluated row: descriptors, candidate pairs by decreasing score (-d²), and truth as (m, 2) rows of (query, reference)."""
+    """An evaluated row: descriptors, candidate pairs by decreasing score (-d²), and the truth.
+
+    `truth` is (m, 2), rows of (query, reference).
+    """
 
     queries: np.ndarray
     references: np.ndarray
@@ -24,8 +27,8 @@ class Ranked(NamedTuple):
     truth: np.ndarray
 
 
-def ranked_pairs(run_dir, row, split="test"):
-    """Rank the candidate pairs of an evaluated row again from its saved descriptors (`Ranked`).
+def ranked_pairs(run_dir: str | Path, row: str, split: str = "test") -> Ranked:
+    """Rank the candidate pairs of an evaluated row again from its saved descriptors.
 
     Raises
     ------
@@ -36,29 +39,17 @@ def ranked_pairs(run_dir, row, split="test"):
     path = run_dir / "evaluation" / f"{row}.npz"
     found = open_split(run_dir / "store", split)
     if not path.exists() or found is None:
-        raise ValueError(
-            f"{run_dir} has no {path.relative_to(run_dir) if not path.exists() else f'prepared {split} sets'}: prepare and evaluate the run first"
-        )
+        missing = f"prepared {split} sets" if path.exists() else path.relative_to(run_dir)
+        raise ValueError(f"{run_dir} has no {missing}: prepare and evaluate the run first")
     rows = load_npz(path)
     queries, references = (rows[images.name] for images in found[:2])
-    try:
-        cut = json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))["experiment"][
-            "max_results"
-        ]
-    except (OSError, KeyError):
-        cut = OFFICIAL_CUT
-    return Ranked(
-        queries,
-        references,
-        Predictions(
-            *top_pairs(queries, references, cut, progress=len(queries) * len(references) > LONG)
-        ),
-        found[2],
-    )
+    cut = _setting(run_dir, "max_results", OFFICIAL_CUT)
+    pairs = top_pairs(queries, references, cut, progress=len(queries) * len(references) > LONG)
+    return Ranked(queries, references, Predictions(*pairs), found[2])
 
 
-def judged(ranked):
-    """(distance, right) of the pairs of a `Ranked`: (n,) float64 squared distance, (n,) bool."""
+def judged(ranked: Ranked) -> tuple[np.ndarray, np.ndarray]:
+    """Squared distance (n,) float64 of the pairs of a row, and whether they are right (n,) bool."""
     pairs, n = ranked.pairs, len(ranked.references)
     right = np.isin(
         pairs[0].astype(np.int64) * n + pairs[1],
@@ -67,8 +58,11 @@ def judged(ranked):
     return np.maximum(-np.asarray(pairs[2], np.float64), 0), right
 
 
-def precision_recall_curve(ranked):
-    """(recall, precision) of a `Ranked`: two (n,) float64, a point at each correct prediction, at most 2,000 of them."""
+def precision_recall_curve(ranked: Ranked) -> tuple[np.ndarray, np.ndarray]:
+    """Recall and precision of a row, two (n,) float64.
+
+    A point at each correct prediction, at most 2,000 of them.
+    """
     precision, recall, _ = precision_recall(ranked.pairs, ranked.truth)
     steps = np.flatnonzero(np.diff(recall, prepend=0) > 0)
     if len(steps) > 2000:  # more points than a figure has pixels
@@ -76,16 +70,14 @@ def precision_recall_curve(ranked):
     return recall[steps], precision[steps]
 
 
-def training_log(run_dir):
-    """Logged steps of every phase that has begun, in training order: {phase: {field of steps.jsonl: (n,) float64}}."""
+def training_log(run_dir: str | Path) -> dict[str, dict[str, np.ndarray]]:
+    """Logged steps of every phase that has begun, in training order.
+
+    By phase, by field of steps.jsonl: (n,) float64.
+    """
     run_dir = Path(run_dir)
     names = [path.parent.name for path in run_dir.glob("phases/*/steps.jsonl")]
-    try:
-        first = json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))["experiment"][
-            "first_side"
-        ]
-    except (OSError, KeyError):
-        first = "Q"
+    first = _setting(run_dir, "first_side", "Q")
     log = {}
     for name in sorted(names, key=lambda name: (int(name[1:]), name[0] != first)):
         lines = read_json_lines(run_dir / "phases" / name / "steps.jsonl")
@@ -94,3 +86,12 @@ def training_log(run_dir):
                 field: np.array([line[field] for line in lines], np.float64) for field in lines[0]
             }
     return log
+
+
+def _setting(run_dir, name, default):
+    """A setting of a run as its manifest has it; the default where there is none."""
+    try:
+        manifest = json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))
+        return manifest["experiment"][name]
+    except (OSError, KeyError):
+        return default

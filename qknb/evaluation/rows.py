@@ -1,4 +1,4 @@
-"""The evaluation row: what one descriptor reaches on one split, and what it has cost; a line of metrics.jsonl."""
+"""The evaluation row, a line of metrics.jsonl: what a descriptor reaches on a split, at what cost."""
 
 import dataclasses
 from dataclasses import dataclass

@@ -1,6 +1,7 @@
 """The exact best pairs of a long stream of approximate scores, and the exact scores that decide."""
 
 import threading
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -12,30 +13,47 @@ HALF_ULP = 2.0**-24  # relative rounding error of float32
 
 
 class Pairs(NamedTuple):
-    """Pairs by decreasing score: query index (n,) int64, reference index (n,) int64, score (n,) float32."""
+    """Pairs by decreasing score: indices (n,) int64 of query and reference, score (n,) float32."""
 
     query: np.ndarray
     reference: np.ndarray
     score: np.ndarray
 
 
-def in_order(query, reference, score, keep=None):
+def in_order(
+    query: np.ndarray, reference: np.ndarray, score: np.ndarray, keep: int | None = None
+) -> Pairs:
     """`Pairs` by score descending, then query, then reference; only the first `keep` of them."""
     order = np.lexsort((reference, query, -score))[:keep]
     return Pairs(query[order].astype(np.int64), reference[order].astype(np.int64), score[order])
 
 
-def pair_scores(queries, references, query, reference, metric="l2", *, map_chunks=map):
+def pair_scores(
+    queries: np.ndarray,
+    references: np.ndarray,
+    query: np.ndarray,
+    reference: np.ndarray,
+    metric: str = "l2",
+    *,
+    map_chunks: Callable = map,
+) -> np.ndarray:
     """Exact scores of given pairs: float64 arithmetic on the float32 values, rounded once.
 
     Parameters
     ----------
-    queries : (q, d) float32, references : (r, d) float32.   query, reference : (n,) int, rows of them.
-    map_chunks : a `map`; a thread pool's to use several cores.
+    queries, references
+        (q, d) and (r, d) float32.
+    query, reference
+        (n,) int, rows of them.
+    metric
+        "l2" or "ip".
+    map_chunks
+        A `map`; a thread pool's to use several cores.
 
     Returns
     -------
-    (n,) float32
+    numpy.ndarray
+        (n,) float32.
     """
 
     def chunk(start):
@@ -51,31 +69,45 @@ def pair_scores(queries, references, query, reference, metric="l2", *, map_chunk
 
 
 class RunningTop:
-    """The best `keep` pairs of a stream of candidates with approximate values, in bounded memory and exact at the end.
+    """The best pairs of a stream of approximate values, in bounded memory and exact at the end.
 
-    A value is q.r for inner products and -|q-r|^2/2 for L2, wrong by at most the error given with it. `floor` is a value that the
-    exact top certainly reaches: a candidate whose value + error is below it may be left out. `add` may be called from threads.
+    A value is q.r for inner products and -|q-r|^2/2 for L2, wrong by at most the error given with
+    it. `floor` is a value that the exact top certainly reaches: a candidate whose value + error is
+    below it may be omitted. `add` may be called from threads.
 
     Parameters
     ----------
-    queries : (q, d) float32.   references : (r, d) float32.   metric : "l2" or "ip".   keep : int >= 1.
+    queries, references
+        (q, d) and (r, d) float32.
+    metric
+        "l2" or "ip".
+    keep
+        How many pairs, at least 1.
     """
 
-    def __init__(self, queries, references, metric, keep):
+    def __init__(self, queries: np.ndarray, references: np.ndarray, metric: str, keep: int):
         self.queries, self.references, self.metric, self.keep = queries, references, metric, keep
-        self.floor, self._last, self._chunks, self._total, self._lock = (
-            -np.inf,
-            None,
-            [],
-            0,
-            threading.Lock(),
-        )
+        self.floor = -np.inf
+        self._last = None
+        self._chunks, self._total = [], 0
+        self._lock = threading.Lock()
 
-    def add(self, value, error, query, reference):
-        """Take candidates: value (n,) float32, one error bound, query and reference rows (n,) int32; none of them given before."""
-        if (
-            self._last is not None and self._last[0] == 0
-        ):  # no better L2 score is possible: order alone decides
+    def add(
+        self, value: np.ndarray, error: float, query: np.ndarray, reference: np.ndarray
+    ) -> None:
+        """Take candidates, none of them given before.
+
+        Parameters
+        ----------
+        value
+            (n,) float32.
+        error
+            Bound on the error of each.
+        query, reference
+            Rows, (n,) int32.
+        """
+        if self._last is not None and self._last[0] == 0:
+            # no better L2 score is possible: order alone decides
             _, last_query, last_reference = self._last
             near = (query < last_query) | (query == last_query) & (reference < last_reference)
             value, query, reference = value[near], query[near], reference[near]
@@ -84,13 +116,12 @@ class RunningTop:
             self._total += len(value)
             if self._total > 2 * self.keep:
                 self._cut()
-                if (
-                    self._total > 1.5 * self.keep
-                ):  # so many ties within the error that only exact scores can tell
+                if self._total > 1.5 * self.keep:
+                    # so many ties within the error that only exact scores can tell
                     self._settle(map)
 
-    def result(self, map_chunks=map):
-        """The exact top as `Pairs`."""
+    def result(self, map_chunks: Callable = map) -> Pairs:
+        """The exact top."""
         with self._lock:
             self._cut()
             return self._settle(map_chunks)

@@ -1,19 +1,25 @@
-"""Scores of a run: held-out descriptors of every row of the table, evaluated as the challenge does, and written down."""
+"""Scores of a run: held-out descriptors of every row, evaluated as the challenge does, and
+recorded.
+"""
 
 import dataclasses
 import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
+import keras
 import numpy as np
 
 from qknb.evaluation.metrics import bootstrap_interval, evaluate
 from qknb.evaluation.normalization import ScoreNormalization
-from qknb.evaluation.rows import PRETRAINED, EvaluationRow
-from qknb.evaluation.search import LONG, top_pairs
+from qknb.evaluation.rows import PRETRAINED, Cost, EvaluationRow
+from qknb.evaluation.search import LONG, Pairs, top_pairs
 from qknb.models.towers import apply_head, apply_whitening, fit_whitening
+from qknb.run import Run
 from qknb.system.files import load_npz, replacing
 from qknb.system.linear_algebra import unit_rows
 
-__all__ = ["Scorer", "fit_sample", "BASELINES"]
+__all__ = ["BASELINES", "BankLike", "Scorer", "fit_sample"]
 
 BASELINES = ("GIST-256", "pretrained cosine", "pretrained whitened")
 SIDE_OF = {"queries": "Q", "references": "K"}
@@ -25,14 +31,29 @@ _MEASURES = (
     "recall_at_rank10",
     "macro_ap",
 )
-_NORMALIZING = 100_000  # training descriptors that score normalization looks at, at most
+_NORMALIZING = 100_000  # training descriptors that score normalization uses, at most
 WIDE = 200_000  # references; beyond, only rows of 256 values are searched
 _RESAMPLES = 300  # of the queries, for the 95 % interval of micro-AP
 _FITTED = 20_000  # keys that PCA whitening is fitted on, at most
 
 
-def fit_sample(bank, seed):
-    """Features of at most 20,000 rows of a bank, drawn by `seed`: what whitening is fitted on. (n, n_features)."""
+class BankLike(Protocol):
+    """What is used of a `qknb.training.bank.Bank`: rows of features, GIST beside them."""
+
+    rows: np.ndarray
+    n_features: int
+
+    def __len__(self) -> int: ...
+
+    def gather(self, index: np.ndarray) -> np.ndarray:
+        """Rows at `index`."""
+
+
+def fit_sample(bank: BankLike, seed: int) -> np.ndarray:
+    """Features that whitening is fitted on: those of at most 20,000 rows, drawn by `seed`.
+
+    (n, n_features) float16 or float32.
+    """
     rows = np.sort(np.random.default_rng([seed, 21]).permutation(len(bank))[:_FITTED])
     return bank.gather(rows)[:, : bank.n_features]
 
@@ -42,27 +63,30 @@ class Scorer:
 
     Parameters
     ----------
-    run : qknb.run.Run
-    sets : dict
+    run
+        Prepared.
+    sets
         From `qknb.data.prepare.prepared`.
-    bank_of : callable
-        bank_of(set name, trunk, dtype, name) -> Bank.
+    bank_of
+        bank_of(set name, trunk, dtype, name) gives the bank of a set.
     """
 
-    def __init__(self, run, sets, bank_of):
+    def __init__(self, run: Run, sets: Mapping[str, Any], bank_of: Callable[..., BankLike]):
         self.run, self.sets, self.bank_of = run, sets, bank_of
         self.settings, self.splits = run.experiment, sets["splits"]
 
-    def descriptors(self, trunks, heads, split):
-        """Held-out descriptors under both towers: {"queries": (q, d), "references": (r, d)} float32."""
+    def descriptors(
+        self, trunks: dict[str, keras.Model], heads: dict[str, keras.Model], split: str
+    ) -> dict[str, np.ndarray]:
+        """Descriptors of a split under both towers: "queries" (q, d), "references" (r, d) float32."""
         found = {}
         for part, side in SIDE_OF.items():
             bank = self.bank_of(f"{split}_{part}", trunks[side], "float32", "trunk")
             found[part] = apply_head(heads[side], bank.rows, bank.n_features)
         return found
 
-    def candidates(self, found):
-        """The pairs that go into an evaluation: the globally best `max_results`. `qknb.evaluation.search.Pairs`."""
+    def candidates(self, found: dict[str, np.ndarray]) -> Pairs:
+        """The pairs that go into an evaluation: the globally best `max_results`."""
         queries, references = found["queries"], found["references"]
         return top_pairs(
             queries,
@@ -71,15 +95,32 @@ class Scorer:
             progress=len(queries) * len(references) > LONG,
         )
 
-    def measure(self, pairs, split):
-        """The challenge's measures of candidate pairs: dict."""
+    def measure(self, pairs: Pairs, split: str) -> dict[str, float | None]:
+        """The challenge's measures of candidate pairs, by the names in `Evaluation`."""
         result = evaluate(pairs, self.sets[f"truth_{split}"])
         return {name: getattr(result, name) for name in _MEASURES}
 
-    def score_phase(self, name, number, trunks, heads, cost, seconds):
-        """Evaluate a finished phase on every split, with and without score normalization, and record its rows.
+    def score_phase(
+        self,
+        name: str,
+        number: int,
+        trunks: dict[str, keras.Model],
+        heads: dict[str, keras.Model],
+        cost: Cost,
+        seconds: float,
+    ) -> None:
+        """Evaluate a finished phase on every split and record its rows.
 
-        cost : qknb.evaluation.rows.Cost, from `qknb.training.budget.spent`; seconds : of the phase, so far
+        Parameters
+        ----------
+        name, number
+            Of the phase.
+        trunks, heads
+            By side, "Q" and "K".
+        cost
+            Of the run so far.
+        seconds
+            Of the phase so far.
         """
         keys = self.bank_of("keys", trunks["K"], "float16", "trunk")
         for split in self.splits:
@@ -94,15 +135,19 @@ class Scorer:
                 seconds,
             )
 
-    def baselines(self, backbone):
-        """The reference rows: GIST-256, and the pretrained backbone's features, cosine and PCA-whitened to 256 (then unit length)."""
+    def baselines(self, backbone: keras.Model) -> None:
+        """Record the rows without training, once.
+
+        GIST-256, and the pretrained backbone's features, cosine and PCA-whitened to 256 (then unit
+        length).
+        """
         if self.run.done("baselines"):
             return
         started = time.monotonic()
         keys = self.bank_of("keys", backbone, "float16", "pretrained")
         kernel, bias = fit_whitening(fit_sample(keys, self.settings.seed), 256)
         n = keys.n_features
-        ways = {
+        descriptors = {
             "GIST-256": lambda rows: rows[:, n:],
             "pretrained cosine": lambda rows: unit_rows(rows[:, :n]),
             "pretrained whitened": lambda rows: unit_rows(
@@ -120,29 +165,46 @@ class Scorer:
             for row in BASELINES:
                 if row == "pretrained cosine" and len(rows["references"]) > WIDE:
                     print(
-                        f"{split}: the row {row!r} is left out: {n:,} values of each of {len(rows['references']):,} references do not fit the memory"
+                        f"{split}: the row {row!r} is omitted: {n:,} values of each of "
+                        f"{len(rows['references']):,} references do not fit the memory"
                     )
                     continue
                 begin = time.monotonic()
                 found = {
-                    part: np.ascontiguousarray(ways[row](rows[part]), np.float32)
+                    part: np.ascontiguousarray(descriptors[row](rows[part]), np.float32)
                     for part in SIDE_OF
                 }
                 self._record(
-                    row, 0, split, found, ways[row](train), PRETRAINED, time.monotonic() - begin
+                    row,
+                    0,
+                    split,
+                    found,
+                    descriptors[row](train),
+                    PRETRAINED,
+                    time.monotonic() - begin,
                 )
         self.run.mark("baselines", seconds=round(time.monotonic() - started, 1))
 
-    def record_fixed(self, row, split, found, train, seconds):
+    def record_fixed(
+        self,
+        row: str,
+        split: str,
+        found: dict[str, np.ndarray],
+        train: np.ndarray,
+        seconds: float,
+    ) -> None:
         """Evaluate and record a row without training.
 
         Parameters
         ----------
-        row, split : str
-        found : {"queries": (q, d), "references": (r, d)} float32
-        train : (n, d) float32
-            Descriptors of training keys, for score normalization.
-        seconds : float
+        row, split
+            Names of both.
+        found
+            "queries" (q, d) and "references" (r, d), float32.
+        train
+            (n, d) descriptors of training keys, for score normalization.
+        seconds
+            That describing the images took.
         """
         self._record(row, 0, split, found, train, PRETRAINED, seconds)
 

@@ -1,13 +1,15 @@
-"""Exact search: the globally best pairs of all queries and references, or the nearest references of each query.
+"""Exact search: the globally best pairs of two sets, or the nearest references of each query.
 
-Scores are -(squared L2 distance), or inner products; higher = more alike. A score is computed in float64 from the float32
-descriptors and rounded once to float32, so near-identical vectors do not suffer the cancellation of |q|^2 + |r|^2 - 2 q.r.
-Results are in one fixed order: score descending, then query index, then reference index. Ties at the cut are decided by that
-same order, so a result depends on its input only, not on block sizes or threads.
+Scores are -(squared L2 distance), or inner products; higher = more alike. A score is computed in
+float64 from the float32 descriptors and rounded once to float32, so near-identical vectors do not
+suffer the cancellation of |q|^2 + |r|^2 - 2 q.r. Results are in one fixed order: score descending,
+then query index, then reference index. Ties at the cut are decided by that same order, so a result
+depends on its input only, not on block sizes or threads.
 
-How `top_pairs` stays exact in bounded memory: blocks of all scores come from matrix products of centred vectors, with a proven
-bound on their rounding error. The N-th best lower bound seen so far is a floor; only pairs whose upper bound reaches it are kept,
-and the kept ones are cut back whenever they exceed 2 N. The few survivors near the floor are decided by their exact scores.
+How `top_pairs` stays exact in bounded memory: blocks of all scores come from matrix products of
+centred vectors, with a proven bound on their rounding error. The N-th best lower bound seen so far
+is a floor; only pairs whose upper bound reaches it are kept, and the kept ones are cut back
+whenever they exceed 2 N. The few survivors near the floor are decided by their exact scores.
 """
 
 import contextlib
@@ -44,8 +46,19 @@ CUTS = {
 }
 
 
-def candidates(queries, references, cut="official", *, k=10, metric="l2", progress=False):
-    """The pairs that go into the evaluation under a named cut, see `CUTS`. Returns `Pairs`; parameters as `top_pairs`."""
+def candidates(
+    queries: np.ndarray,
+    references: np.ndarray,
+    cut: str = "official",
+    *,
+    k: int = 10,
+    metric: str = "l2",
+    progress: bool = False,
+) -> Pairs:
+    """The pairs that go into the evaluation under a named cut, see `CUTS`.
+
+    Parameters, errors: as `top_pairs` and `knn_pairs`.
+    """
     if cut not in CUTS:
         raise ValueError(f"no candidate cut {cut!r}; one of {', '.join(CUTS)}")
     if cut == "knn":
@@ -55,17 +68,29 @@ def candidates(queries, references, cut="official", *, k=10, metric="l2", progre
 
 
 def top_pairs(
-    queries, references, max_results=OFFICIAL_CUT, *, metric="l2", n_threads=None, progress=False
-):
-    """The exact `max_results` best pairs over all queries and references together (all pairs where there are fewer).
+    queries: np.ndarray,
+    references: np.ndarray,
+    max_results: int = OFFICIAL_CUT,
+    *,
+    metric: str = "l2",
+    n_threads: int | None = None,
+    progress: bool = False,
+) -> Pairs:
+    """The exact best pairs over all queries and references together.
 
     Parameters
     ----------
-    queries : (q, d) float32.   references : (r, d) float32, may be memory-mapped
-        Used as given, nothing is normalised. Other dtypes are converted to float32 first.
-    max_results : int
-    metric : "l2" (score = -squared distance) or "ip" (score = inner product)
-    n_threads : int, default: the cores this process may use.   progress : bool, show a bar with an end time.
+    queries, references
+        (q, d) and (r, d) float32; references may be memory-mapped. Used as given, nothing is
+        normalised. Other dtypes are converted to float32 first.
+    max_results
+        How many pairs; all of them where there are fewer.
+    metric
+        "l2" (score = -squared distance) or "ip" (score = inner product).
+    n_threads
+        By default the cores this process may use.
+    progress
+        Show a bar with an end time.
 
     Returns
     -------
@@ -75,7 +100,8 @@ def top_pairs(
     Raises
     ------
     ValueError
-        Shapes that do not fit, a NaN or infinite value (named by row), an unknown metric, max_results < 1.
+        Shapes that do not fit, a NaN or infinite value (named by row), an unknown metric,
+        max_results < 1.
     """
     queries, references = _checked(queries, references, metric)
     if max_results < 1:
@@ -100,13 +126,21 @@ def top_pairs(
         return best.result(threads.map)
 
 
-def knn_pairs(queries, references, k=10, *, metric="l2", progress=False):
-    """The exact `k` best references of every query; ties at the k-th go to the lower reference index.
+def knn_pairs(
+    queries: np.ndarray,
+    references: np.ndarray,
+    k: int = 10,
+    *,
+    metric: str = "l2",
+    progress: bool = False,
+) -> Pairs:
+    """The exact `k` best references of every query; ties at the k-th go to the lower reference.
 
-    faiss finds k + 8 candidates a query; their exact scores decide. Where rounding might hide a better one (the k-th exact score
-    does not clear the last candidate by the error bound), that query is searched again by `top_pairs`.
+    faiss finds k + 8 candidates a query; their exact scores decide. Where rounding might hide a
+    better one (the k-th exact score does not clear the last candidate by the error bound), that
+    query is searched again by `top_pairs`.
 
-    Parameters, errors: as `top_pairs`. Returns `Pairs`, q x min(k, r) of them, by score over all queries.
+    Parameters, errors: as `top_pairs`. There are q x min(k, r) pairs, by score over all queries.
     """
     import faiss
 
@@ -158,7 +192,10 @@ def knn_pairs(queries, references, k=10, *, metric="l2", progress=False):
 
 
 class _Blocks:
-    """Blocks of approximate values: q.r for inner products, -|q-r|^2/2 for L2 by one matrix product of d + 2 columns."""
+    """Blocks of approximate values: q.r for inner products, -|q-r|^2/2 for L2.
+
+    The latter comes from one matrix product of d + 2 columns.
+    """
 
     def __init__(self, queries, references, metric):
         self.references, self.metric = references, metric
@@ -175,7 +212,7 @@ class _Blocks:
         self.local = threading.local()
 
     def scan(self, start, best):
-        """Score one block of references against all queries and hand what may belong to the top to `best`."""
+        """Score one block of references against all queries; what may be in the top goes to `best`."""
         block = self.references[start : start + REFERENCE_BLOCK]
         _require_finite(block, "references", start)
         rows, norm = self._wide(block, query=False)
@@ -186,9 +223,8 @@ class _Blocks:
             np.matmul(query_rows, rows.T, out=values.reshape(len(query_rows), len(rows)))
             error = _error(self.metric, rows.shape[1], query_norm, norm)
             near = values >= np.float32(best.floor - 2 * error)
-            if (
-                np.count_nonzero(near) > best.keep
-            ):  # no more than `keep` of one block can be in the top
+            if np.count_nonzero(near) > best.keep:
+                # no more than `keep` of one block can be in the top
                 near = values >= np.partition(values[near], -best.keep)[-best.keep] - 2 * error
             at = np.flatnonzero(near)
             if len(at):
@@ -216,8 +252,9 @@ class _Blocks:
 
 
 def _error(metric, columns, query_norm, reference_norm):
-    """Bound on |approximate - exact| of a block's values: the sum of `columns` float32 products in any order (Higham, eq. 3.5),
-    and 16 more roundings for centring, norms and comparisons."""
+    """Bound on |approximate - exact| of a block's values: the sum of `columns` float32 products in
+    any order (Higham, eq. 3.5), and 16 more roundings for centring, norms and comparisons.
+    """
     size = query_norm * reference_norm if metric == "ip" else (query_norm + reference_norm) ** 2 / 2
     return 1.01 * (columns + 16) * HALF_ULP * size + 1e-36
 
@@ -237,7 +274,8 @@ def _checked(queries, references, metric):
     )
     if queries.ndim != 2 or references.ndim != 2 or queries.shape[1] != references.shape[1]:
         raise ValueError(
-            f"queries {queries.shape} and references {references.shape} must be (q, d) and (r, d) with one d"
+            f"queries {queries.shape} and references {references.shape} must be (q, d) and "
+            "(r, d) with one d"
         )
     return queries, references
 
@@ -246,5 +284,6 @@ def _require_finite(rows, name, start):
     bad = np.flatnonzero(~np.isfinite(rows).all(1))
     if len(bad):
         raise ValueError(
-            f"{name}: row {start + bad[0]} holds a NaN or infinite value ({len(bad)} such rows in its block)"
+            f"{name}: row {start + bad[0]} holds a NaN or infinite value ({len(bad)} such rows "
+            "in its block)"
         )
