@@ -1,4 +1,4 @@
-"""The evaluation row, a line of metrics.jsonl: what a descriptor reaches on a split, at what cost."""
+"""Rows, the lines of metrics.jsonl: what a descriptor reaches on a split, and its cost."""
 
 import dataclasses
 from dataclasses import dataclass

@@ -78,7 +78,7 @@ class Scorer:
     def descriptors(
         self, trunks: dict[str, keras.Model], heads: dict[str, keras.Model], split: str
     ) -> dict[str, np.ndarray]:
-        """Descriptors of a split under both towers: "queries" (q, d), "references" (r, d) float32."""
+        """Descriptors of a split under both towers: "queries", "references", (n, d) float32."""
         found = {}
         for part, side in SIDE_OF.items():
             bank = self.bank_of(f"{split}_{part}", trunks[side], "float32", "trunk")

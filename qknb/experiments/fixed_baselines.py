@@ -110,7 +110,7 @@ def _with_backbone(trainer, backbone, name, rows):
             if width > 256 and len(raw["references"]) > WIDE:
                 print(
                     (
-                        f"{split}: the row {row!r} is left out: {width:,} values of each of "
+                        f"{split}: the row {row!r} is omitted: {width:,} values of each of "
                         f"{len(raw['references']):,} references do not fit the memory"
                     )
                 )

@@ -150,7 +150,7 @@ def test_its_cells_on_the_other_layouts(tmp_path, layout, capsys, monkeypatch):
     cells_in_this_process(NOTEBOOK, names)
     printed = capsys.readouterr().out
     assert (
-        "25k: the row 'pretrained cosine' is left out" in printed
+        "25k: the row 'pretrained cosine' is omitted" in printed
         and "pretrained cosine" not in rows_of(tmp_path / "r" / "tables" / "metrics_test.csv")
     )
     assert (
