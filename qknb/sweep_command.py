@@ -38,7 +38,15 @@ def add_sweep(steps):
     parser.add_argument(
         "--collect",
         metavar="FOLDER",
-        help="run nothing; write the rows of all finished runs to FOLDER/seed-<seed>.jsonl",
+        help="run nothing; write the rows of all finished runs to FOLDER/seed-<seed>.jsonl, beside"
+        " those of other runs that it has",
+    )
+    parser.add_argument(
+        "--from",
+        dest="source",
+        metavar="FOLDER",
+        help="with --collect: take the rows that were collected in this folder, on another machine"
+        " perhaps, instead of the sweep's",
     )
 
 
@@ -53,11 +61,13 @@ def run_sweep(options):
     if options.collect:
         from qknb.experiments.sweep_results import collect
 
-        paths = collect(path, options.collect)
+        paths = collect(options.source or path, options.collect)
         print(*paths, sep="\n")
         return 0
     from qknb.experiments.sweep import sweep
 
+    if options.source:
+        raise ValueError("--from names rows to collect: say into which folder, with --collect")
     if options.parallel < 0:
         raise ValueError(f"--parallel {options.parallel}: a number of runs from 1 up")
     try:

@@ -52,6 +52,8 @@ class EvaluationRow:
         Of the phase, or of describing the images.
     cut
         In words, how many of the best pairs were kept.
+    device
+        What computed it, see `qknb.system.machine.device_name`; older rows do not say.
     alias_of
         The split whose images and numbers these are, where two splits share their sets.
     """
@@ -80,6 +82,7 @@ class EvaluationRow:
     seconds: float
     cut: str
     seed: int
+    device: str | None = None
     alias_of: str | None = None
 
     def to_json(self) -> dict:

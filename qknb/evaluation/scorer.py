@@ -18,6 +18,7 @@ from qknb.models.towers import apply_head, apply_whitening, fit_whitening
 from qknb.run import Run
 from qknb.system.files import load_npz, replacing
 from qknb.system.linear_algebra import unit_rows
+from qknb.system.machine import device_name
 
 __all__ = ["BASELINES", "BankLike", "Scorer", "fit_sample"]
 
@@ -244,6 +245,7 @@ class Scorer:
             seconds=round(seconds, 1),
             cut=f"{self.settings.max_results:,} globally best pairs",
             seed=self.settings.seed,
+            device=device_name(),
         )
         self.run.log_row(facts.to_json())
         for alias in (name for name, of in self.sets["aliases"].items() if of == split):

@@ -14,13 +14,12 @@ from qknb.experiments.explorer_figures import (
     heat_figure,
     lengths_figure,
     movement_figure,
-    svg,
     tip_of,
 )
 from qknb.experiments.replay import expected_at, replay
 from qknb.experiments.switch_findings import finals, findings, findings_table
 from qknb.experiments.traces import read_traces
-from qknb.report.style import save
+from qknb.report.style import save, svg
 from qknb.training.switching import FixedSteps, Saturation, write_policy
 
 __all__ = ["Explorer", "POLICIES"]

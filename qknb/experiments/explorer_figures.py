@@ -3,35 +3,18 @@
 Each is drawn once and shown two ways: as PNG where nothing can be clicked, and as SVG whose parts carry tooltips.
 """
 
-import io
-import itertools
-import re
-
 import matplotlib
 import numpy as np
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from qknb.evaluation.spread import show_difference
 from qknb.experiments.switch_findings import heat, label_of
-from qknb.report.style import COLOURS, STYLE, Sheet, styled
+from qknb.report.style import COLOURS, Sheet, styled
 
-__all__ = ["curves_figure", "heat_figure", "lengths_figure", "movement_figure", "svg", "tip_of"]
+__all__ = ["curves_figure", "heat_figure", "lengths_figure", "movement_figure", "tip_of"]
 
 _SHADE = {"Q": "#dcebf5", "K": "#fbe6d9"}
 _DASHES = ("-", (0, (5, 1.4)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)))
-_counter = itertools.count()
-
-
-def svg(figure):
-    """The figure as an SVG element (str). Artists whose `gid` begins with "tip:" get the rest of it as their tooltip."""
-    buffer = io.StringIO()
-    with matplotlib.style.context(
-        [STYLE, {"svg.fonttype": "none", "svg.hashsalt": f"qknb{next(_counter)}"}], after_reset=True
-    ):  # ids that no other figure of a page has
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    return re.sub(r'<g id="tip:([^"]*)">', r"<g><title>\1</title>", text)
 
 
 def tip_of(trace):

@@ -96,6 +96,7 @@ def sweep(grid, root="runs", *, folder="notebooks", parallel=0):
                     {
                         "run": r.run_name,
                         "combination": r.combination,
+                        "label": r.label,
                         "seed": r.seed,
                         "preset": r.settings.preset,
                         "overrides": r.overrides,

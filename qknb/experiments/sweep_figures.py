@@ -1,11 +1,16 @@
-"""What a comparison of methods shows, from rows of a sweep: micro-AP over images seen, ratios paired by seed, bars of what each part is worth."""
+"""What a comparison of methods shows, from rows of a sweep.
+
+Micro-AP over images seen and over time, ratios paired by seed, bars of what each part is worth.
+"""
 
 import numpy as np
+from matplotlib.ticker import NullFormatter
 
 from qknb.evaluation.paper import SIMCLR_COMPARISON
 from qknb.evaluation.spread import mean_spread
-from qknb.experiments.sweep_results import last_rows, reference_rows
-from qknb.report.curves import bars_figure, curves_figure, ending
+from qknb.experiments.sweep_results import labels_of, last_rows, reference_rows
+from qknb.report.curves import bars_figure, draw_curves, ending
+from qknb.report.style import Sheet, fitted, styled, wrapped
 from qknb.report.tables import Column, Table, cut_words, show_spread
 
 __all__ = [
@@ -20,23 +25,40 @@ __all__ = [
 ]
 
 PAPER_RATIO = SIMCLR_COMPARISON["QK Iteration"]["25k"] / SIMCLR_COMPARISON["SimCLR-style"]["25k"]
-"""QK Iteration's micro-AP over that of its SimCLR-style twin, in the paper: 1.70, on DISC21 with a million training images."""
+"""QK Iteration's micro-AP over that of its SimCLR-style twin, in the paper: 1.70, on DISC21 with a
+million training images."""
 LEVELS = ("GIST-256", "pretrained whitened")
+_AXES = {  # what a curve is drawn over: (of a row, in words)
+    "images": (lambda row: row["images_seen"], "images seen in training"),
+    "time": (lambda row: row["training_seconds"] / 60, "minutes of training"),
+}
 
 
-def curves_of(rows, names=None, split="test"):
-    """{combination: [(images seen, micro-AP) of the phases, for each seed]}; `names`: these combinations, in this order (default: all)."""
-    found = {}
-    for row in sorted(rows, key=lambda row: row["phase_index"]):
-        if row["split"] == split and row["phase_index"]:
-            x, y = found.setdefault(row["combination"], {}).setdefault(row["seed"], ([], []))
-            x.append(row["images_seen"])
-            y.append(row["micro_ap"])
-    order = (
-        dict.fromkeys(row["combination"] for row in rows) if names is None else _known(names, found)
-    )
+def curves_of(rows, names=None, split="test", over="images"):
+    """Micro-AP after each phase.
+
+    Parameters
+    ----------
+    rows : list of dict
+        From `results_of`.
+    names : sequence of str, optional
+        These combinations, in this order; default: all.
+    over : "images" or "time"
+        Images seen in training, or minutes of training.
+
+    Returns
+    -------
+    {combination: [(x, micro-AP) for each seed]}
+    """
+    found = _by_seed(rows, split, over)
+    order = dict.fromkeys(row["combination"] for row in rows)
+    order = order if names is None else _known(names, found)
     return {
-        name: [found[name][seed] for seed in sorted(found[name])] for name in order if name in found
+        name: [
+            tuple(map(list, zip(*found[name][seed], strict=True))) for seed in sorted(found[name])
+        ]
+        for name in order
+        if name in found
     }
 
 
@@ -50,132 +72,204 @@ def levels_of(rows, names=LEVELS, split="test"):
 
 
 def methods_figure(rows, names=None, split="test"):
-    """Micro-AP over the images seen in training: one line a combination, with its spread over seeds; rows without training as levels."""
-    curves = curves_of(rows, names, split)
-    return curves_figure(
-        curves,
-        title=ending(curves),
-        xlabel="images seen in training (equal budgets are equal places)",
-        levels=levels_of([row for row in rows if row["combination"] in curves], split=split),
-    )
+    """Micro-AP over the images seen in training, and over its time.
+
+    One line a combination, with its spread over seeds; rows without training as levels.
+    """
+    panels = {over: _labelled(curves_of(rows, names, split, over), rows) for over in _AXES}
+    drawn = set(curves_of(rows, names, split))
+    mine = [row for row in rows if row["combination"] in drawn]
+    title = ending(panels["images"])
+    return _panels(panels, title, "micro-AP", levels_of(mine, split=split), _devices(mine))
+
+
+def ratio_figure(rows, base, names=None, split="test"):
+    """The ratio of `base`'s micro-AP to each combination's, over images seen and over time."""
+    panels = {over: _labelled(ratio_curves(rows, base, names, split, over), rows) for over in _AXES}
+    name = labels_of(rows).get(base, base)
+    mine = [row for row in rows if names is None or row["combination"] in (base, *names)]
+    title = f"Micro-AP of {name} as a multiple of the others'"
+    return _panels(panels, title, "ratio", {"equal": 1.0}, _devices(mine))
+
+
+@styled
+def _panels(panels, title, ylabel, levels, devices):
+    """The same curves over images and over time, side by side; their names below."""
+    names = [*panels["images"], *levels]
+    title = wrapped(title, 6.7, 11.5, 2)
+    below = 0.62 + 0.19 * -(-len(names) // 2)  # inches: axis and legend
+    height = below + 3.1 + 0.2 * title.count("\n")
+    sheet = Sheet(figsize=(7.8, height))
+    for i, (over, curves) in enumerate(panels.items()):
+        place = (0.085 + 0.47 * i, below / height, 0.425, 2.6 / height)
+        axes = sheet.add_axes(place, sharey=sheet.axes[0] if i else None)
+        ends = {name: value for value, name, _ in draw_curves(axes, curves, levels)}
+        axes.set(xlabel=_AXES[over][1], ylabel="" if i else ylabel)
+        axes.tick_params(labelleft=not i)
+        if over == "time":
+            _time_axis(axes, [max(x[-1] for x, _ in seeds) for seeds in curves.values()])
+    handles, words = sheet.axes[0].get_legend_handles_labels()
+    words = [fitted(f"{name}  {ends[name]:.3f}", 3.2, 8) for name in words]
+    sheet.legend(handles, words, loc="lower left", ncols=2, fontsize=8, frameon=False,
+                 bbox_to_anchor=(0.07, 0.0), handlelength=3.2)  # fmt: skip
+    sheet.suptitle(title, x=0.015, y=1 - 0.1 / height, ha="left", va="top")
+    if len(devices) > 1:
+        sheet.axes[1].set_title("not all timed alike: other devices, or runs at a time")
+    return sheet
+
+
+def _time_axis(axes, lengths):
+    """A logarithmic axis where the longest run took many times as long as the shortest."""
+    if lengths and max(lengths) > 5 * min(lengths):
+        x = np.concatenate([line.get_xdata() for line in axes.lines if len(line.get_xdata()) > 2])
+        axes.set(xscale="log", xlim=(x[x > 0].min() / 1.3, x.max() * 1.3))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
+def _labelled(curves, rows):
+    labels = labels_of(rows)
+    return {labels[name]: seeds for name, seeds in curves.items()}
+
+
+def _devices(rows):
+    """What the rows were trained on."""
+    where = [(row.get("device") or row.get("machine"), row.get("parallel")) for row in rows]
+    return {place for place in where if place[0]}
 
 
 def ablation_figure(rows, base, names=None, split="test"):
-    """Bars: what the last phase of each combination is above or below that of `base`, in pairs of one seed; rows without training among them.
+    """Bars: what the last phase of each combination is above or below that of `base`, by seed.
 
-    Seeds that a combination and `base` do not share are left out: its few seeds may be easier ones.
+    Rows without training are among them. Seeds that a combination and `base` do not share are
+    omitted: its few seeds may be easier ones.
     """
-    last = last_rows(rows, split)
-    chosen = (
-        _known([n for n in names if n != base], last) if names else [n for n in last if n != base]
-    )
-    ours, own = (
-        {row["seed"]: row["micro_ap"] for row in last.get(base, [])},
-        [row for row in rows if row["combination"] == base],
-    )
-    compared = {name: last[name] for name in chosen} | {
-        name: found for name, found in reference_rows(own, split).items() if name in LEVELS
-    }
+    last, labels = last_rows(rows, split), labels_of(rows)
+    names = _known([n for n in names if n != base], last) if names else [n for n in last]
+    ours = {row["seed"]: row["micro_ap"] for row in last.get(base, [])}
+    own = [row for row in rows if row["combination"] == base]
+    fixed = {k: found for k, found in reference_rows(own, split).items() if k in LEVELS}
+    compared = {labels[name]: last[name] for name in names if name != base} | fixed
     bars = {
         name: [row["micro_ap"] - ours[row["seed"]] for row in found if row["seed"] in ours]
         for name, found in compared.items()
     }
-    mean, spread = mean_spread(ours.values())
-    reached = (
-        "no result"
-        if mean is None
-        else f"{mean:.3f}" + ("" if spread is None else f" ± {spread:.3f}")
-    )
+    reached = show_spread(mean_spread(ours.values())) if ours else "no result"
+    name = labels.get(base, base)
     return bars_figure(
         {name: values for name, values in bars.items() if values},
-        title=f"What each change does to the last phase of {base} ({reached})",
-        xlabel=f"micro-AP minus that of {base}, same seed",
+        title=f"What each change does to the last phase of {name} ({reached})",
+        xlabel=f"micro-AP minus that of {name}, same seed",
     )
 
 
 def paired_table(rows, base, names=None, split="test"):
-    """`base` against each combination, paired by seed: runs of one seed share images, edits and split, so most of the spread between seeds cancels.
+    """`base` against each combination, paired by seed.
+
+    Runs of one seed share images, edits and split, so most of the spread between seeds cancels.
 
     Returns
     -------
     qknb.report.tables.Table
-        Columns: combination, pairs, difference base - combination, ratio base / combination, seeds in which base is ahead.
+        Columns: combination, pairs, difference base - combination, ratio base / combination, seeds
+        in which base is ahead, ratio after equal time of training.
     """
-    last = last_rows(rows, split)
-    ours = {row["seed"]: row["micro_ap"] for row in last.get(base, [])}
-    values = []
+    last, labels, values = last_rows(rows, split), labels_of(rows), []
+    ours = {row["seed"]: row for row in last.get(base, [])}
+    curves = _by_seed(rows, split, "time")
     for name in _known(names, last) if names else last:
-        pairs = [
-            (ours[row["seed"]], row["micro_ap"])
-            for row in last[name]
-            if row["seed"] in ours and name != base
+        theirs = [row for row in last[name] if row["seed"] in ours and name != base]
+        pairs = [(ours[row["seed"]]["micro_ap"], row["micro_ap"]) for row in theirs]
+        timed = [
+            _at_equal_time(curves[base][row["seed"]], curves[name][row["seed"]])
+            for row in theirs
+            if len(_devices([row, ours[row["seed"]]])) == 1
         ]
         if pairs:
             values.append(
                 (
-                    name,
+                    labels[name],
                     len(pairs),
                     mean_spread([a - b for a, b in pairs]),
                     mean_spread([a / b for a, b in pairs if b]),
                     sum(a > b for a, b in pairs),
+                    mean_spread([ratio for ratio in timed if ratio is not None]),
                 )
             )
-    parts = ("mean", "std")
+    parts, name = ("mean", "std"), labels.get(base, base)
+    used = [row for found in (names or last) for row in last[found]] + last.get(base, [])
     caption = (
-        f"{base} against each, last phases, split {split}, paired by seed: mean and standard deviation of the difference and of the ratio of micro-AP; "
-        f"{cut_words(row for name in [base, *(value[0] for value in values)] for row in last.get(name, []))}. "
-        f"The paper's ratio to its SimCLR-style twin is {PAPER_RATIO:.2f}, on DISC21 with a million training images."
+        f"{name} against each, last phases, split {split}, paired by seed: mean and standard "
+        f"deviation of its micro-AP minus the other's and of their ratio; {cut_words(used)}. Equal "
+        "time: at the end of the one that took less, on the same device. The paper's ratio to its "
+        f"SimCLR-style twin is {PAPER_RATIO:.2f}, on DISC21 with a million training images."
     )
     return Table(
         caption,
         (
             Column("combination", left=True),
             Column("pairs"),
-            Column(f"{base} minus it", show_spread, parts=parts),
-            Column(f"{base} / it", show_spread, parts=parts),
-            Column(f"{base} ahead"),
+            Column("difference", show_spread, parts=parts),
+            Column("ratio", show_spread, parts=parts),
+            Column("ahead in"),
+            Column("ratio at equal time", show_spread, parts=parts),
         ),
         tuple(values),
     )
 
 
-def ratio_curves(rows, base, names=None, split="test"):
-    """{combination: [(images seen, ratio of base to it), for each seed]}: at each image count of the combination, base's curve is interpolated between its phases."""
-    curves, found = {}, {}
-    for row in rows:
-        if row["split"] == split and row["phase_index"]:
-            curves.setdefault(row["combination"], {}).setdefault(row["seed"], []).append(
-                (row["images_seen"], row["micro_ap"])
-            )
+def ratio_curves(rows, base, names=None, split="test", over="images"):
+    """The ratio of `base`'s micro-AP to each combination's, along the training.
+
+    At each image count of the combination, base's curve is interpolated between its phases; over
+    time both are, at places that all seeds have.
+
+    Returns
+    -------
+    {combination: [(x, ratio) for each seed]}
+    """
+    curves, found = _by_seed(rows, split, over), {}
     for name in _known(names, curves) if names else curves:
-        for seed, points in sorted(curves[name].items()):
-            if name != base and seed in curves.get(base, {}):
-                found.setdefault(name, []).append(
-                    _ratio(sorted(curves[base][seed]), sorted(points))
-                )
+        seeds = sorted(curves[name].keys() & curves.get(base, {}).keys()) if name != base else []
+        pairs = [(curves[base][seed], curves[name][seed]) for seed in seeds]
+        if pairs and over == "time":
+            ends = [[points[i][0] for pair in pairs for points in pair] for i in (0, -1)]
+            at = np.linspace(max(ends[0]), max(*ends[0], min(ends[1])), 9)
+            found[name] = [(at, _at(ours, at) / _at(theirs, at)) for ours, theirs in pairs]
+        elif pairs:
+            found[name] = [_ratio(ours, theirs) for ours, theirs in pairs]
     return found
 
 
-def ratio_figure(rows, base, names=None, split="test"):
-    """Where the advantage begins: the ratio of `base`'s micro-AP to each combination's, over images seen."""
-    curves = ratio_curves(rows, base, names, split)
-    return curves_figure(
-        curves,
-        title=f"Micro-AP of {base} as a multiple of the others'",
-        xlabel="images seen in training",
-        ylabel=f"{base} / it",
-        levels={"equal": 1.0},
-    )
+def _by_seed(rows, split, over):
+    """{combination: {seed: [(x, micro-AP), ...] in order}} of the phases."""
+    place, curves = _AXES[over][0], {}
+    for row in sorted(rows, key=lambda row: row["phase_index"]):
+        if row["split"] == split and row["phase_index"]:
+            seeds = curves.setdefault(row["combination"], {})
+            seeds.setdefault(row["seed"], []).append((place(row), row["micro_ap"]))
+    return curves
+
+
+def _at(points, x):
+    """Micro-AP between phases, at x; never 0, as it divides."""
+    return np.maximum(np.interp(x, *zip(*points, strict=True)), 1e-12)
 
 
 def _ratio(ours, theirs):
-    """(images seen, ratio) where both have values; budgets that are equal but for a whole number of steps (1 %) end together."""
-    x, y = (
-        np.array([(a, b) for a, b in theirs if ours[0][0] * 0.99 <= a <= ours[-1][0] * 1.01], float)
-        .reshape(-1, 2)
-        .T
-    )
+    """(images seen, ratio) where both have values.
+
+    Budgets that are equal but for a whole number of steps (1 %) end together.
+    """
+    inside = [p for p in theirs if ours[0][0] * 0.99 <= p[0] <= ours[-1][0] * 1.01]
+    x, y = np.array(inside, float).reshape(-1, 2).T
     return x, np.interp(x, *zip(*ours, strict=True)) / np.maximum(y, 1e-12)
+
+
+def _at_equal_time(ours, theirs):
+    """The ratio at the end of the one that took less time (float), or None: before any phase."""
+    at = min(ours[-1][0], theirs[-1][0])
+    return None if at < max(ours[0][0], theirs[0][0]) else float(_at(ours, at) / _at(theirs, at))
 
 
 def _known(names, found):

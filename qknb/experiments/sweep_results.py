@@ -17,6 +17,7 @@ __all__ = [
     "best_settings",
     "collect",
     "collected_rows",
+    "labels_of",
     "last_rows",
     "reference_rows",
     "results_of",
@@ -26,19 +27,22 @@ __all__ = [
 ]
 
 
-def sweep_rows(folder):
-    """Evaluation rows of all runs of a sweep, finished or not.
+def sweep_rows(folder, finished=False):
+    """Evaluation rows of the runs of a sweep.
 
     Parameters
     ----------
     folder : path
         As `qknb.experiments.sweep.sweep` left it.
+    finished : bool
+        Only of runs that are finished.
 
     Returns
     -------
     list of dict
-        A row of metrics.jsonl, which says what it has cost (`qknb.training.budget.spent`), and: `sweep`, `run`, `combination`, `seed`, `preset`, `overrides`; `machine`,
-        `parallel`, `threads`.
+        A row of metrics.jsonl (`qknb.evaluation.rows.EvaluationRow`), and: `sweep`, `run`,
+        `combination`, `label`, `seed`, `preset`, `overrides`; `machine`, `parallel`, `threads`,
+        `versions`.
 
     Raises
     ------
@@ -46,92 +50,90 @@ def sweep_rows(folder):
         `folder` is not a sweep.
     """
     folder = Path(folder)
-    try:
-        listed = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
-        runs, notebooks, name = listed["runs"], listed["notebooks"], listed["name"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise ValueError(
-            f"{folder} is not a sweep's folder (no sweep.json that can be read): run `python -m qknb sweep GRID.yml` first"
-        ) from None
-    rows = []
-    for facts in runs:
+    listed, rows = _listed(folder), []
+    name, notebooks = listed["name"], listed["notebooks"]
+    for facts in listed["runs"]:
         try:
             run = Run(folder / facts["run"])
         except ValueError:  # not begun yet, or of another format
             continue
         facts = dict(facts)
         wanted = facts.pop("settings", None)
-        if wanted is None or same_result(
-            wanted, run.experiment
-        ):  # otherwise made for an earlier grid, under the same name
+        if wanted is not None and not same_result(wanted, run.experiment):
+            continue  # made for an earlier grid, under the same name
+        if not finished or is_finished(run.path, run.experiment, notebooks):
             rows += _rows_of(run, {"sweep": name} | facts, notebooks)
     return rows
 
 
+def _listed(folder):
+    """What sweep.json says: name, notebooks and runs of a sweep."""
+    try:
+        listed = json.loads((Path(folder) / "sweep.json").read_text(encoding="utf-8"))
+        listed["name"], listed["notebooks"], [facts["run"] for facts in listed["runs"]]  # noqa: B018  all must be there
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise ValueError(
+            f"{folder} is not a sweep's folder (no sweep.json that can be read): run `python -m "
+            "qknb sweep GRID.yml` first"
+        ) from None
+    return listed
+
+
 def _rows_of(run, facts, notebooks):
     steps, settings = run.manifest["steps"], run.experiment
-    where = next(
-        (steps[f"notebook {name}"] for name in notebooks if f"notebook {name}" in steps), {}
-    )
-    found = []
-    for row in run.rows():
-        if row["phase_index"] > settings.phases and not settings.total_steps:
-            continue  # the run was longer when the grid said so
-        done = [
-            steps[f"phase {name}"]
-            for name in settings.phase_names(row["phase_index"])
-            if f"phase {name}" in steps
-        ]
-        own = {  # for rows that were written before their cost stood in them
-            "steps": sum(phase.get("steps", 0) for phase in done),
-            "training_seconds": round(sum(phase.get("seconds", 0.0) for phase in done), 1),
-            **{name: where.get(name) for name in ("machine", "parallel", "threads")},
-        }
-        found.append(facts | own | row)
-    return found
+    begun = [steps[f"notebook {name}"] for name in notebooks if f"notebook {name}" in steps]
+    where = begun[0] if begun else {}
+    facts = facts | {name: where.get(name) for name in ("machine", "parallel", "threads")}
+    facts["versions"] = run.manifest["versions"]
+    return [
+        facts | row
+        for row in run.rows()
+        if row["phase_index"] <= settings.phases or settings.total_steps
+    ]  # a run may have been longer when the grid said so
 
 
-def collect(folder, target):
-    """Write the rows of a sweep to `target`/seed-<seed>.jsonl, one file a seed; returns the paths. Small enough to be kept with the code.
+def collect(source, target):
+    """Keep rows of finished runs as `target`/seed-<seed>.jsonl, small enough to lie with the code.
 
-    Rows of runs that are not finished, or were made with other settings than the grid's, are left out. Rows that `target` has of other runs stay: a grid can grow by
-    running its new rows alone, and rows that were collected elsewhere are not lost.
+    Rows that `target` has of other runs stay: a grid can grow by running its new rows alone, and on
+    several machines. Each row says its machine and the versions of its packages.
+
+    Parameters
+    ----------
+    source : path
+        A sweep's folder, or a folder of rows that were collected from one, elsewhere perhaps.
+        Omitted are runs that are not finished, or were made with other settings than the grid's.
+    target : path
+
+    Returns
+    -------
+    list of Path
+        The files.
 
     Raises
     ------
     ValueError
-        Not a sweep, or nothing is finished, or the rows of another sweep are in `target`.
+        Neither of these, nothing is finished, or `target` has the rows of another sweep.
     """
-    rows = sweep_rows(folder)
-    listed = json.loads((Path(folder) / "sweep.json").read_text(encoding="utf-8"))
-    made = {name: Path(folder) / name for name in {row["run"] for row in rows}}
-    finished = {
-        name
-        for name, path in made.items()
-        if is_finished(path, Run(path).experiment, listed["notebooks"])
-    }  # with the settings it has now: `phases` may have been raised
-    rows = [row for row in rows if row["run"] in finished]
+    source, target = Path(source), Path(target)
+    collected = not (source / "sweep.json").exists() and any(source.glob("seed-*.jsonl"))
+    rows = collected_rows(source) if collected else sweep_rows(source, finished=True)
     if not rows:
-        raise ValueError(f"{folder}: no run is finished yet, so there is nothing to collect")
-    there = [
-        row
-        for path in sorted(Path(target).glob("seed-*.jsonl"))
-        for row in read_json_lines(path)
-        if "combination" in row
-    ]
-    others = {row["sweep"] for row in there if "sweep" in row} - {
-        listed["name"]
-    }  # older rows do not name theirs
-    if others:
+        raise ValueError(f"{source}: no run is finished yet, so there is nothing to collect")
+    kept = collected_rows(target) if any(target.glob("seed-*.jsonl")) else []
+    sweeps = {row["sweep"] for row in rows if "sweep" in row}  # older rows do not name theirs
+    if others := {row["sweep"] for row in kept if "sweep" in row} - sweeps:
         raise ValueError(
-            f"{target} holds the rows of the sweep {', '.join(sorted(others))}: give this one a folder of its own"
+            f"{target} holds the rows of the sweep {', '.join(sorted(others))}: give this one a "
+            "folder of its own"
         )
-    paths, rows = [], [row for row in there if row["run"] not in finished] + rows
+    new = {row["run"] for row in rows}
+    rows = [row for row in kept if row["run"] not in new] + rows
+    paths = []
     for seed in sorted({row["seed"] for row in rows}):
-        paths.append(Path(target) / f"seed-{seed}.jsonl")
-        write_text(
-            paths[-1], "".join(json.dumps(row) + "\n" for row in rows if row["seed"] == seed)
-        )
+        paths.append(target / f"seed-{seed}.jsonl")
+        lines = [json.dumps(row) + "\n" for row in rows if row["seed"] == seed]
+        write_text(paths[-1], "".join(lines))
     return paths
 
 
@@ -143,12 +145,14 @@ def collected_rows(folder):
     ValueError
         There are none, or a file is damaged.
     """
-    rows = [
-        row for path in sorted(Path(folder).glob("seed-*.jsonl")) for row in read_json_lines(path)
-    ]
-    if not rows or not all("combination" in row for row in rows):
+    rows = []
+    for path in sorted(Path(folder).glob("seed-*.jsonl")):
+        rows += read_json_lines(path)
+    needed = {"run", "combination", "seed", "row", "split", "phase_index", "micro_ap"}
+    if not rows or not all(isinstance(row, dict) and needed <= row.keys() for row in rows):
         raise ValueError(
-            f"{folder} holds no collected sweep (files seed-<number>.jsonl, written by `python -m qknb sweep GRID.yml --collect FOLDER`)"
+            f"{folder} holds no collected sweep (files seed-<number>.jsonl, written by `python -m "
+            "qknb sweep GRID.yml --collect FOLDER`)"
         )
     return rows
 
@@ -196,6 +200,16 @@ def sweep_with(folders, *combinations):
     raise ValueError(
         f"no results of {' or '.join(combinations)}: {'; '.join(there + problems) or 'no folder was named'}"
     )
+
+
+def labels_of(rows):
+    """What tables and figures call each combination: {combination: label}.
+
+    The label of its latest row; the combination itself where there is none or two have the same.
+    """
+    found = {row["combination"]: row.get("label") or row["combination"] for row in rows}
+    taken = list(found.values())
+    return {name: name if taken.count(label) > 1 else label for name, label in found.items()}
 
 
 def last_rows(rows, split="test"):
@@ -251,6 +265,7 @@ def best_settings(rows, methods, split="val"):
         A combination has no result, or the settings of a method have no seed in common.
     """
     evaluated, chosen, lines = last_rows(rows, split), {}, []
+    labels = labels_of(rows)
     last = {
         name: {row["seed"]: row["micro_ap"] for row in found} for name, found in evaluated.items()
     }
@@ -268,7 +283,8 @@ def best_settings(rows, methods, split="val"):
         best = max(names, key=lambda name: reached[name][0])
         chosen |= dict.fromkeys(names, best)
         lines += [
-            (name, len(seeds), reached[name], "yes" if name == best else "") for name in names
+            (labels[name], len(seeds), reached[name], "yes" if name == best else "")
+            for name in names
         ]
     columns = (
         Column("combination", left=True),
@@ -312,10 +328,10 @@ def summary_table(rows, split="test", *, references=False):
         Column("negatives a step", _range),
         Column("time", show_seconds),
     )
-    fixed = reference_rows(rows, split) if references else {}
+    fixed, labels = reference_rows(rows, split) if references else {}, labels_of(rows)
     lines = [(name, "–", last) for name, last in fixed.items()]
     lines += [
-        (name, " / ".join(dict.fromkeys(row["row"] for row in last)), last)
+        (labels[name], " / ".join(dict.fromkeys(row["row"] for row in last)), last)
         for name, last in last_rows(rows, split).items()
     ]
     values = [
@@ -338,10 +354,10 @@ def summary_table(rows, split="test", *, references=False):
         for name, after, last in lines
     ]
     where = {
-        (row.get("machine"), row.get("parallel"), row.get("threads"))
+        (row.get("device") or row["machine"], row.get("parallel") or 1, row.get("threads") or 0)
         for _, after, last in lines[len(fixed) :]
         for row in last
-        if row.get("machine")
+        if row.get("device") or row.get("machine")
     }
     seeds = sorted({row["seed"] for row in rows})
     notes = [
@@ -350,7 +366,8 @@ def summary_table(rows, split="test", *, references=False):
         "and its banks, mean over seeds.",
     ]
     notes += [
-        f"{machine}: {parallel} run{'s' * (parallel > 1)} at a time, {threads} thread{'s' * (threads > 1)} each."
+        f"{machine}: {parallel} run{'s' * (parallel > 1)} at a time"
+        + (f", {threads} thread{'s' * (threads > 1)} each." if threads else ".")
         for machine, parallel, threads in sorted(where)
     ]
     if (

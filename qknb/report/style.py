@@ -5,6 +5,8 @@ The style is set around each drawing function and never globally. Colours are Ok
 
 import functools
 import io
+import itertools
+import re
 import warnings
 from pathlib import Path
 
@@ -24,6 +26,7 @@ __all__ = [
     "apart",
     "png",
     "save",
+    "svg",
     "ellipsize",
     "fitted",
     "wrapped",
@@ -67,6 +70,7 @@ STYLE = {
     "figure.titleweight": "bold",
 }
 _PATHS = TextToPath()
+_counter = itertools.count()
 
 
 class Sheet(Figure):
@@ -97,12 +101,26 @@ def png(figure):
     return buffer.getvalue()
 
 
+def svg(figure):
+    """The figure as an SVG element (str), whose ids no other figure of a page has.
+
+    Artists whose `gid` begins with "tip:" get the rest of it as their tooltip.
+    """
+    own = {"svg.fonttype": "none", "svg.hashsalt": f"qknb{next(_counter)}"}
+    buffer = io.StringIO()
+    with matplotlib.style.context([STYLE, own], after_reset=True):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    return re.sub(r'<g id="tip:([^"]*)">', r"<g><title>\1</title>", text[text.index("<svg") :])
+
+
 def save(figure, path):
-    """Write the figure to `path` as PNG, atomically. Returns the Path."""
-    image = png(figure)
+    """Write the figure to `path`, atomically: as SVG when it ends so, else as PNG. Returns Path."""
+    path = Path(path)
+    image = svg(figure).encode() if path.suffix == ".svg" else png(figure)
     with replacing(path) as temporary:
         temporary.write_bytes(image)
-    return Path(path)
+    return path
 
 
 def apart(values, gap):

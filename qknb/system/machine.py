@@ -3,6 +3,7 @@
 Keras is imported late, and only to ask what device this process computes on.
 """
 
+import functools
 import importlib.metadata
 import os
 import platform
@@ -15,6 +16,7 @@ __all__ = [
     "Gpu",
     "cores",
     "detect_device",
+    "device_name",
     "free_memory",
     "gpus",
     "import_variables",
@@ -73,13 +75,28 @@ def machine_name() -> str:
     if found:
         many = f" x {len(found)}" if len(found) > 1 else ""
         return f"{found[0].name}{many}, {cores()} cores"
-    name = platform.processor() or platform.machine()
+    return f"{_processor()}, {cores()} cores"
+
+
+def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(ln.split(":", 1)[1].strip() for ln in lines if ln.startswith("model name"))
+        return next(ln.split(":", 1)[1].strip() for ln in lines if ln.startswith("model name"))
     except (OSError, StopIteration):
-        pass
-    return f"{name}, {cores()} cores"
+        return platform.processor() or platform.machine()
+
+
+@functools.cache
+def device_name() -> str:
+    """What Keras computes on in this process: "NVIDIA H100 80GB HBM3 (jax)".
+
+    `machine_name` says what the machine has, whether Keras uses it or not.
+    """
+    import keras
+
+    name, _ = detect_device()
+    name = f"{_processor()}, {cores()} cores" if name == "CPU" else name
+    return f"{name} ({keras.backend.backend()})"
 
 
 def total_memory() -> float:

@@ -16,9 +16,10 @@ from PIL import Image
 
 from qknb.config import PRESETS, experiment
 from qknb.experiments.explorer import POLICIES, Explorer
-from qknb.experiments.explorer_figures import curves_figure, lengths_figure, svg, tip_of
+from qknb.experiments.explorer_figures import curves_figure, lengths_figure, tip_of
 from qknb.experiments.replay import replay
 from qknb.notebooks import read_settings, setting_words
+from qknb.report.style import svg
 from qknb.training.switching import FixedSteps, Saturation, policy_of, read_policy
 
 

@@ -19,7 +19,7 @@ from helpers.paths import ROOT
 import qknb.experiments.sweep as sweep_module
 from qknb.cli import main
 from qknb.config import experiment
-from qknb.experiments.grid import Combination, read_grid
+from qknb.experiments.grid import read_grid
 from qknb.experiments.sweep import _reason, sweep
 from qknb.experiments.sweep_job import is_finished, result_digest
 from qknb.experiments.sweep_results import (
@@ -33,14 +33,7 @@ from qknb.experiments.sweep_results import (
 )
 from qknb.run import Run
 from qknb.system.locks import alone
-from qknb.system.machine import (
-    Gpu,
-    cores,
-    import_variables,
-    machine_name,
-    plan_parallel,
-    thread_variables,
-)
+from qknb.system.machine import cores, machine_name
 
 PARAMETERS = "run_root = ''\nrun_name = ''\npreset = ''\nimages = ''\nsettings = ''"
 BODY = """
@@ -73,6 +66,7 @@ row = {
 run.log_row(
     row
     | {"images_seen": 32, "negatives_per_step": 472, "seconds": 2.5, "seed": run.experiment.seed}
+    | {"steps": 4, "training_seconds": 2.5}
 )
 run.log_row(row | {"row": "GIST-256", "phase_index": 0, "images_seen": 0, "micro_ap": 0.9})
 """
@@ -183,6 +177,29 @@ def test_a_failing_run_does_not_stop_the_others_and_finished_ones_are_skipped(
     assert first[:3] == ("GIST-256", "–", 2) and first[3] == (0.9, 0.0)
 
 
+def test_rows_of_another_machine_join_those_that_are_kept(place, tmp_path, capsys):
+    """Each row says where it was made and with which versions."""
+    assert main(place({"a": 0.1})) == 0
+    here, there, kept = tmp_path / "here", tmp_path / "there", tmp_path / "kept"
+    assert main([*place({"a": 0.1}), "--collect", str(here)]) == 0
+    rows = collected_rows(here)
+    assert rows[0]["versions"]["numpy"] and rows[0]["label"] == "a"
+    there.mkdir()
+    elsewhere = {"run": "b-s0", "combination": "b", "label": "B on a GPU", "device": "H100 (jax)"}
+    (there / "seed-0.jsonl").write_text("".join(json.dumps(row | elsewhere) + "\n" for row in rows))
+    words = place({"a": 0.1})
+    assert main([*words, "--collect", str(kept)]) == 0
+    assert main([*words, "--from", str(there), "--collect", str(kept)]) == 0
+    assert collected_rows(kept) == rows + [row | elsewhere for row in rows]
+    assert [line[0] for line in summary_table(collected_rows(kept)).rows] == ["a", "B on a GPU"]
+    assert "H100 (jax): 1 run at a time" in summary_table(collected_rows(kept)).caption
+    capsys.readouterr()
+    assert main([*words, "--from", str(there)]) == 1
+    assert "--collect" in capsys.readouterr().err
+    assert main([*words, "--from", str(tmp_path / "no"), "--collect", str(kept)]) == 1
+    assert "not a sweep's folder" in capsys.readouterr().err
+
+
 def wait_for(reached, seconds=60):
     until = time.monotonic() + seconds
     while not reached():
@@ -236,25 +253,6 @@ def test_a_finished_run_stays_finished_when_settings_are_added_and_not_when_its_
         run.path, experiment("smoke", tau=0.1, n_jobs=3, keep_banks=True, eval_every=5), ["tiny"]
     )  # no number depends on these
     assert not is_finished(tmp_path / "none", run.experiment, ["tiny"])
-
-
-def test_plans_for_the_machine(monkeypatch):
-    runs = [Combination("a", "a", seed, experiment("smoke", seed=seed), {}) for seed in range(12)]
-    monkeypatch.setattr("qknb.system.machine.gpus", lambda: [])
-    monkeypatch.setattr("qknb.system.machine.cores", lambda: 8)
-    for free, given, expected in (
-        (1e12, runs, (8, 1)),
-        (1e12, runs[:3], (3, 2)),
-        (6e9, runs, (2, 4)),
-        (1e9, runs, (1, 8)),
-        (1e12, [], (1, 8)),
-    ):
-        monkeypatch.setattr("qknb.system.machine.free_memory", lambda free=free: free)
-        assert plan_parallel(given)[:2] == expected
-    assert plan_parallel(runs, 5)[:2] == (5, 1) and "as asked" in plan_parallel(runs, 5)[2]
-    monkeypatch.setattr("qknb.system.machine.gpus", lambda: [Gpu("T4", 15e9)])
-    assert plan_parallel(runs)[0] == 1 and machine_name() == "T4, 8 cores"
-    assert thread_variables(3)["TF_NUM_INTRAOP_THREADS"] == "3"
 
 
 def test_rows_of_other_settings_and_of_unfinished_runs_are_not_the_grids(place, tmp_path, capsys):
@@ -423,38 +421,3 @@ def test_faults(place, tmp_path, capsys):
     assert not os.path.exists(tmp_path / "kept")
     with pytest.raises(ValueError, match="no results of qk or base: .*no collected sweep"):
         sweep_with([tmp_path], "qk", "base")
-
-
-def test_processes_import_the_package_that_started_them(tmp_path, monkeypatch):
-    """In Colab nothing but the notebook's own search path has the project: another process started
-    from it would not find it, or find another.
-    """
-    shutil.copytree(
-        ROOT / "qknb", tmp_path / "clone" / "qknb", ignore=shutil.ignore_patterns("__pycache__")
-    )
-    (tmp_path / "clone" / "pyproject.toml").touch()
-    asked = (
-        "import os, subprocess, sys; from qknb.system.machine import import_variables\n"
-        "from qknb import notebooks\n"
-    )
-    inner = "import qknb; print(qknb.__file__)"
-    ways = (
-        f"subprocess.run([sys.executable, '-c', {inner!r}], env=os.environ | import_variables())",
-        (
-            "with notebooks._environment({}): subprocess.run([sys.executable, '-c', "
-            f"{inner!r}])\nprint('QKNB', os.environ.get('PYTHONPATH'))"
-        ),
-    )
-    (tmp_path / "empty").mkdir()
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "empty"))
-    for way in ways:
-        code = f"import sys; sys.path.insert(0, {str(tmp_path / 'clone')!r})\n{asked}\n{way}"
-        out = subprocess.run(
-            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120
-        )
-        assert out.stdout.splitlines()[0] == str(tmp_path / "clone" / "qknb" / "__init__.py"), out
-    assert out.stdout.splitlines()[1] == f"QKNB {tmp_path / 'empty'}", "as it was"
-    monkeypatch.setattr(
-        "qknb.system.machine.__file__", str(tmp_path / "site-packages" / "qknb" / "machine.py")
-    )
-    assert import_variables() == {}

@@ -96,6 +96,54 @@ def test_pairs_share_their_seed():
     )
 
 
+def timed(rows, device="A", seconds=60):
+    """The rows with minutes: one a phase for qk, two for the others."""
+    return [
+        r
+        | {
+            "training_seconds": seconds * r["phase_index"] * (1 + (r["combination"] != "qk")),
+            "label": {"qk": "QK Iteration", "simclr": "SimCLR, batch 32"}.get(r["combination"]),
+            "device": device,
+        }
+        for r in rows
+    ]
+
+
+def test_over_images_and_over_time_side_by_side():
+    """qk has .4 and .6 after 1 and 2 minutes, simclr .3 and .2 after 2 and 4 (and .1 a seed)."""
+    rows = timed(ROWS)
+    assert curves_of(rows, ["simclr"], over="time")["simclr"][0][0] == [2, 4]
+    figure = methods_figure(rows, ["qk", "simclr"])
+    images, time = figure.axes
+    assert (images.get_xlabel(), time.get_xlabel()) == (
+        "images seen in training",
+        "minutes of training",
+    )
+    lines = {line.get_label(): line for line in time.lines}
+    assert list(lines) == ["QK Iteration", "SimCLR, batch 32", "GIST-256"]
+    np.testing.assert_allclose(lines["SimCLR, batch 32"].get_xdata(), [2, 4])
+    np.testing.assert_allclose(lines["SimCLR, batch 32"].get_ydata(), [0.45, 0.35])
+    assert time.get_title("left") == "" and time.get_ylim() == images.get_ylim()
+    words = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert words[0] == "QK Iteration  0.750"
+    other = timed(ROWS[:4], "A") + timed(ROWS[4:], "B")
+    mixed = methods_figure(other, ["qk", "simclr"]).axes[1]
+    assert "not all timed alike" in mixed.get_title("left")
+    ((x, ratio), _) = ratio_curves(rows, "qk", over="time")["simclr"]
+    assert x[0] == x[-1] == 2, "they share the second minute alone"
+    np.testing.assert_allclose(ratio, 0.7 / 0.4)
+
+
+def test_ratio_after_equal_time_is_that_of_one_device():
+    (line,) = paired_table(timed(ROWS), "qk", ["simclr"]).rows
+    assert line[0] == "SimCLR, batch 32"
+    assert line[5][0] == pytest.approx((0.7 / 0.4 + 0.8 / 0.5) / 2)
+    other = timed(ROWS[:4], "A") + timed(ROWS[4:], "B")
+    assert paired_table(other, "qk", ["simclr"]).rows[0][5] == (None, None)
+    (back,) = paired_table(timed(ROWS), "simclr", ["qk"]).rows  # any row against any other
+    assert back[5][0] == pytest.approx((0.4 / 0.7 + 0.5 / 0.8) / 2)
+
+
 def test_ratios_at_equal_images_interpolate_the_base():
     late = [
         r | {"images_seen": r["images_seen"] * 3 / 2} if r["combination"] == "simclr" else r
