@@ -82,7 +82,7 @@ def measure(n_rows):
     import numpy as np
     from bench_mining import BATCH, WIDTH, parts
 
-    from qknb.training.sharded import use_all_devices
+    from qknb.training.devices import use_all_devices
 
     use_all_devices("replicated")
     learner, _ = parts(n_rows, False, 8192)

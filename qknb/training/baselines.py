@@ -7,10 +7,10 @@ queue of key descriptors from the last batches, and a key tower that follows the
 import keras
 from keras import ops
 
+from qknb.training.devices import Replicas
 from qknb.training.learner import STEP_METRICS, Last, track
 from qknb.training.losses import infonce_loss, mined_loss, squared_distance
 from qknb.training.mining import hardest_in_batch, hardest_pairs, pairwise_d2
-from qknb.training.mirrored import Replicas
 
 __all__ = ["MocoLearner", "PairLearner", "SimclrLearner"]
 

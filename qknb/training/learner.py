@@ -6,12 +6,11 @@ from keras import ops
 
 from qknb.models.towers import constant_head
 from qknb.training.blocks import BlockReader, ResidentBlocks, StreamedBlocks, even_block_rows
+from qknb.training.devices import AXIS, Replicas, bank_mesh, sharded_hardest
 from qknb.training.duplicates import same_picture
 from qknb.training.losses import mined_loss, squared_distance
 from qknb.training.mining import hardest_pairs
-from qknb.training.mirrored import Replicas
 from qknb.training.refreshed import RefreshedMiner
-from qknb.training.sharded import AXIS, bank_mesh, sharded_hardest
 
 __all__ = ["CoLearner", "Last", "STEP_METRICS", "track", "state_arrays", "load_state_arrays"]
 

@@ -1,8 +1,9 @@
 """What a phase needs in memory and whether it fits a device, said before anything is allocated.
 
-A phase holds: the bank (or three blocks of it, when it is streamed from its file), one block's way through the far head, the near
-backbone's activations, and weights with their gradients and Adam's moments. Section 4.1 of Wu & Wu 2021 is the reason: a P100 of 16 GB
-held a million rows, a T4 needed two halves.
+A phase holds: the bank (or three blocks of it, when it is streamed from its file), one block's way
+through the frozen side's head, the activations of the backbone in training, and weights with their
+gradients and Adam's moments. Section 4.1 of Wu & Wu 2021 is the reason: a P100 of 16 GB held a
+million rows, a T4 needed two halves.
 """
 
 import dataclasses
@@ -10,11 +11,12 @@ import dataclasses
 import keras
 import numpy as np
 
-from qknb.models.layers import FrozenBatchNormalization, PixelScaling
+from qknb.config import Experiment
+from qknb.models.activations import activation_values
 from qknb.system.machine import detect_device
 from qknb.training.blocks import PARTS, SEGMENT_VALUES, even_block_rows
 
-__all__ = ["DEVICES", "Plan", "plan", "activation_values"]
+__all__ = ["DEVICES", "Plan", "plan"]
 
 DEVICES = {
     "T4": 15.0,
@@ -28,13 +30,11 @@ DEVICES = {
 }
 """GB (1e9 bytes) that these GPUs give to a program."""
 
-_USABLE = {
-    "GPU": 0.9,
-    "CPU": 0.5,
-}  # share of the memory to plan with: a GPU's allocator and cuDNN, a machine's other programs need the rest
-_MAX_AUTO_CHUNKS = (
-    2  # the paper's halves; beyond them the whole bank, streamed, is nearer to the method
-)
+# fraction of the memory to plan with: a GPU's allocator and cuDNN, a machine's other programs need
+# the rest
+_USABLE = {"GPU": 0.9, "CPU": 0.5}
+# the paper's halves; beyond them the whole bank, streamed, is nearer to the method
+_MAX_AUTO_CHUNKS = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,15 +43,18 @@ class Plan:
 
     Attributes
     ----------
-    device : str
-    capacity : float
-        Bytes of the device; `usable` of them are planned with.
-    rows, width : int
+    device
+        Its name.
+    capacity, usable
+        Bytes of the device, and those of them that are planned with.
+    rows, width
         Of the bank of one chunk.
-    chunks : int
-    stream : bool
-    parts : dict
-        What -> bytes on the device, at the same time.
+    chunks
+        Parts that the bank is trained against one after another.
+    stream
+        Whether the bank stays in its file.
+    parts
+        By name: bytes on the device, at the same time.
     """
 
     device: str
@@ -61,71 +64,79 @@ class Plan:
     width: int
     chunks: int
     stream: bool
-    parts: dict
+    parts: dict[str, int]
 
     @property
-    def total(self):
+    def total(self) -> int:
         """Bytes in all."""
         return sum(self.parts.values())
 
     @property
-    def fits(self):
+    def fits(self) -> bool:
         """Whether the total is within the usable memory."""
         return self.total <= self.usable
 
-    def text(self):
+    def text(self) -> str:
         """The plan as lines to print."""
-        where = (
-            "streamed from its file, the next block read ahead" if self.stream else "on the device"
+        where = "on the device"
+        if self.stream:
+            where = "streamed from its file, the next block read ahead"
+        chunks = f"{self.chunks} chunk{'s' * (self.chunks > 1)}"
+        verdict = "fits" if self.fits else "DOES NOT FIT"
+        return "\n".join(
+            [
+                f"{self.device}: {self.capacity / 1e9:.1f} GB, of which {self.usable / 1e9:.1f} GB "
+                "to plan with",
+                f"bank of {self.rows:,} rows of {self.width:,} float16 ({chunks}), {where}",
+                *(f"  {name:<32}{value / 1e9:9.3f} GB" for name, value in self.parts.items()),
+                f"  {'in all':<32}{self.total / 1e9:9.3f} GB   {verdict}",
+            ]
         )
-        lines = [
-            f"{self.device}: {self.capacity / 1e9:.1f} GB, of which {self.usable / 1e9:.1f} GB to plan with"
-        ]
-        lines.append(
-            f"bank of {self.rows:,} rows of {self.width:,} float16 ({self.chunks} chunk{'s' * (self.chunks > 1)}), {where}"
-        )
-        lines += [f"  {name:<32}{value / 1e9:9.3f} GB" for name, value in self.parts.items()]
-        lines.append(
-            f"  {'in all':<32}{self.total / 1e9:9.3f} GB   {'fits' if self.fits else 'DOES NOT FIT'}"
-        )
-        return "\n".join(lines)
 
 
-def plan(settings, n_keys, device=None, *, trunk=None, n_features=None):
+def plan(
+    settings: Experiment,
+    n_keys: int,
+    device: str | None = None,
+    *,
+    trunk: keras.Model | None = None,
+    n_features: int | None = None,
+) -> Plan:
     """Plan the larger phase (Q or K) of a run.
 
     Parameters
     ----------
-    settings : Experiment
-        `residency` and `bank_chunks` decide; "auto" and 0 are resolved here: on the device when it fits, in halves when that makes it
-        fit, else the whole bank streamed.
-    n_keys : int
-    device : str, optional
+    settings
+        `residency` and `bank_chunks` decide; "auto" and 0 are resolved here: on the device when it
+        fits, in halves when that makes it fit, else the whole bank streamed.
+    n_keys
+        Number of training keys.
+    device
         A name of `DEVICES`, "CPU", or None: what this process would use.
-    trunk : keras.Model, optional
-        Built already; otherwise it is built here for its sizes (random weights) when the backbone trains.
-    n_features : int, optional
-        Width of the trunk's features; taken from the trunk when left out.
-
-    Returns
-    -------
-    Plan
+    trunk
+        Built already; otherwise it is built here for its sizes (random weights) when the backbone
+        trains.
+    n_features
+        Width of the trunk's features; taken from the trunk when omitted.
 
     Raises
     ------
     ValueError
-        An unknown device, or a method without a bank.
+        An unknown device, no key, or a method without a bank.
     """
     if n_keys < 1:
         raise ValueError(f"{n_keys} keys: at least one")
     if settings.method != "qk":
         raise ValueError(
-            f"memory is planned for method='qk': method={settings.method!r} has no bank; its steps hold the activations of both towers"
+            f"memory is planned for method='qk': method={settings.method!r} has no bank; its steps "
+            "hold the activations of both towers"
         )
     name, capacity = _capacity(device)
     usable = capacity * _USABLE["CPU" if name == "CPU" else "GPU"]
     if trunk is None and (settings.train_backbone or n_features is None):
-        trunk = _trunk(settings)
+        from qknb.models.backbones import build_backbone
+
+        trunk = build_backbone(settings.backbone, settings.image_size, weights=None)
     if n_features is None:
         n_features = (
             settings.whiten_dim if settings.head_input == "whitened" else trunk.output_shape[-1]
@@ -134,59 +145,44 @@ def plan(settings, n_keys, device=None, *, trunk=None, n_features=None):
     fixed = _fixed(settings, width, trunk if settings.train_backbone else None)
 
     def candidate(chunks, stream):
-        rows = -(-n_keys // chunks) * (
-            settings.views
-            if settings.phases > 1 or settings.total_steps or settings.first_side == "K"
-            else 1
-        )
-        block_rows = even_block_rows(rows, settings.block_rows)
-        held = 3 * block_rows if stream else -(-rows // block_rows) * block_rows
-        bank = held * (2 * width + 4)
-        block = _block(settings, block_rows, width, stream)
-        part = (
-            0
-            if stream
-            else min(-(-held // block_rows // PARTS) * block_rows, SEGMENT_VALUES // width)
-            * (2 * width + 4)
-        )
-        table = n_keys * settings.gist_dim * 2 if settings.ignore_duplicates else 0
-        parts = {
-            "blocks in flight" if stream else "bank": bank,
-            "one block in the far head": block,
-            **fixed,
-        }
-        if (
-            part
-        ):  # while a part is filled it exists three times; later one copy stays with the allocator
-            parts["a part while it is filled"] = max(part, 3 * part - block - sum(fixed.values()))
-        if settings.refresh_every:
-            parts["kept descriptors"] = (
-                -(-rows // block_rows) * block_rows * (2 * settings.gist_dim + 4)
-            )
-        return Plan(
-            name,
-            capacity,
-            usable,
-            rows,
-            width,
-            chunks,
-            stream,
-            parts | ({"GIST of the keys": table} if table else {}),
-        )
+        rows = -(-n_keys // chunks) * _rows_per_key(settings)
+        parts = _parts(settings, n_keys, rows, width, stream, fixed)
+        return Plan(name, capacity, usable, rows, width, chunks, stream, parts)
 
-    chunks = (
-        [settings.bank_chunks]
-        if settings.bank_chunks
-        else [1]
-        if settings.residency == "stream"
-        else range(1, _MAX_AUTO_CHUNKS + 1)
-    )
-    if settings.residency != "stream":
-        found = [candidate(n, False) for n in chunks]
-        fitting = [p for p in found if p.fits]
-        if fitting or settings.residency == "device":
-            return (fitting or found[-1:])[0]
+    if settings.residency == "stream":
+        return candidate(settings.bank_chunks or 1, True)
+    counts = [settings.bank_chunks] if settings.bank_chunks else range(1, _MAX_AUTO_CHUNKS + 1)
+    found = [candidate(n, False) for n in counts]
+    best = next((p for p in found if p.fits), found[-1])
+    if best.fits or settings.residency == "device":
+        return best
     return candidate(settings.bank_chunks or 1, True)
+
+
+def _rows_per_key(settings):
+    """Rows of the larger bank: that of the copies, if a phase K comes."""
+    copies = settings.phases > 1 or settings.total_steps or settings.first_side == "K"
+    return settings.views if copies else 1
+
+
+def _parts(settings, n_keys, rows, width, stream, fixed):
+    """Everything in memory at the same time, for a bank of `rows` rows."""
+    block_rows = even_block_rows(rows, settings.block_rows)
+    n_blocks, row_bytes = -(-rows // block_rows), 2 * width + 4
+    block = _block(settings, block_rows, width, stream)
+    bank = (3 if stream else n_blocks) * block_rows * row_bytes
+    parts = {"blocks in flight" if stream else "bank": bank}
+    parts |= {"one block in the far head": block, **fixed}
+    if not stream:
+        filled = min(-(-n_blocks // PARTS) * block_rows, SEGMENT_VALUES // width) * row_bytes
+        # it exists three times while it is filled; later one copy stays with the allocator
+        three = 3 * filled - block - sum(fixed.values())
+        parts["a part while it is filled"] = max(filled, three)
+    if settings.refresh_every:
+        parts["kept descriptors"] = n_blocks * block_rows * (2 * settings.gist_dim + 4)
+    if settings.ignore_duplicates:
+        parts["GIST of the keys"] = n_keys * settings.gist_dim * 2
+    return parts
 
 
 def _capacity(device):
@@ -196,60 +192,6 @@ def _capacity(device):
     if device not in (None, "CPU"):
         raise ValueError(f"device={device!r}: choose one of {', '.join(DEVICES)} or CPU")
     return detect_device(device)
-
-
-def activation_values(trunk):
-    """Values of one image that a step holds at its peak: what the backward pass needs of the forward one, and three times the largest of it.
-
-    Kept are the inputs of layers with weights to train and of products, the results of ReLUs, and what swish is given; sums, frozen batch
-    normalisations, means and reshapes need nothing for their gradients. The three are a gradient, the one made of it, and a kernel's work space. How
-    near this comes is in docs/benchmarks.md: steps of half a gigabyte and more took .9 to 1.15 of their plan, smaller ones up to .13 GB more.
-    """
-    sizes = list(_kept(trunk, {}).values())
-    return sum(sizes) + 3 * max(sizes, default=0)
-
-
-def _kept(model, found):
-    """{id of a tensor: values of one image} of all tensors that the gradients of a model's layers, nested ones too, are computed from."""
-    kinds = keras.layers
-    for layer in model.layers:
-        inputs, outputs = (
-            x if isinstance(x, (list, tuple)) else [x] for x in (layer.input, layer.output)
-        )
-        if isinstance(layer, keras.Model):
-            _kept(layer, found)
-            continue
-        if isinstance(layer, kinds.Activation):
-            kept = inputs if layer.activation.__name__ in ("silu", "gelu") else outputs
-        elif isinstance(layer, kinds.ReLU):
-            kept = outputs
-        else:
-            kept = (
-                []
-                if isinstance(
-                    layer,
-                    (
-                        kinds.InputLayer,
-                        kinds.Identity,
-                        FrozenBatchNormalization,
-                        PixelScaling,
-                        kinds.Add,
-                        kinds.Dropout,
-                        kinds.ZeroPadding2D,
-                        kinds.GlobalAveragePooling2D,
-                        kinds.Reshape,
-                    ),
-                )
-                else inputs
-            )
-        found |= {id(x): int(np.prod([d for d in x.shape[1:] if d])) for x in kept}
-    return found
-
-
-def _trunk(settings):
-    from qknb.models.backbones import build_backbone
-
-    return build_backbone(settings.backbone, settings.image_size, weights=None)
 
 
 def _fixed(settings, width, trunk):
@@ -266,14 +208,16 @@ def _fixed(settings, width, trunk):
     if trunk is not None:
         weights = sum(int(np.prod(v.shape)) for v in trunk.trainable_variables)
         trained, kept = trained + weights, trunk.count_params() - weights
-        parts["near backbone's activations"] = settings.batch_size * activation_values(trunk) * size
+        parts["activations of the backbone"] = settings.batch_size * activation_values(trunk) * size
     parts["pairs of the second pass"] = pairs * (width * 10 + sum(units) * 12)
     parts["weights, gradients, Adam"] = trained * 16 + kept * 4
     return parts
 
 
 def _block(settings, rows, width, stream):
-    """One block: its float16 rows (counted with the blocks in flight when streamed), their cast, and what the head makes of them."""
+    """One block: its float16 rows (counted with the blocks in flight when streamed), their cast,
+    and what the head makes of them.
+    """
     cast = 4 if settings.dtype_policy == "float32" else 0
     wide = max([settings.head_units] * settings.head_layers + [settings.gist_dim])
     return rows * (

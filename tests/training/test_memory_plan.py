@@ -8,7 +8,7 @@ import pytest
 from helpers.paths import ROOT
 
 from qknb.config import experiment
-from qknb.training.memory_plan import DEVICES, activation_values, plan
+from qknb.training.memory_plan import DEVICES, plan
 
 MILLION = 1_000_000
 
@@ -61,24 +61,6 @@ def test_unknown_devices_are_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="T4"):
         plan(paper(), 1000, "T5", n_features=1536)
     assert "CPU" not in DEVICES
-
-
-def test_activation_values_of_a_small_trunk():
-    """By hand: the image, what swish is given, what it gives, the other factor, the product, what
-    the nested ReLU gives; three times the image.
-    """
-    from keras import Input, Model, Sequential, layers
-
-    from qknb.models.layers import FrozenBatchNormalization
-
-    image = Input((4, 4, 3))
-    x = FrozenBatchNormalization()(layers.Conv2D(2, 1)(image))
-    x = layers.Activation("silu")(x)
-    x = layers.Multiply()([x, layers.Conv2D(2, 1, name="gate")(x)])
-    x = layers.Add()([layers.DepthwiseConv2D(1)(x), x])
-    inner = Sequential([Input((4, 4, 2)), layers.ReLU()])
-    trunk = Model(image, layers.GlobalAveragePooling2D()(inner(x)))
-    assert activation_values(trunk) == 48 + 5 * 32 + 3 * 48
 
 
 STEP = """

@@ -16,7 +16,7 @@ from helpers.phase_inputs import FEATURES, GIST, phase_input, settings, weights
 from qknb.training.learner import CoLearner
 from qknb.training.phase import train_phase
 from qknb.run import read_json_lines
-from qknb.training.sharded import bank_mesh, use_all_devices
+from qknb.training.devices import bank_mesh, use_all_devices
 from pathlib import Path
 
 batch, folder = sys.argv[1], Path(sys.argv[2])

@@ -8,7 +8,7 @@ import sys
 import pytest
 from helpers.paths import ROOT
 
-from qknb.training.mirrored import mirrored_scope
+from qknb.training.devices import mirrored_scope
 
 SCRIPT = """
 import json, sys
@@ -20,7 +20,7 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(
     cpu, [tf.config.LogicalDeviceConfiguration() for _ in range(devices)]
 )
-from qknb.training.mirrored import mirrored_scope
+from qknb.training.devices import mirrored_scope
 from helpers.phase_inputs import phase_input, settings, trunk, weights
 from qknb.training.phase import train_phase
 from qknb.run import read_json_lines
