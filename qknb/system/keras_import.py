@@ -1,17 +1,53 @@
-"""Importing Keras without TensorFlow's start-up messages, which hide what a reader needs."""
+"""Importing Keras: which backend runs, and no start-up messages that hide what a reader needs."""
 
 import contextlib
+import importlib.util
 import logging
 import os
 import re
 import sys
 import tempfile
 
-__all__ = ["import_keras", "without_startup_messages"]
+__all__ = [
+    "BackendMissing",
+    "choose_backend",
+    "import_keras",
+    "require_backend",
+    "without_startup_messages",
+]
+
+NAMES = {"tensorflow": "TensorFlow", "jax": "JAX"}
 
 _NOISE = re.compile(
     rb"I0000 |WARNING: All log messages before absl|.*Unable to register cu\w+ factory"
 )
+
+
+class BackendMissing(ImportError):
+    """Keras' backend is not installed; the message says what to install."""
+
+
+def choose_backend() -> None:
+    """Let Keras run on JAX where nobody has chosen a backend and TensorFlow is not installed."""
+    if "KERAS_BACKEND" not in os.environ and not _installed("tensorflow") and _installed("jax"):
+        os.environ["KERAS_BACKEND"] = "jax"
+
+
+def require_backend() -> None:
+    """Raise `BackendMissing` unless the chosen backend, TensorFlow by default, is installed."""
+    name = os.environ.get("KERAS_BACKEND", "tensorflow")
+    if not _installed(name):
+        raise BackendMissing(
+            f"{NAMES.get(name, name)}, the Keras backend, is not installed: pip install {name}"
+            + "; or KERAS_BACKEND=jax, with pip install jax" * (name == "tensorflow")
+        )
+
+
+def _installed(package):
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ImportError:
+        return False
 
 
 @contextlib.contextmanager
@@ -38,9 +74,12 @@ def without_startup_messages():
 def import_keras():
     """Import Keras and its backend, quietly. Returns the module `keras`.
 
+    Raises `BackendMissing` where the backend is not installed.
+
     TensorFlow's advice on retracing is held back, too: a run builds several towers on purpose,
     and each is traced once.
     """
+    require_backend()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with without_startup_messages():
         import keras
