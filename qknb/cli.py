@@ -7,6 +7,7 @@ import sys
 from qknb.config import PRESETS, Experiment, absolute_images
 from qknb.copy_commands import COMMANDS, add_commands, run_command
 from qknb.sweep_command import add_sweep, run_sweep
+from qknb.system.keras_import import BackendMissing
 from qknb.trace_command import add_traces, run_traces
 
 GUIDE = """\
@@ -94,7 +95,7 @@ def main(arguments=None):
     except KeyboardInterrupt:
         print("Stopped. The same command goes on.", file=sys.stderr)
         return 130
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError, BackendMissing) as error:
         print(f"qknb: {error}", file=sys.stderr)
         return 1
 

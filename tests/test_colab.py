@@ -1,12 +1,11 @@
-"""Colab: what is installed there does, only what is missing is added, nothing is replaced; the
-Drive; badges and first cells.
+"""Colab: what is installed there does, only what is missing is added, nothing is replaced; and the
+Drive.
 """
 
 import importlib.metadata
-import json
 import re
-import shutil
 import sys
+import tomllib
 import types
 from pathlib import Path
 
@@ -40,13 +39,19 @@ def runtimes():
     return found
 
 
+def names(requirements):
+    return {colab._normal(Requirement(text).name) for text in requirements}
+
+
 @pytest.mark.parametrize("runtime", runtimes())
 def test_what_colab_has_does_and_only_what_it_lacks_is_missing(runtime):
     has = runtimes()[runtime]
-    missing, wrong = colab.unmet(colab.requirements(), has)
-    assert wrong == [] and {colab._normal(Requirement(text).name) for text in missing} == LACKING
-    assert {"tensorflow", "keras", "numpy", "pillow"} <= set(has)
-    assert has["python"] in SpecifierSet(colab._project(ROOT)["requires-python"])
+    missing, wrong = colab.unmet(colab.requirements(has), has)
+    assert wrong == [] and names(missing) == LACKING
+    assert {"keras", "numpy", "pillow", "jax"} <= set(has)
+    assert ("tensorflow" in has) == (runtime != "tpu")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert has["python"] in SpecifierSet(project["requires-python"])
     for name in LACKING:  # what they ask for in turn must not replace anything either
         try:
             asked = importlib.metadata.requires(name) or []
@@ -54,6 +59,17 @@ def test_what_colab_has_does_and_only_what_it_lacks_is_missing(runtime):
             pytest.fail(f"{name} is required and not installed here")
         plain = [text for text in asked if "extra ==" not in text]
         assert colab.unmet(plain, has)[1] == [], name
+
+
+def test_a_backend_is_asked_for_only_where_there_is_none():
+    for has, asked in (
+        ({"tensorflow": "2.20", "jax": "0.7"}, {"tensorflow", "jax"}),
+        ({"jax": "0.7"}, {"jax"}),
+        ({}, {"tensorflow"}),
+    ):
+        assert names(colab.requirements(has)) & {"tensorflow", "jax"} == asked
+    _, wrong = colab.unmet(colab.requirements({"jax": "0.3"}), {"jax": "0.3"})
+    assert [version for _, version in wrong] == ["0.3"], "one that is there must do"
 
 
 def test_the_list_says_where_and_when_it_is_from():
@@ -116,54 +132,3 @@ def test_the_drive_is_mounted_when_the_run_lies_on_it(tmp_path, monkeypatch):
     (drive / "MyDrive").mkdir(parents=True)
     colab.mount_drive(drive / "MyDrive" / "qknb")
     assert len(mounted) == 1
-
-
-def test_the_repository_is_set_in_one_place(tmp_path, monkeypatch):
-    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks", ignore=shutil.ignore_patterns(".*"))
-    for name in ("README.md", "pyproject.toml"):
-        shutil.copy(ROOT / name, tmp_path)
-    old, paths = colab.repository(ROOT), sorted((tmp_path / "notebooks").glob("*.ipynb"))
-    colab.set_repository("https://github.com/me/my-qknb.git", tmp_path)
-    assert colab.repository(tmp_path) == "https://github.com/me/my-qknb"
-    for path in [*paths, tmp_path / "README.md", tmp_path / "pyproject.toml"]:
-        text = path.read_text(encoding="utf-8")
-        assert old.removeprefix("https://github.com/") not in text and "me/my-qknb" in text, (
-            path.name
-        )
-    colab.set_repository(old, tmp_path)
-    for path in [
-        *(ROOT / "notebooks").glob("*.ipynb"),
-        ROOT / "README.md",
-        ROOT / "pyproject.toml",
-    ]:
-        assert (tmp_path / path.relative_to(ROOT)).read_bytes() == path.read_bytes(), path.name
-    with pytest.raises(ValueError, match="from GitHub"):
-        colab.set_repository("https://example.org/me/qknb", tmp_path)
-
-
-def test_every_notebook_is_in_the_readme_with_its_badge():
-    text, address = (ROOT / "README.md").read_text(encoding="utf-8"), colab.repository()
-    for path in (ROOT / "notebooks").glob("*.ipynb"):
-        assert colab.badge(path.stem, address) in text, f"README.md lacks the badge of {path.stem}"
-
-
-def test_dressing_a_notebook_twice_is_the_same_as_once(tmp_path):
-    path = tmp_path / "09_new.ipynb"
-    cell = {
-        "cell_type": "markdown",
-        "id": "title",
-        "metadata": {},
-        "source": ["# New\n", "\n", "**Goal.** One."],
-    }
-    path.write_text(
-        json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
-    )
-    colab.dress(path, "https://github.com/a/b")
-    once = path.read_text()
-    colab.dress(path, "https://github.com/a/b")
-    cells = json.loads(once)["cells"]
-    assert path.read_text() == once and [c["id"] for c in cells] == ["title", "colab-text", "colab"]
-    assert (
-        "".join(cells[0]["source"]).split("\n\n")[0::2] == ["# New", "**Goal.** One."]
-        and "/a/b/blob/main/notebooks/09_new.ipynb" in once
-    )

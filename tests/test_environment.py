@@ -1,12 +1,25 @@
-"""One source of versions: environment.yml and pyproject.toml agree, and every dependency has a
-lower bound and a module that exists.
-"""
+"""What is installed: one source of versions, and TensorFlow only where it is the backend."""
 
+import os
 import re
+import subprocess
+import sys
 import tomllib
 
+import pytest
 import yaml
 from helpers.paths import ROOT
+
+BLOCKED = """
+import importlib.abc, sys
+
+class Blocked(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {blocked}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Blocked())
+"""
 
 
 def declared():
@@ -16,7 +29,7 @@ def declared():
 def test_conda_environment_is_the_projects():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     (pip,) = [d["pip"] for d in environment["dependencies"] if isinstance(d, dict)]
-    assert pip == [*declared()["dependencies"], "--editable .[lab]"]
+    assert pip == [*declared()["dependencies"], "--editable .[tensorflow,lab]"]
     python = next(
         d for d in environment["dependencies"] if isinstance(d, str) and d.startswith("python")
     )
@@ -25,8 +38,96 @@ def test_conda_environment_is_the_projects():
 
 def test_every_dependency_has_a_lower_bound():
     project = declared()
-    for requirement in [
-        *project["dependencies"],
-        *sum(project["optional-dependencies"].values(), []),
-    ]:
-        assert re.fullmatch(r"[A-Za-z0-9_-]+>=[\d.]+(,!=[\d.*]+)*", requirement), requirement
+    extras = sum(project["optional-dependencies"].values(), [])
+    for requirement in [*project["dependencies"], *extras]:
+        if not requirement.startswith("qknb["):
+            assert re.fullmatch(r"[\w-]+(\[\w+\])?>=[\d.]+(,!=[\d.*]+)*", requirement), requirement
+
+
+def python_without(packages, code, **variables):
+    """Run `code` in a Python that finds none of the packages."""
+    environment = {k: v for k, v in os.environ.items() if k != "KERAS_BACKEND"} | variables
+    return subprocess.run(
+        [sys.executable, "-c", BLOCKED.format(blocked=packages) + code],
+        env=environment | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_with_jax_alone_everything_is_imported():
+    pytest.importorskip("jax")
+    code = """
+import importlib, pkgutil
+import qknb
+
+for module in pkgutil.walk_packages(qknb.__path__, "qknb."):
+    if module.name != "qknb.__main__":
+        importlib.import_module(module.name)
+import keras
+print(keras.backend.backend(), "tensorflow" in sys.modules)
+"""
+    done = python_without({"tensorflow"}, code)
+    assert done.stdout.split() == ["jax", "False"], done.stderr
+
+
+@pytest.mark.parametrize(
+    "missing, variables, said",
+    [
+        (
+            {"tensorflow", "jax"},
+            {},
+            "qknb: TensorFlow, the Keras backend, is not installed: pip install tensorflow; "
+            "or KERAS_BACKEND=jax, with pip install jax",
+        ),
+        (
+            {"jax"},
+            {"KERAS_BACKEND": "jax"},
+            "qknb: JAX, the Keras backend, is not installed: pip install jax",
+        ),
+    ],
+)
+def test_what_needs_a_backend_says_in_one_line_what_to_install(missing, variables, said, tmp_path):
+    code = f"""
+from qknb.cli import main
+sys.exit(main(["train", "--root", {str(tmp_path)!r}, "--run", "a", "--preset", "smoke"]))
+"""
+    done = python_without(missing, code, **variables)
+    assert (done.returncode, done.stderr) == (1, said + "\n")
+    assert not list(tmp_path.iterdir()), "nothing was begun"
+
+
+@pytest.mark.slow
+def test_an_installation_without_tensorflow(tmp_path):
+    """A new environment with the extra `jax`, installed as anyone would; a run in it to its end."""
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    subprocess.run(
+        [python, "-m", "pip", "install", "-q", "-e", f"{ROOT}[jax]"], check=True, timeout=1200
+    )
+    environment = {k: v for k, v in os.environ.items() if k not in ("KERAS_BACKEND", "PYTHONPATH")}
+    code = "import importlib.util; print(importlib.util.find_spec('tensorflow'))"
+    found = subprocess.run([python, "-c", code], capture_output=True, text=True, env=environment)
+    assert found.stdout == "None\n", "nothing that was installed brings TensorFlow along"
+    for words in (["prepare", "--preset", "smoke"], ["train"]):
+        command = [python, "-m", "qknb", *words, "--root", tmp_path / "runs", "--run", "a"]
+        subprocess.run(command, check=True, cwd=tmp_path, env=environment, timeout=600)
+
+
+@pytest.mark.slow
+def test_the_editable_install_works_from_the_folder_above(tmp_path):
+    """There the clone's own folder is called as the package is."""
+    clone = tmp_path / "qknb"
+    subprocess.run(["git", "clone", "-q", ROOT, clone], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    make = [sys.executable, "-m", "venv", "--system-site-packages", tmp_path / "venv"]
+    subprocess.run(make, check=True)
+    pip = [python, "-m", "pip", "install", "-q", "--no-deps", "-e", clone]
+    subprocess.run(pip, check=True, timeout=600)
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    code = "from qknb.descriptor import Descriptor; import qknb; print(qknb.__file__)"
+    done = subprocess.run(
+        [python, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.stdout == f"{clone}/qknb/__init__.py\n", done.stderr

@@ -24,6 +24,7 @@ from qknb.copies.export import FORMAT, SIDES, export_run, pca_fingerprint, tower
 from qknb.data.dataset import to_square
 from qknb.data.gist import GistPCA, gist, gist_input
 from qknb.data.image_files import BadImage, read_both, to_rgb
+from qknb.system.keras_import import import_keras
 
 __all__ = ["Batch", "Descriptor"]
 
@@ -140,8 +141,7 @@ class Descriptor:
                 "originals they are looked up in"
             )
         if side not in self._towers:
-            import keras
-
+            keras = import_keras()
             from qknb.models.backbones import weights_fingerprint
 
             path = self.path / f"{side}.keras"

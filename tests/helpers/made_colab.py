@@ -12,7 +12,9 @@ import pytest
 from helpers.paths import ROOT
 from nbclient.exceptions import DeadKernelError
 
-from qknb.colab import DRIVE, HOME, repository
+from qknb.colab import DRIVE
+
+HOME = "/content/qknb"  # where the first cell puts the project
 
 CUT = """
 def _cut(os, real):
@@ -147,7 +149,7 @@ class Machine:
     def rewritten(self, text):
         """A notebook's text with this machine's places in it."""
         return (
-            text.replace(repository() + '\\"', str(self.origin) + '\\"')
+            text.replace(f'{HOME}\\", \\"\\"', f'{HOME}\\", \\"{self.origin}\\"')
             .replace(HOME, str(self.project))
             .replace(DRIVE, str(self.drive))
         )

@@ -15,8 +15,8 @@ from helpers.made_colab import Machine, project_to_clone
 from helpers.made_run import same_ends
 from helpers.paths import ROOT
 from PIL import Image
+from set_repository import first_cell, repository
 
-from qknb.colab import badge, first_cell, repository
 from qknb.config import experiment
 from qknb.data.gist import gist
 from qknb.data.scenes import Scenes
@@ -83,10 +83,8 @@ def test_begins_with_goal_and_versions_and_explains_each_step(path):
     assert first.cell_type == "markdown" and first.source.startswith("# ")
     for word in ("**Goal.**", "**Reads**", "**Writes**", "**Time and device.**"):
         assert word in first.source, f"the first cell of {path.name} does not say {word}"
-    assert [cell.id for cell in code_cells(path)[:2]] == ["colab", "versions"] and code_cells(path)[
-        0
-    ].source == first_cell(repository())
-    assert first.source.splitlines()[2] == badge(path.stem, repository())
+    assert [cell.id for cell in code_cells(path)[:2]] == ["colab", "versions"]
+    assert code_cells(path)[0].source == first_cell(repository())
     kinds = "".join(cell.cell_type[0] for cell in rest)
     assert "ccc" not in kinds and kinds.count("cc") <= 1, "words before a cell say why it is there"
 
