@@ -1,4 +1,5 @@
-# Two commands do everything on a machine that has Python 3.11 to 3.13 and a package index: `make demo` and `make test`.
+# Two commands do everything on a machine that has Python 3.11 to 3.13 and a package index:
+# `make demo` and `make test`.
 PYTHON ?= python3
 VENV ?= .venv
 RUN ?= demo
@@ -6,19 +7,28 @@ IMAGES ?=
 PRESET ?= auto
 WORKERS ?= 2
 PY = $(VENV)/bin/python
+PYTEST = $(PY) -m pytest -n $(WORKERS) --dist loadfile
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test lab explore bench bench-all bench-gpu clean
+.PHONY: demo test test-fast check lab explore bench bench-all bench-gpu clean
 
 demo: $(VENV)/.installed
 	$(PY) -m qknb notebooks --run $(RUN) --preset $(PRESET) $(if $(IMAGES),"images=$(IMAGES)")
 
-test: $(VENV)/.installed-test
-	$(PY) -m pytest -n $(WORKERS) --dist loadfile
-	KERAS_BACKEND=jax JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile -m both_backends
+# Everything, with layout, lint and types, and what both backends must agree in again on JAX.
+test: check
+	$(PYTEST)
+	KERAS_BACKEND=jax JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PYTEST) -m both_backends
+
+# Under two minutes on two cores.
+test-fast: $(VENV)/.installed-test
+	$(PYTEST) -m "not slow and not notebooks and not browser"
+
+check: $(VENV)/.installed-test
+	$(PY) -m pytest tests/test_house.py tests/test_imports.py
 
 lab: $(VENV)/.installed-lab
-	$(VENV)/bin/jupyter lab notebooks
+	$(PY) tools/lab.py
 
 explore: $(VENV)/.installed-lab
 	$(VENV)/bin/voila notebooks/07_when_to_switch.ipynb
@@ -27,27 +37,30 @@ bench: $(VENV)/.installed-test
 	$(PY) benchmarks/bench_mining.py
 
 bench-all: $(VENV)/.installed-test
-	for file in $(filter-out benchmarks/bench_gpu.py,$(sort $(wildcard benchmarks/bench_*.py))); do echo "== $$file"; $(PY) $$file || exit 1; done
+	for file in $(filter-out benchmarks/bench_gpu.py,$(sort $(wildcard benchmarks/bench_*.py))); do \
+	  echo "== $$file"; $(PY) $$file || exit 1; done
 
 bench-gpu: $(VENV)/.installed-test
 	KERAS_BACKEND=jax $(PY) benchmarks/bench_gpu.py
 
 $(VENV)/bin/python:
-	$(PYTHON) -c "import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else 'Python 3.11, 3.12 or 3.13 is needed, this is ' + sys.version.split()[0] + ': make PYTHON=python3.12 ...')"
+	$(PYTHON) -c "import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else \
+	  'Python 3.11, 3.12 or 3.13 is needed, this is ' + sys.version.split()[0] + \
+	  ': make PYTHON=python3.12 ...')"
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install -q --upgrade pip
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
-	$(PY) -m pip install -q -e .
+	$(PY) -m pip install -q -e ".[tensorflow]"
 	touch $@
 
 $(VENV)/.installed-lab: pyproject.toml | $(VENV)/bin/python
-	$(PY) -m pip install -q -e ".[lab]"
+	$(PY) -m pip install -q -e ".[tensorflow,lab]"
 	touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/python
 	$(PY) -m pip install -q -e ".[test]"
-	touch $@ $(VENV)/.installed
+	touch $@ $(VENV)/.installed $(VENV)/.installed-lab
 
 clean:
 	rm -rf $(VENV) *.egg-info build
