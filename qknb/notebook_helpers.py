@@ -1,4 +1,4 @@
-"""What notebooks show besides figures: versions, small tables of a run's settings, images and files. Tables are `qknb.report.tables.Table`."""
+"""What notebooks show besides figures: versions, small tables of settings, images and files."""
 
 import csv
 import importlib.metadata
@@ -11,7 +11,7 @@ import numpy as np
 from qknb.config import changes_from_paper
 from qknb.data.image_sets import open_set
 from qknb.data.transforms import TRANSFORMS, Pick, Span
-from qknb.report.tables import Column, Table, show_count
+from qknb.system.dataframes import make_table
 from qknb.system.keras_import import import_keras
 
 __all__ = [
@@ -78,7 +78,7 @@ def versions_line():
 
 
 def plain_table(caption, headings, rows):
-    """A `Table`: columns whose values are all whole numbers (or None) stand right with separators, all others are text.
+    """A `Table`: columns of whole numbers (or None) stand right with separators, others are text.
 
     Parameters
     ----------
@@ -86,23 +86,15 @@ def plain_table(caption, headings, rows):
     headings : sequence of str
     rows : sequence of sequences
     """
-    rows = tuple(tuple(row) for row in rows)
-    counted = [
-        bool(rows)
-        and all(
-            value is None or isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-            for value in column
-        )
-        for column in zip(*rows, strict=True)
-    ] or [False] * len(headings)
-    return Table(
-        caption,
-        tuple(
-            Column(name, show_count) if number else Column(name, left=True)
-            for name, number in zip(headings, counted, strict=True)
-        ),
-        rows,
-    )
+    rows = [tuple(row) for row in rows]
+
+    def counted(values):
+        numbers = [isinstance(v, (int, np.integer)) and not isinstance(v, bool) for v in values]
+        return all(n or v is None for n, v in zip(numbers, values, strict=True)) and any(numbers)
+
+    columns = zip(*rows, strict=True) if rows else [()] * len(headings)
+    formats = ["count" if counted(values) else "text" for values in columns]
+    return make_table(caption, dict(zip(headings, formats, strict=True)), rows)
 
 
 def omitted_table(run_dir, limit=15):

@@ -77,7 +77,7 @@ def run_sweep(options):
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on where it was.", file=sys.stderr)
         return 130
-    if table:
+    if table is not None:
         print(f"\n{table.text()}\n\n{path / 'table.csv'}")
     for name, error in failed.items():
         print(f"FAILED {name}: {error}", file=sys.stderr)

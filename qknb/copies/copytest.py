@@ -20,15 +20,8 @@ from qknb.evaluation.metrics import Predictions
 from qknb.evaluation.results import Ranked, judged, ranked_pairs
 from qknb.evaluation.search import top_pairs
 from qknb.report.edit_recall import edited_split, wilson
-from qknb.report.tables import (
-    GIST_ROW,
-    Column,
-    Table,
-    cut_words,
-    metric_rows,
-    show_count,
-    show_share,
-)
+from qknb.report.tables import GIST_ROW, cut_words, metric_rows
+from qknb.system.dataframes import make_table
 
 __all__ = ["HASH_ROW", "PRECISION", "Outcome", "copy_test", "copy_test_table", "edit_test_table"]
 
@@ -180,7 +173,7 @@ def copy_test_table(runs):
 
     Returns
     -------
-    qknb.report.tables.Table
+    qknb.system.dataframes.Table
     """
     lines = []
     for found in _by_way(runs):
@@ -205,29 +198,19 @@ def copy_test_table(runs):
             )
         )
     first = runs[0][0]
-    columns = (
-        Column("way of comparing", left=True),
-        Column("copies found", show_count),
-        Column("of", show_count),
-        Column("share found", show_share),
-        Column("95 % interval", lambda v: f"{v[0]:.2f}–{v[1]:.2f}", parts=("low", "high")),
-        Column("wrong pairs", show_count),
-        Column("reported pairs that are right", _share),
-        Column("wrong pairs per 1,000 queries", _rate),
-        Column("distractors taken for a copy, per 1,000", _rate),
-        Column("found at 9 right of 10", show_share),
-        Column(
-            "threshold",
-            lambda v: (
-                "–"
-                if v[0] is None
-                else f"{v[0]:.4g}"
-                if v[0] == v[1]
-                else f"{v[0]:.4g} to {v[1]:.4g}"
-            ),
-            parts=("low", "high"),
-        ),
-    )
+    columns = {
+        "way of comparing": "text",
+        "copies found": "count",
+        "of": "count",
+        "share found": "share",
+        "95 % interval": "interval2",
+        "wrong pairs": "count",
+        "reported pairs that are right": "share",
+        "wrong pairs per 1,000 queries": "rate",
+        "distractors taken for a copy, per 1,000": "rate",
+        "found at 9 right of 10": "share",
+        "threshold": "range",
+    }
     many = f"{len(runs)} runs, counts added up; in each: " if len(runs) > 1 else ""
     caption = (
         f"Split test, never trained on: {many}{first.queries:,} edited queries, "
@@ -239,13 +222,13 @@ def copy_test_table(runs):
         f"({HASH_ROW}: differing bits of 64; others: squared L2). Found at 9 right of 10: had the "
         "threshold been chosen on the test itself."
     )
-    return Table(caption, columns, tuple(lines))
+    return make_table(caption, columns, lines)
 
 
 def edit_test_table(runs, groups_only=False):
     """Recall and precision by kind of edit, a pair of columns for every way of comparing.
 
-    Counts of several runs are added up. `Table`.
+    Counts of several runs are added up.
     """
     ways = _by_way(runs)
     keys = [key for key in ways[0][0].by_edit if not groups_only or not key[1]]
@@ -261,17 +244,16 @@ def edit_test_table(runs, groups_only=False):
                 right / reported if reported else None,
             ]
         lines.append(tuple(line))
-    columns = [Column("group", left=True), Column("edit", left=True), Column("copies", show_count)]
+    columns = {"group": "text", "edit": "text", "copies": "count"}
     for found in ways:
-        columns += [Column(f"{found[0].way}: found", _share), Column("right", _share)]
-    return Table(
+        columns |= dict.fromkeys((f"{found[0].way}: found", f"{found[0].way}: right"), "share")
+    caption = (
         "Found: share of the copies with this edit that are found. Right: share of the pairs "
-        "reported for queries with this edit that are right. A query with several edits "
-        f"counts under each. Reported: within the threshold ({_cuts(runs)}).",
-        tuple(columns),
-        tuple(lines),
-        frozenset(i for i in range(1, len(keys)) if keys[i][0] != keys[i - 1][0]),
+        "reported for queries with this edit that are right. A query with several edits counts "
+        f"under each. Reported: within the threshold ({_cuts(runs)})."
     )
+    rules = [i for i in range(1, len(keys)) if keys[i][0] != keys[i - 1][0]]
+    return make_table(caption, columns, lines, rules=rules)
 
 
 def _by_way(runs):
@@ -284,11 +266,3 @@ def _by_way(runs):
 
 def _cuts(runs):
     return cut_words({"cut": outcome.cut} for found in runs for outcome in found)
-
-
-def _share(value):
-    return "–" if value is None else show_share(value)
-
-
-def _rate(value):
-    return "–" if value is None else f"{value:.0f}"

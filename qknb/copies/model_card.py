@@ -8,7 +8,8 @@ import numpy as np
 from qknb.config import DISC21, changes_from_paper
 from qknb.evaluation.metrics import bootstrap_interval
 from qknb.evaluation.results import ranked_pairs
-from qknb.report.tables import GIST_ROW, MISSING, cut_words, show_count
+from qknb.report.tables import GIST_ROW, cut_words
+from qknb.system.formatting import MISSING, show_count
 from qknb.system.machine import versions
 
 __all__ = ["model_card"]

@@ -4,6 +4,8 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from qknb.system import formatting
+
 __all__ = ["Spread", "agreeing", "mean_spread", "show_difference", "show_spread", "shown_names"]
 
 AGREES = 1e-3
@@ -30,8 +32,7 @@ def show_spread(spread: Spread) -> str | None:
     """As text: "0.640 ± 0.012", or "0.640" for one value; None where there is none."""
     if spread.mean is None:
         return None
-    deviation = "" if spread.deviation is None else f" ± {spread.deviation:.3f}"
-    return f"{spread.mean:.3f}{deviation}"
+    return formatting.show_spread(*spread)
 
 
 def show_difference(value: float) -> str:

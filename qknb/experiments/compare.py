@@ -5,8 +5,9 @@ from qknb.evaluation.spread import agreeing, mean_spread, shown_names
 from qknb.experiments.compared import groups
 from qknb.report.curves import curves_figure, ending, loss_figure
 from qknb.report.galleries import Gallery, gallery_figure, hardest_negatives
-from qknb.report.tables import Column, Table, cut_words, show_count, show_seconds, show_spread
+from qknb.report.tables import cut_words
 from qknb.setting_field import TEST_IMAGES
+from qknb.system.dataframes import make_table
 
 __all__ = [
     "differences_table",
@@ -25,15 +26,10 @@ def notes_table(runs):
         (run.name, str(run.path), len(run.phases()), "; ".join(run.notes) or "complete")
         for run in runs
     ]
-    return Table(
+    return make_table(
         "Runs under comparison. Evaluated: phases with a score on the test split.",
-        (
-            Column("run", left=True),
-            Column("folder", left=True),
-            Column("evaluated", show_count),
-            Column("state", left=True),
-        ),
-        tuple(rows),
+        {"run": "text", "folder": "text", "evaluated": "count", "state": "text"},
+        rows,
     )
 
 
@@ -61,11 +57,7 @@ def differences_table(runs):
         if len(rows) > 1
         else "The runs have the same settings, or there is only one kind of them; their seeds:"
     )
-    return Table(
-        caption,
-        (Column("setting", left=True), *(Column(name, left=True) for name in found)),
-        tuple(rows),
-    )
+    return make_table(caption, dict.fromkeys(("setting", *found), "text"), rows)
 
 
 def scores_table(runs, split="test"):
@@ -73,17 +65,17 @@ def scores_table(runs, split="test"):
 
     The rows without training stand first, once each; where groups have other values of them (other images, another backbone), once a group.
     """
-    parts, rows, tests, used = ("mean", "std"), [], set(), []
-    columns = (
-        Column("runs", left=True),
-        Column("seeds"),
-        Column("after", left=True),
-        Column("micro-AP", show_spread, parts=parts),
-        Column("normalized", show_spread, parts=parts),
-        Column("recall at P90", show_spread, parts=parts),
-        Column("images seen", show_count),
-        Column("time", show_seconds),
-    )
+    rows, tests, used = [], set(), []
+    columns = {
+        "runs": "text",
+        "seeds": "count",
+        "after": "text",
+        "micro-AP": "spread",
+        "normalized": "spread",
+        "recall at P90": "spread",
+        "images seen": "count",
+        "time": "seconds",
+    }
     for name, members in groups(runs).items():
         last = [m.phases(split)[-1] for m in members if m.phases(split)]
         if not last:
@@ -115,9 +107,8 @@ def scores_table(runs, split="test"):
         caption += " NOT COMPARABLE: the runs were tested on different images (other seeds draw others), or with different numbers of them."
     elif any(drawn != seeds[0] for drawn in seeds):
         caption += " The lines have different seeds, and each seed draws its own test images: compare what they have in common."
-    return Table(
-        caption, columns, (*fixed, *rows), frozenset({len(fixed)} if fixed and rows else ())
-    )
+    rules = [len(fixed)] if fixed and rows else []
+    return make_table(caption, columns, [*fixed, *rows], rules=rules)
 
 
 def _tested_on(run):
@@ -202,15 +193,12 @@ def phases_table(runs, split="test"):
         if row["split"] == split
     )
     headings = [*found, *(f"{name} normalized" for name in found)]
-    return Table(
-        f"Micro-AP, split {split}; {cut_words(used)}; mean and sample standard deviation where runs differ by seed. Normalized: with score normalization.",
-        (
-            Column("row", left=True),
-            *(Column(name, show_spread, parts=("mean", "std")) for name in headings),
-        ),
-        tuple(rows),
-        frozenset({first} if first else ()),
+    caption = (
+        f"Micro-AP, split {split}; {cut_words(used)}; mean and sample standard deviation where "
+        "runs differ by seed. Normalized: with score normalization."
     )
+    columns = {"descriptor": "text"} | dict.fromkeys(headings, "spread")
+    return make_table(caption, columns, rows, rules=[first] if first else [])
 
 
 def micro_ap_curves(runs, split="test", over="images"):

@@ -57,7 +57,7 @@ def sweep(grid, root="runs", *, folder="notebooks", parallel=0):
 
     Returns
     -------
-    table : qknb.report.tables.Table or None
+    table : qknb.system.dataframes.Table or None
         One line a combination; None when nothing was evaluated.
     failed : {run name: error}
 

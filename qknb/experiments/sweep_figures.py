@@ -11,7 +11,8 @@ from qknb.evaluation.spread import mean_spread
 from qknb.experiments.sweep_results import labels_of, last_rows, reference_rows
 from qknb.report.curves import bars_figure, draw_curves, ending
 from qknb.report.style import Sheet, fitted, styled, wrapped
-from qknb.report.tables import Column, Table, cut_words, show_spread
+from qknb.report.tables import cut_words
+from qknb.system.dataframes import make_table
 
 __all__ = [
     "PAPER_RATIO",
@@ -170,7 +171,7 @@ def paired_table(rows, base, names=None, split="test"):
 
     Returns
     -------
-    qknb.report.tables.Table
+    qknb.system.dataframes.Table
         Columns: combination, pairs, difference base - combination, ratio base / combination, seeds
         in which base is ahead, ratio after equal time of training.
     """
@@ -196,7 +197,7 @@ def paired_table(rows, base, names=None, split="test"):
                     mean_spread([ratio for ratio in timed if ratio is not None]),
                 )
             )
-    parts, name = ("mean", "std"), labels.get(base, base)
+    name = labels.get(base, base)
     used = [row for found in (names or last) for row in last[found]] + last.get(base, [])
     caption = (
         f"{name} against each, last phases, split {split}, paired by seed: mean and standard "
@@ -204,18 +205,15 @@ def paired_table(rows, base, names=None, split="test"):
         "time: at the end of the one that took less, on the same device. The paper's ratio to its "
         f"SimCLR-style twin is {PAPER_RATIO:.2f}, on DISC21 with a million training images."
     )
-    return Table(
-        caption,
-        (
-            Column("combination", left=True),
-            Column("pairs"),
-            Column("difference", show_spread, parts=parts),
-            Column("ratio", show_spread, parts=parts),
-            Column("ahead in"),
-            Column("ratio at equal time", show_spread, parts=parts),
-        ),
-        tuple(values),
-    )
+    columns = {
+        "combination": "text",
+        "pairs": "count",
+        "difference": "spread",
+        "ratio": "spread",
+        "ahead in": "count",
+        "ratio at equal time": "spread",
+    }
+    return make_table(caption, columns, values)
 
 
 def ratio_curves(rows, base, names=None, split="test", over="images"):

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from qknb.evaluation.spread import agreeing, mean_spread, shown_names
 from qknb.experiments.sweep_job import is_finished, same_result
-from qknb.report.tables import Column, Table, cut_words, show_count, show_seconds, show_spread
+from qknb.report.tables import cut_words
 from qknb.run import Run, read_json_lines
+from qknb.system.dataframes import make_table
 from qknb.system.files import write_text
+from qknb.system.formatting import show_count
 
 __all__ = [
     "best_settings",
@@ -256,7 +258,7 @@ def best_settings(rows, methods, split="val"):
     -------
     chosen : {combination: the combination that stands for its method}
         In the order of `methods`.
-    table : qknb.report.tables.Table
+    table : qknb.system.dataframes.Table
         Columns: combination, seeds, micro-AP (`split`), "stands for the method".
 
     Raises
@@ -286,17 +288,17 @@ def best_settings(rows, methods, split="val"):
             (labels[name], len(seeds), reached[name], "yes" if name == best else "")
             for name in names
         ]
-    columns = (
-        Column("combination", left=True),
-        Column("seeds"),
-        Column("micro-AP", show_spread, parts=("mean", "std")),
-        Column("stands for its method", left=True),
-    )
+    columns = {
+        "combination": "text",
+        "seeds": "count",
+        "micro-AP": "spread",
+        "stands for its method": "text",
+    }
     caption = (
         f"Split {split}, last evaluated phase; {cut_words(row for name in chosen for row in evaluated[name])}. Of the settings tried for a method the best here "
         "is the one that is compared below; the test images have no part in the choice."
     )
-    return chosen, Table(caption, columns, tuple(lines))
+    return chosen, make_table(caption, columns, lines)
 
 
 def summary_table(rows, split="test", *, references=False):
@@ -311,23 +313,22 @@ def summary_table(rows, split="test", *, references=False):
 
     Returns
     -------
-    qknb.report.tables.Table
+    qknb.system.dataframes.Table
         Columns: combination, last phase, seeds, micro-AP, with score normalization, recall at 90 % precision, images seen, steps, negatives of a step,
         training time.
     """
-    parts = ("mean", "std")
-    columns = (
-        Column("combination", left=True),
-        Column("after", left=True),
-        Column("seeds"),
-        Column("micro-AP", show_spread, parts=parts),
-        Column("normalized", show_spread, parts=parts),
-        Column("recall at P90", show_spread, parts=parts),
-        Column("images seen", _range),
-        Column("steps", _range),
-        Column("negatives a step", _range),
-        Column("time", show_seconds),
-    )
+    columns = {
+        "combination": "text",
+        "after": "text",
+        "seeds": "count",
+        "micro-AP": "spread",
+        "normalized": "spread",
+        "recall at P90": "spread",
+        "images seen": "count",
+        "steps": "count",
+        "negatives a step": "count",
+        "time": "seconds",
+    }
     fixed, labels = reference_rows(rows, split) if references else {}, labels_of(rows)
     lines = [(name, "–", last) for name, last in fixed.items()]
     lines += [
@@ -377,14 +378,13 @@ def summary_table(rows, split="test", *, references=False):
         notes.append(
             "Some runs are missing or unfinished: lines are not all of the same seeds or phases."
         )
-    return Table(" ".join(notes), columns, tuple(values), frozenset({len(fixed)} if fixed else ()))
+    rules = [len(fixed)] if fixed else []
+    return make_table(" ".join(notes), columns, values, rules=rules)
 
 
 def _ends(rows, field):
-    """The value that all rows have, or (least, largest)."""
+    """The value that all rows have, or "least–largest"."""
     values = {row[field] for row in rows if row.get(field) is not None}
-    return None if not values else values.pop() if len(values) == 1 else (min(values), max(values))
-
-
-def _range(value):
-    return "–".join(map(show_count, value)) if isinstance(value, tuple) else show_count(value)
+    if len(values) > 1:
+        return f"{show_count(min(values))}–{show_count(max(values))}"
+    return values.pop() if values else None

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from qknb.evaluation.spread import Spread, mean_spread, show_difference, show_spread
-from qknb.report.tables import Column, Table, cut_words
+from qknb.report.tables import cut_words
+from qknb.system.dataframes import make_table
 
 __all__ = [
     "Paired",
@@ -156,7 +157,7 @@ def best_cycle(values, budget=None):
 
 
 def findings_table(values, traces=()):
-    """Every way of switching with its mean (and spread over seeds) at every budget, and its paired difference to the longest fixed phases. `Table`.
+    """Every way of switching with its mean (and spread over seeds) at every budget, and its paired difference to the longest fixed phases. A `Table`.
 
     Means are over the seeds that all ways have at a budget, differences over all pairs.
     The caption names the candidate cut of `traces`, from which the values come; traces of older versions do not have it.
@@ -181,15 +182,15 @@ def findings_table(values, traces=()):
             )
         )
     columns = (
-        Column("phases", left=True),
-        *(Column(f"{budget:,} steps") for budget in budgets),
-        Column(f"minus {_named(longest)}", left=True),
+        {"phases": "text"}
+        | {f"{budget:,} steps": "cell" for budget in budgets}
+        | {f"minus {_named(longest)}": "text"}
     )
-    return Table(
+    return make_table(
         f"Micro-AP after the last phase ({cut_words(traces)}), mean ± standard deviation over the seeds that all ways of a budget have; last column: mean paired difference with its 95 % interval, and how many "
         "pairs (of equal images, seed and steps) are above zero.",
         columns,
-        tuple(rows),
+        rows,
     )
 
 

@@ -6,6 +6,7 @@ alone.
 """
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +18,9 @@ from qknb.evaluation.metrics import evaluate
 from qknb.evaluation.results import ranked_pairs
 from qknb.evaluation.search import pair_scores
 from qknb.report.style import COLOURS, Sheet, styled
-from qknb.report.tables import Column, Table, cut_words, show_count, show_share
+from qknb.report.tables import cut_words
+from qknb.system.dataframes import Table, make_table
+from qknb.system.formatting import show_share
 
 __all__ = [
     "EditRecall",
@@ -181,8 +184,13 @@ def wilson(found, copies, z=1.96):
     return max(0.0, (centre - half) / (1 + z * z / n)), min(1.0, (centre + half) / (1 + z * z / n))
 
 
-def edit_recall_table(rows, row, split="test", evaluated=()):
-    """`edit_recall` as a `Table`: group, edit, strength, copies, recall at P90, 95 % interval. `evaluated`: its row of the evaluation, for the cut."""
+def edit_recall_table(
+    rows: list[EditRecall], row: str, split: str = "test", evaluated: Iterable[dict] = ()
+) -> Table:
+    """`edit_recall` as a table: group, edit, strength, copies, recall at P90, 95 % interval.
+
+    `evaluated` is its row of the evaluation, for the cut.
+    """
 
     def line(r):
         group = {"edit": TRANSFORMS[r.name].group} if r.kind == "edit" else {"group": r.name}
@@ -195,25 +203,22 @@ def edit_recall_table(rows, row, split="test", evaluated=()):
             wilson(r.found, r.copies),
         )
 
-    columns = (
-        Column("group", left=True),
-        Column("edit", left=True),
-        Column("strength", left=True),
-        Column("copies", show_count),
-        Column("recall at P90", "{:.3f}".format),
-        Column(
-            "95 % interval", lambda value: f"{value[0]:.2f}–{value[1]:.2f}", parts=("low", "high")
-        ),
-    )
+    columns = {
+        "group": "text",
+        "edit": "text",
+        "strength": "text",
+        "copies": "count",
+        "recall at P90": "score",
+        "95 % interval": "interval2",
+    }
     kinds = [r.kind for r in rows]
-    rules = frozenset(i for i in range(1, len(kinds)) if kinds[i] != kinds[i - 1])
-    return Table(
-        f"{row}, split {split}: share of copies found at the threshold where 90 % of all reported pairs are right ({cut_words(evaluated)}). A copy with several edits counts "
-        "under each. Strength: thirds of the drawn range.",
-        columns,
-        tuple(map(line, rows)),
-        rules,
+    rules = [i for i in range(1, len(kinds)) if kinds[i] != kinds[i - 1]]
+    caption = (
+        f"{row}, split {split}: copies found at the threshold where 90 % of all reported pairs are "
+        f"right ({cut_words(evaluated)}). A copy with several edits counts under each. Strength: "
+        "thirds of the drawn range."
     )
+    return make_table(caption, columns, map(line, rows), rules=rules)
 
 
 @styled

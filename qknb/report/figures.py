@@ -10,9 +10,9 @@ import numpy as np
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from qknb.evaluation.metrics import P90
-from qknb.evaluation.paper import CLEAN_MODEL, GIST_256, SIMCLR_COMPARISON
+from qknb.evaluation.paper import CLEAN_MODEL, GIST_256, GIST_ROW, SIMCLR_COMPARISON
 from qknb.report.style import COLOURS, Sheet, apart, styled
-from qknb.report.tables import GIST_ROW, show_share
+from qknb.system.formatting import show_share
 
 __all__ = ["PAPER", "precision_recall_figure", "micro_ap_figure", "training_figure"]
 

@@ -1,12 +1,12 @@
-"""The paper's results beside ours, filled from run folders: rows by phase, columns 25k, 50k and phase 2."""
+"""The paper's results beside ours, from run folders: rows by phase, columns 25k, 50k, phase 2."""
 
 from pathlib import Path
 from typing import NamedTuple
 
 from qknb.data.disc21 import SPLITS
 from qknb.evaluation import paper
-from qknb.report.tables import MISSING, Column, Table
 from qknb.run import read_json_lines
+from qknb.system.dataframes import Table, make_table
 
 __all__ = ["Line", "clean_table", "comparison_table", "competition_table", "paper_table"]
 
@@ -14,8 +14,10 @@ FULL_REFERENCES = 1_000_000
 
 
 class Line(NamedTuple):
-    """A row of a table: its label, the run and the row of that run that ours comes from (None: there is none; row None: its last phase), and the
-    paper's value by split."""
+    """A row of a table: its label, where ours comes from, and the paper's value by split.
+
+    run_dir None: we have none. row None: the last phase of that run.
+    """
 
     label: str
     run_dir: Path | None
@@ -23,22 +25,22 @@ class Line(NamedTuple):
     paper: dict[str, float]
 
 
-def clean_table(run_dir):
-    """The clean model (figure-5 tower) by phase; phases of the run that the paper does not have stand behind. `Table`."""
+def clean_table(run_dir: Path | None) -> Table:
+    """The clean model (figure-5 tower) by phase; phases that the paper lacks stand behind."""
     return paper_table("Clean model: figure-5 tower.", _by_phase(paper.CLEAN_MODEL, run_dir))
 
 
-def competition_table(run_dir):
-    """The competition's model by phase (tower="competition"). `Table`."""
+def competition_table(run_dir: Path | None) -> Table:
+    """The competition's model by phase (tower="competition")."""
     return paper_table(
         'Competition model: tower="competition".', _by_phase(paper.COMPETITION_MODEL, run_dir)
     )
 
 
-def comparison_table(run_dir, simclr_dir=None):
-    """QK Iteration after its last phase beside the SimCLR-style twin, MultiGrain (the paper's value) and GIST. `Table`."""
+def comparison_table(run_dir: Path | None, simclr_dir: Path | None = None) -> Table:
+    """QK Iteration after its last phase beside SimCLR-style, MultiGrain (the paper's) and GIST."""
     ours = {
-        "GIST-256": (run_dir, "GIST-256"),
+        paper.GIST_ROW: (run_dir, paper.GIST_ROW),
         "MultiGrain 1500-d": (None, None),
         "SimCLR-style": (simclr_dir, None),
         "QK Iteration": (run_dir, None),
@@ -49,19 +51,11 @@ def comparison_table(run_dir, simclr_dir=None):
     )
 
 
-def paper_table(title, lines):
+def paper_table(title: str, lines: list[Line]) -> Table:
     """Micro-AP of runs, without and with score normalization, beside the paper's.
 
-    Parameters
-    ----------
-    title : str
-    lines : sequence of Line
-
-    Returns
-    -------
-    Table
-        Missing values are None, shown as a dash. The caption names cut, sizes and training keys, and says which columns are not the
-        paper's data and must not be compared with it.
+    The caption names cut, sizes and training keys, and says which columns are not the paper's data
+    and must not be compared with it.
     """
     found = {line.run_dir: _rows(line.run_dir) for line in lines if line.run_dir}
     shown, used = [], []
@@ -76,14 +70,10 @@ def paper_table(title, lines):
                 line.paper.get(split),
             ]
         shown.append(tuple(cells))
-    columns = [Column("row", left=True)]
+    columns = {"descriptor": "text"}
     for split in paper.SPLITS:
-        columns += [
-            Column(split, _score),
-            Column(f"{split} normalized", _score),
-            Column(f"{split} paper", _score),
-        ]
-    return Table(f"{title} {_caption(used)}", tuple(columns), tuple(shown))
+        columns |= dict.fromkeys((split, f"{split} normalized", f"{split} paper"), "score4")
+    return make_table(f"{title} {_caption(used)}", columns, shown)
 
 
 def _by_phase(values, run_dir):
@@ -115,10 +105,14 @@ def _pick(rows, name, split):
 def _caption(rows):
     """Cut and sizes of what was measured, and what keeps a column from being the paper's."""
     if not rows:
-        return "Micro-AP; columns named paper: the paper's. No run was given, or it has none of these splits."
+        return (
+            "Micro-AP; columns named paper: the paper's. No run was given, or it has none of these "
+            "splits."
+        )
     sizes = {row["split"]: row for row in rows}
     parts = [
-        f"{split}: {row['queries']:,} queries ({row['queries'] - row['distractors']:,} with a match), {row['references']:,} references"
+        f"{split}: {row['queries']:,} queries ({row['queries'] - row['distractors']:,} with a "
+        f"match), {row['references']:,} references"
         for split, row in sizes.items()
     ]
     part = [
@@ -132,8 +126,7 @@ def _caption(rows):
         else ""
     )
     cuts = " or ".join(sorted({str(row["cut"]) for row in rows}))
-    return f"Micro-AP, without and with score normalization; columns named paper: the paper's. {'; '.join(parts)}. Candidates: {cuts}.{warning}"
-
-
-def _score(value):
-    return MISSING if value is None else f"{value:.4f}"
+    return (
+        "Micro-AP, without and with score normalization; columns named paper: the paper's. "
+        f"{'; '.join(parts)}. Candidates: {cuts}.{warning}"
+    )

@@ -19,18 +19,10 @@ from qknb.config import DISC21, Experiment, changes_from_paper
 from qknb.report.artifacts import drawings, write_tables
 from qknb.report.page import PAGE
 from qknb.report.style import ellipsize
-from qknb.report.tables import (
-    GIST_ROW,
-    MISSING,
-    Column,
-    Table,
-    metric_rows,
-    results_table,
-    show_count,
-    show_seconds,
-    show_share,
-)
+from qknb.report.tables import GIST_ROW, metric_rows, results_table
+from qknb.system.dataframes import make_table
 from qknb.system.files import write_text
+from qknb.system.formatting import MISSING, show_seconds, show_share
 
 __all__ = ["write_report"]
 
@@ -87,10 +79,8 @@ def write_report(run_dir):
         data=_data(run_dir, settings, steps),
         settings=_settings(settings),
         steps=_steps(steps),
-        versions=Table(
-            "",
-            (Column("what", left=True), Column("version", left=True)),
-            tuple(manifest.get("versions", {}).items()),
+        versions=make_table(
+            "", {"what": "text", "version": "text"}, manifest.get("versions", {}).items()
         ).html(),
         notebooks=_notebooks(run_dir),
     )
@@ -259,10 +249,10 @@ def _data(run_dir, settings, steps):
         "test_queries": "test queries",
         "test_references": "test references",
     }
-    counts = Table(
+    counts = make_table(
         "",
-        (Column("set", left=True), Column("images", show_count)),
-        tuple((text, prepared[n]) for n, text in names.items() if prepared.get(n)),
+        {"set": "text", "images": "count"},
+        [(text, prepared[n]) for n, text in names.items() if prepared.get(n)],
     )
     parts = [counts.html()]
     for file, what in (("skipped.csv", "skipped files"), ("duplicates.csv", "exact duplicates")):
@@ -275,9 +265,9 @@ def _data(run_dir, settings, steps):
                 else f"<p>No {what}.</p>"
             )
             continue
-        table = Table(
+        table = make_table(
             f"{n - LISTED:,} more in {file}." if n > LISTED else "",
-            tuple(Column(name, left=True) for name in header),
+            dict.fromkeys(header, "text"),
             listed,
         )
         parts.append(_details(f"{n:,} {what}, left out", _scroll(table.html())))
@@ -305,9 +295,7 @@ def _settings(settings):
         name: Path(str(value)).name if name == "images" else value
         for name, value in settings.items()
     }
-    everything = Table(
-        "", (Column("setting", left=True), Column("value", left=True)), tuple(shown.items())
-    ).html()
+    everything = make_table("", {"setting": "text", "value": "text"}, shown.items()).html()
     try:
         known = {field.name for field in dataclasses.fields(Experiment)}
         differ = changes_from_paper(
@@ -320,14 +308,10 @@ def _settings(settings):
             )
             + everything
         )
-    columns = (
-        Column("setting", left=True),
-        Column("the paper", left=True),
-        Column("this run", left=True),
-    )
+    columns = dict.fromkeys(("setting", "the paper", "this run"), "text")
     caption = "What differs from the paper's preset. The sizes of the held-out sets differ as well where the images are fewer."
     table = (
-        Table(caption, columns, tuple((name, *values) for name, values in differ.items())).html()
+        make_table(caption, columns, [(name, *values) for name, values in differ.items()]).html()
         if differ
         else "<p>All settings are the paper's.</p>"
     )
@@ -348,14 +332,14 @@ def _steps(steps):
         for name, facts in steps.items()
     )
     total = sum(facts.get("seconds") or 0 for facts in steps.values())
-    columns = (
-        Column("step", left=True),
-        Column("training steps", show_count),
-        Column("images trained on", show_count),
-        Column("time", show_seconds),
-        Column("finished", left=True),
-    )
-    return Table(f"{show_seconds(total)} in all, as far as recorded.", columns, rows).html()
+    columns = {
+        "step": "text",
+        "training steps": "count",
+        "images trained on": "count",
+        "time": "seconds",
+        "finished": "text",
+    }
+    return make_table(f"{show_seconds(total)} in all, as far as recorded.", columns, rows).html()
 
 
 def _notebooks(run_dir):

@@ -12,7 +12,7 @@ from qknb.config import DISC21
 from qknb.data.dataset import plan_split
 from qknb.data.image_files import image_files
 from qknb.data.image_sets import open_set, open_split, split_names
-from qknb.report.tables import Column, Table, show_count, show_seconds
+from qknb.system.dataframes import make_table
 from qknb.training.switching import next_limit, phase_steps, planned_lengths, policy_of
 
 __all__ = [
@@ -160,7 +160,7 @@ def announce(run, max_hours=float("inf"), *, again=False):
     table = time_table(
         work, s, measure_rates(s, None if run.done("prepare") else _readable(s.images))
     )
-    hours = table.rows[-1][-1] / 3600
+    hours = table["time"].iloc[-1] / 3600
     ends = time.strftime("%H:%M on %A, %d %B", time.localtime(time.time() + 3600 * hours))
     print(f"{table.text()}\n\nBegun now, it ends at about {ends}.", flush=True)
     if hours > max_hours:
@@ -208,7 +208,7 @@ def preparation_bytes(counts, settings):
 
 
 def disk_table(counts, settings, n_features=None):
-    """The disk a run needs, by set. `Table`.
+    """The disk a run needs, by set (`qknb.system.dataframes.Table`).
 
     Parameters
     ----------
@@ -240,12 +240,8 @@ def disk_table(counts, settings, n_features=None):
     if total > 20e9 and settings.image_size > 96:
         small = preparation_bytes(counts, dataclasses.replace(settings, image_size=96))
         caption += f" The prepared images would take {small / 1e9:.0f} GB instead of {preparation_bytes(counts, settings) / 1e9:.0f} with image_size=96."
-    return Table(
-        caption,
-        (Column("on disk", left=True), Column("images", show_count), Column("size", show_bytes)),
-        tuple(rows),
-        frozenset({len(rows) - 1}),
-    )
+    columns = {"on disk": "text", "images": "count", "size": "bytes"}
+    return make_table(caption, columns, rows, rules=[len(rows) - 1])
 
 
 def embedded_images(counts, settings):
@@ -297,7 +293,7 @@ def looks(settings, steps):
 
 
 def time_table(work, settings, rates):
-    """Steps and time of every part of a run. `Table`; the last row is the whole.
+    """Steps and time of every part of a run (a `Table`); the last row is the whole.
 
     Parameters
     ----------
@@ -348,23 +344,18 @@ def time_table(work, settings, rates):
             sum(row[3] for row in rows),
         )
     )
-    columns = (
-        Column("part", left=True),
-        Column("images prepared or embedded", show_count),
-        Column("training steps", show_count),
-        Column("time", show_seconds),
-    )
+    columns = {
+        "part": "text",
+        "images prepared or embedded": "count",
+        "training steps": "count",
+        "time": "seconds",
+    }
     caption = (
         f"Estimate for {counts['keys']:,} keys, preset {settings.preset}, on {rates.device}: {_rounded(rates.copies)} copies made, {_rounded(rates.embed)} images "
         f"embedded and {_rounded(rates.mined)} bank rows mined a second; {rates.step_seconds:.3g} s a step beside mining. "
         "Starting up and compiling are not counted."
     )
-    return Table(caption, columns, tuple(rows), frozenset({len(rows) - 1}))
-
-
-def show_bytes(value):
-    """Bytes as "3.6 GB" or "41 MB"."""
-    return f"{value / 1e9:,.1f} GB" if value >= 1e9 else f"{value / 1e6:,.1f} MB"
+    return make_table(caption, columns, rows, rules=[len(rows) - 1])
 
 
 def _rounded(value):

@@ -1,6 +1,7 @@
 """A run's size and result in plain words, for people who do not read tables: what can be learned from so many images, and what came out."""
 
-from qknb.report.tables import GIST_ROW, show_share
+from qknb.evaluation.paper import GIST_ROW
+from qknb.system.formatting import show_share
 
 __all__ = ["FEW", "advice", "before", "verdict"]
 
