@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from helpers.made_run import EDITS, QUERIES, make_run
 from helpers.paths import ROOT
+from helpers.table_rows import rows_of
 from PIL import Image, ImageFilter
 
 from qknb.cli import main
@@ -75,13 +76,13 @@ def test_counts_of_a_run_made_by_hand(tmp_path):
 
 def test_tables_add_up_runs(tmp_path):
     runs = [copy_test(make_run(tmp_path / name), ["GIST-256"]) for name in "ab"]
-    (line,) = copy_test_table(runs).rows
+    (line,) = rows_of(copy_test_table(runs))
     assert line[:4] == ("GIST-256", 2, 6, 1 / 3) and line[5:8] == (0, 1.0, 0.0)
     assert (
         "2 runs, counts added up; in each: 4 edited queries, 1 of them"
         in copy_test_table(runs).caption
     )
-    groups = edit_test_table(runs, groups_only=True).rows
+    groups = rows_of(edit_test_table(runs, groups_only=True))
     assert groups[0][:5] == ("geometry", "any of the group", 6, 1 / 3, 1.0) and len(groups) == 2
 
 

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 from helpers.made_run import MICRO_AP, make_run
+from helpers.table_rows import rows_of
 
 from qknb.experiments.compare import (
     differences_table,
@@ -45,16 +46,16 @@ def test_only_what_differs_is_listed_and_seeds_are_averaged(folder):
         "other-s1": 1,
     }
     table = differences_table(runs)
-    assert [column.name for column in table.columns] == ["setting", "base", "other-s1"]
-    assert table.rows == (("tau", "0.1", "0.2"), ("n_jobs", "-1", "7"), ("seed", "1, 2", "1"))
-    gist, gist_other, base, other = scores_table(runs).rows
+    assert list(table.columns) == ["setting", "base", "other-s1"]
+    assert rows_of(table) == (("tau", "0.1", "0.2"), ("n_jobs", "-1", "7"), ("seed", "1, 2", "1"))
+    gist, gist_other, base, other = rows_of(scores_table(runs))
     assert gist[:3] == ("GIST-256 (base)", 2, "–") and gist[3][0] == pytest.approx(
         0.7 * MICRO_AP["GIST-256"]
     )  # made runs scale the reference rows too
     assert (
         gist_other[0] == "GIST-256 (other-s1)"
         and gist_other[4][0] == pytest.approx(0.5 * MICRO_AP["GIST-256"] + 0.05)
-        and scores_table(runs).rules == {2}
+        and scores_table(runs).attrs["rules"] == (2,)
     )
     values = np.array([0.8, 0.6]) * MICRO_AP["K1"]
     assert base[:3] == ("base", 2, "K1") and base[3] == (
@@ -74,9 +75,9 @@ def test_only_what_differs_is_listed_and_seeds_are_averaged(folder):
         "seeds, "
         not in scores_table(open_for_comparison([folder / "base-s1", folder / "other-s1"])).caption
     )
-    by_row = {row[0]: row[1:] for row in phases_table(runs).rows}
+    by_row = {row[0]: row[1:] for row in rows_of(phases_table(runs))}
     assert by_row["K1"][2][0] == pytest.approx(values.mean() + 0.05) and [
-        c.name for c in phases_table(runs).columns
+        *phases_table(runs).shown()
     ][3:] == ["base normalized", "other-s1 normalized"]
     assert by_row["GIST-256"][1] == (pytest.approx(0.5 * MICRO_AP["GIST-256"]), None) and list(
         by_row
@@ -114,7 +115,7 @@ def test_time_is_that_of_all_phases_though_few_were_scored(tmp_path):
         for line in (run / "metrics.jsonl").read_text().splitlines()
     ]
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert scores_table(open_for_comparison([run])).rows[-1][7] == 900
+    assert rows_of(scores_table(open_for_comparison([run])))[-1][7] == 900
 
 
 def test_unfinished_foreign_and_damaged_folders_are_noted(folder):
@@ -129,7 +130,7 @@ def test_unfinished_foreign_and_damaged_folders_are_noted(folder):
     runs = open_for_comparison(
         [folder / name for name in ("base-s1", "photos", "begun", "torn", "newer", "none")]
     )
-    notes = {row[0]: row[3] for row in notes_table(runs).rows}
+    notes = {row[0]: row[3] for row in rows_of(notes_table(runs))}
     assert (
         notes["base-s1"] == "complete"
         and "not a run" in notes["photos"]
@@ -141,8 +142,8 @@ def test_unfinished_foreign_and_damaged_folders_are_noted(folder):
         and "metrics.jsonl" in notes["newer"]
         and "no such folder" in notes["none"]
     )
-    assert [row[0] for row in scores_table(runs).rows] == ["GIST-256", "base-s1", "begun"]
-    assert ("warp", "not set", "not set", "9") in differences_table(runs).rows
+    assert [row[0] for row in rows_of(scores_table(runs))] == ["GIST-256", "base-s1", "begun"]
+    assert ("warp", "not set", "not set", "9") in rows_of(differences_table(runs))
     (figure,), missing = negatives_galleries(runs, limit=2)
     assert len(figure.axes) == 3 * 2 * 2 and "base-s1, K1: d²" in " ".join(
         text.get_text() for text in figure.texts
@@ -159,8 +160,8 @@ def test_groups_whose_reference_rows_agree_share_them(tmp_path):
     change(make_run(tmp_path / "two", seed=1), tau=0.2)
     change(make_run(tmp_path / "three", seed=2, scale=0.9), tau=0.2)
     table = scores_table(open_for_comparison([tmp_path / name for name in ("one", "two", "three")]))
-    assert [row[:2] for row in table.rows] == [("GIST-256", 2), ("one", 1), ("two + three", 2)]
-    assert table.rows[0][3][0] == pytest.approx(0.95 * MICRO_AP["GIST-256"])  # each seed once
+    assert [row[:2] for row in rows_of(table)] == [("GIST-256", 2), ("one", 1), ("two + three", 2)]
+    assert rows_of(table)[0][3][0] == pytest.approx(0.95 * MICRO_AP["GIST-256"])  # each seed once
 
 
 def test_the_curves_hold_every_point(folder):

@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 from helpers.made_traces import end_of, made_trace, made_traces
+from helpers.table_rows import rows_of
 from PIL import Image
 
 from qknb.config import PRESETS, experiment
@@ -398,7 +399,7 @@ def test_findings_and_policies_offered(explorer):
     sentences, table = explorer.findings()["made"]
     assert (
         any("beats" in s or "cannot be told apart" in s or "stays behind" in s for s in sentences)
-        and len(table.rows) == 4
+        and len(rows_of(table)) == 4
     )
     assert set(POLICIES.values()) == {"micro_ap", "loss", "fixed"}
 

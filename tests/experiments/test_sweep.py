@@ -15,6 +15,7 @@ import time
 import nbformat
 import pytest
 from helpers.paths import ROOT
+from helpers.table_rows import rows_of
 
 import qknb.experiments.sweep as sweep_module
 from qknb.cli import main
@@ -145,7 +146,7 @@ def test_a_failing_run_does_not_stop_the_others_and_finished_ones_are_skipped(
     assert rows == results_of(kept) and {row["combination"] for row in rows} == {"good"}
     key = lambda row: (row["run"], row["row"])  # noqa: E731
     assert sorted(rows, key=key) == sorted(results_of(place.path), key=key)
-    (good,) = summary_table(rows).rows
+    (good,) = rows_of(summary_table(rows))
     assert (
         good[:3] == ("good", "Q1", 2)
         and good[3] == (pytest.approx(0.25), pytest.approx(0.1 / 2**0.5))
@@ -173,7 +174,7 @@ def test_a_failing_run_does_not_stop_the_others_and_finished_ones_are_skipped(
     assert [row["seed"] for row in reference_rows(rows)["GIST-256"]] == [1, 2]
     with open(place.path / "table.csv", newline="", encoding="utf-8") as file:
         assert "GIST-256" in [line["combination"] for line in csv.DictReader(file)]
-    first, _ = summary_table(rows, references=True).rows
+    first, _ = rows_of(summary_table(rows, references=True))
     assert first[:3] == ("GIST-256", "–", 2) and first[3] == (0.9, 0.0)
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers.table_rows import rows_of
 
 from qknb.experiments.sweep_figures import (
     PAPER_RATIO,
@@ -74,7 +75,7 @@ def test_curves_are_by_seed_and_in_the_order_asked_for():
 
 
 def test_pairs_share_their_seed():
-    by_name = {line[0]: line[1:] for line in paired_table(ROWS, "qk").rows}
+    by_name = {line[0]: line[1:] for line in rows_of(paired_table(ROWS, "qk"))}
     assert (
         set(by_name) == {"simclr", "other"}
         and by_name["simclr"][0] == 2
@@ -89,9 +90,9 @@ def test_pairs_share_their_seed():
         pytest.approx(1.70, abs=0.005) == PAPER_RATIO and "1.70" in paired_table(ROWS, "qk").caption
     )
     assert (
-        paired_table([r for r in ROWS if r["combination"] == "qk" or r["seed"] == 2], "qk").rows[0][
-            1
-        ]
+        rows_of(
+            paired_table([r for r in ROWS if r["combination"] == "qk" or r["seed"] == 2], "qk")
+        )[0][1]
         == 1
     )
 
@@ -186,12 +187,15 @@ def test_settings_are_chosen_by_validation_alone():
         "qk",
         "other",
     ]
-    assert [(name, seeds, mark) for name, seeds, _, mark in table.rows] == [
+    assert [(name, seeds, mark) for name, seeds, _, mark in rows_of(table)] == [
         ("simclr", 2, "yes"),
         ("qk", 2, ""),
         ("other", 3, "yes"),
     ]
-    assert table.rows[1][2][0] == pytest.approx(0.5) and "test images have no part" in table.caption
+    assert (
+        rows_of(table)[1][2][0] == pytest.approx(0.5)
+        and "test images have no part" in table.caption
+    )
     with pytest.raises(ValueError, match="no val result of mocco: there are qk, simclr, other"):
         best_settings(rows, "qk|mocco")
     with pytest.raises(ValueError, match="no seed"):

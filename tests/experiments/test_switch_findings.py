@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from helpers.made_traces import end_of, made_trace, made_traces
+from helpers.table_rows import rows_of
 
 from qknb.experiments.switch_findings import (
     best_cycle,
@@ -161,13 +162,17 @@ def test_the_choice_on_validation_is_said():
 
 def test_the_table_has_every_way_once():
     table = findings_table(finals(made_traces(gain=0.02)))
-    assert [row[0] for row in table.rows] == [
+    assert [row[0] for row in rows_of(table)] == [
         "50 steps",
         "100 steps",
         "200 steps",
         "validation micro-AP (patience 3, gain 0.002)",
     ]
-    assert table.rows[2][-1] == "–" and "4 of 4" in table.rows[0][-1] and "±" in table.rows[0][1]
-    assert findings_table({}).rows == () and "(candidates: not recorded)" in table.caption
+    assert (
+        rows_of(table)[2][-1] == "–"
+        and "4 of 4" in rows_of(table)[0][-1]
+        and "±" in rows_of(table)[0][1]
+    )
+    assert rows_of(findings_table({})) == () and "(candidates: not recorded)" in table.caption
     traces = [trace | {"cut": "100 globally best pairs"} for trace in made_traces()]
     assert "(candidates: 100 globally best pairs)" in findings_table(finals(traces), traces).caption

@@ -8,6 +8,7 @@ import json
 import papermill
 from helpers.made_colab import colab_machine
 from helpers.paths import ROOT
+from helpers.table_rows import rows_of
 
 from qknb.cli import main
 from qknb.experiments.grid import read_grid
@@ -57,7 +58,7 @@ def test_the_kept_rows_have_every_method_that_the_notebook_asks_for():
     exec("".join(next(cell["source"] for cell in cells if cell["id"] == "parameters")), given)  # noqa: S102 - its own parameters
     kept = (NOTEBOOK.parent / given["results"].split(",")[0]).resolve()
     chosen, table = best_settings(collected_rows(kept), given["methods"])
-    assert given["base"] in chosen and {seeds for _, seeds, *_ in table.rows} == {3}, (
+    assert given["base"] in chosen and {seeds for _, seeds, *_ in rows_of(table)} == {3}, (
         "the same seeds for every setting that was tried"
     )
 

@@ -14,6 +14,7 @@ import pytest
 from helpers.made_colab import Machine, project_to_clone
 from helpers.made_run import same_ends
 from helpers.paths import ROOT
+from helpers.table_rows import rows_of, shown_of
 from PIL import Image
 from set_repository import first_cell, repository
 
@@ -393,9 +394,9 @@ def test_parameters_at_fault(tmp_path):
 
 def test_plain_tables_tell_numbers_from_text():
     table = plain_table("c", ("name", "n", "mixed"), [("a", 1200, 1), ("b", None, "x")])
-    assert [column.left for column in table.columns] == [True, False, True]
-    assert table.shown() == (("a", "1,200", "1"), ("b", "–", "x"))
-    assert plain_table("empty", ("a", "b"), []).shown() == ()
+    assert [*table.attrs["formats"].values()] == ["text", "count", "text"]
+    assert shown_of(table) == (("a", "1,200", "1"), ("b", "–", "x"))
+    assert shown_of(plain_table("empty", ("a", "b"), [])) == ()
 
 
 def test_left_out_images_are_listed_with_the_reason(tmp_path):
@@ -410,20 +411,22 @@ def test_left_out_images_are_listed_with_the_reason(tmp_path):
     table = omitted_table(tmp_path, limit=5)
     assert table.caption.startswith(
         "Left out: 21 skipped, 1 exact duplicates. The first 5"
-    ) and table.rows[0] == ("a.jpg", "truncated")
-    assert omitted_table(tmp_path, limit=99).rows[-1] == ("c.jpg", "the same pixels as d.jpg")
+    ) and rows_of(table)[0] == ("a.jpg", "truncated")
+    assert rows_of(omitted_table(tmp_path, limit=99))[-1] == ("c.jpg", "the same pixels as d.jpg")
 
 
 def test_tables_of_a_run(smoke_run):
     run = Run(smoke_run)
-    store = {row[0]: row for row in store_table(smoke_run).rows}
+    store = {row[0]: row for row in rows_of(store_table(smoke_run))}
     assert (
         store["store/keys"][2] == len(np.load(smoke_run / "store" / "keys" / "images.npy"))
         and store["store/keys"][3] == "32×32"
     )
-    assert ("backbone", "EfficientNetB3", "EfficientNetLite0") in changes_table(run.experiment).rows
+    assert ("backbone", "EfficientNetB3", "EfficientNetLite0") in rows_of(
+        changes_table(run.experiment)
+    )
     assert changes_table(experiment("paper")).caption == "All settings are the paper's."
-    names = [row[0] for row in contents_table(smoke_run).rows]
+    names = [row[0] for row in rows_of(contents_table(smoke_run))]
     assert "store/" in names and "manifest.json" in names and "report.html" not in names
 
 
@@ -434,7 +437,7 @@ def test_transforms_are_counted_in_copies():
         {"edits": [["edits unknown", {}]]},
         {"edits": []},
     ]
-    rows = {row[1]: row for row in transform_table(items).rows}
+    rows = {row[1]: row for row in rows_of(transform_table(items))}
     assert (
         set(rows) == set(TRANSFORMS)
         and rows["crop"][3] == "50.0%"

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 from helpers.made_run import item, make_set
+from helpers.table_rows import rows_of
 
 from qknb.data.transforms import TRANSFORMS, draw_parameters
 from qknb.report.artifacts import write_tables
@@ -146,7 +147,7 @@ def test_table_figure_and_csv(tmp_path):
     rows = edit_recall(run, "Q1")
     table = edit_recall_table(rows, "Q1")
     assert (
-        table.rows[[r.strength for r in rows].index("strong")][:5]
+        rows_of(table)[[r.strength for r in rows].index("strong")][:5]
         == ("geometry", "crop", "strong", 1, 0.0)
         and "90 %" in table.caption
     )

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from helpers.table_rows import rows_of, shown_of
 
 from qknb.evaluation import paper
 from qknb.report.paper_tables import clean_table, comparison_table, competition_table
@@ -33,9 +34,7 @@ def write_run(path, rows, queries=25_000, references=1_000_000):
 
 
 def by_row(table):
-    return {
-        row[0]: dict(zip((c.name for c in table.columns), row, strict=True)) for row in table.rows
-    }
+    return {row[0]: dict(zip(table.columns, row, strict=True)) for row in rows_of(table)}
 
 
 @pytest.fixture
@@ -78,7 +77,7 @@ def test_clean_table_by_phase_with_the_papers_values(run):
         and "500,000 globally best pairs" in table.caption
     )
     assert "Not comparable" not in table.caption
-    assert table.shown()[2][:4] == ("K1", "0.2800", "0.3800", "0.2839")
+    assert shown_of(table)[2][:4] == ("K1", "0.2800", "0.3800", "0.2839")
 
 
 def test_competition_table_takes_q1k1_after_k1(run):

@@ -1,26 +1,13 @@
-"""Tables and the report: values by hand, hostile names, no outside resources, missing parts, no
-half-written file.
-"""
+"""The report: hostile names, no outside resources, missing parts, no half-written file."""
 
-import csv
 import html.parser
 import json
 import shutil
-import statistics
 
 import pytest
-from helpers.made_run import MICRO_AP, make_run
+from helpers.made_run import make_run
 
 from qknb.report.report import write_report
-from qknb.report.tables import (
-    Column,
-    Table,
-    metric_rows,
-    results_table,
-    show_seconds,
-    show_share,
-    spread_table,
-)
 
 EVIL = "<script>alert('x')</script>&{}.jpg"
 
@@ -65,158 +52,7 @@ def page(run):
     return text, parsed
 
 
-# --- tables
-# -------------------------------------------------------------------------------------------------
-
-
-def test_results_table_has_the_values_of_the_run(run, tmp_path):
-    table = results_table(run)
-    names = [
-        "row",
-        "phase",
-        "micro-AP",
-        "95 % interval",
-        "× GIST-256",
-        "normalized",
-        "recall at P90",
-        "threshold",
-        "rank 1",
-        "rank 10",
-        "images seen",
-        "time",
-    ]
-    assert [c.name for c in table.columns] == names
-    assert [row[0] for row in table.rows] == [
-        "GIST-256",
-        "Q1",
-        "K1",
-    ]  # reference rows first, then phases, whatever the file's order
-    assert table.rows[2][2:6] == (
-        MICRO_AP["K1"],
-        (0.25, 1.0),
-        MICRO_AP["K1"] / MICRO_AP["GIST-256"],
-        MICRO_AP["K1"] + 0.05,
-    )
-    assert table.shown()[1] == (
-        "Q1",
-        "1",
-        "0.806",
-        "0.250–1.000",
-        "1.07",
-        "0.856",
-        "–",
-        "–",
-        "1.000",
-        "1.000",
-        "1,920",
-        "1 min 05 s",
-    )
-    assert table.shown()[2][6:8] == ("0.667", "−0.0100")
-    assert table.caption.startswith(
-        "Split test: 4 queries, 1 of them distractors, against 4 references; candidates: 500,000 "
-        "globally best pairs."
-    )
-    assert table.caption.endswith("Seed 0.") and table.rules == {1}
-    table.write_csv(tmp_path / "t.csv")
-    with open(tmp_path / "t.csv", newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert (
-        rows[2]["cut"] == "500,000 globally best pairs" and rows[2]["macro AP"] == ""
-    )  # which made_run does not have
-    assert (
-        float(rows[2]["micro-AP"]) == MICRO_AP["K1"]
-        and float(rows[2]["95 % interval low"]) == 0.25
-        and rows[1]["recall at P90"] == ""
-    )
-    assert metric_rows(run, "val")[0]["split"] == "val"
-
-
-def test_text_table_is_aligned():
-    table = Table(
-        "why.", (Column("name", left=True), Column("n")), (("a", 1), ("日本", 22)), frozenset({1})
-    )
-    assert table.text().split("\n") == [
-        "name   n",
-        "────────",
-        "a      1",
-        "────────",
-        "日本  22",
-        "",
-        "why.",
-    ]
-
-
-def test_html_table_escapes():
-    text = Table("<b>", (Column("<i>", left=True),), (("<script>",),)).html()
-    assert (
-        "<script>" not in text
-        and "<i>" not in text
-        and "<b>" not in text
-        and "&lt;script&gt;" in text
-    )
-
-
-def test_spread_table_is_mean_and_sample_deviation(tmp_path):
-    scales = (1.0, 0.9, 0.8)
-    runs = [make_run(tmp_path / str(i), seed=i, scale=scale) for i, scale in enumerate(scales)]
-    table = spread_table(runs)
-    k1 = table.rows[2]
-    assert k1[0] == "K1" and k1[2] == 3
-    assert k1[3] == pytest.approx(
-        (MICRO_AP["K1"] * 0.9, statistics.stdev(MICRO_AP["K1"] * s for s in scales))
-    )
-    assert k1[4] == pytest.approx((MICRO_AP["K1"] / MICRO_AP["GIST-256"], 0))
-    assert k1[5] == pytest.approx((MICRO_AP["K1"] * 0.9 + 0.05, k1[3][1]))
-    assert table.rows[1][6] == (0, 0)  # never reached: counts as nothing found
-    assert table.shown()[2][3] == "0.825 ± 0.092" and "seeds 0, 1, 2" in table.caption
-    table.write_csv(tmp_path / "t.csv")
-    assert (
-        (tmp_path / "t.csv")
-        .read_text(encoding="utf-8")
-        .startswith("row,phase,runs,micro-AP mean,micro-AP std,")
-    )
-    assert spread_table(runs[:1]).shown()[2][3] == "0.917"
-
-
-def test_spread_table_refuses_what_cannot_be_averaged(tmp_path):
-    runs = [make_run(tmp_path / name) for name in "ab"]
-    lines = (runs[1] / "metrics.jsonl").read_text().replace('"references": 4', '"references": 5')
-    (runs[1] / "metrics.jsonl").write_text(lines)
-    with pytest.raises(ValueError, match="cannot be averaged"):
-        spread_table(runs)
-    with pytest.raises(ValueError, match="evaluate"):
-        spread_table([tmp_path])
-    with pytest.raises(ValueError, match="at least one"):
-        spread_table([])
-    with pytest.raises(ValueError, match="python -m qknb train"):  # `evaluate` would end here again
-        results_table(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"),
-    [
-        (0.04, "0.0 s"),
-        (9.96, "10 s"),
-        (59.6, "1 min 00 s"),
-        (3599.7, "1 h 00 min"),
-        (7629, "2 h 07 min"),
-        (None, "–"),
-    ],
-)
-def test_seconds(seconds, shown):
-    assert show_seconds(seconds) == shown
-
-
-@pytest.mark.parametrize(
-    ("share", "shown"),
-    [(0, "0 %"), (0.067, "6.7 %"), (0.0996, "10 %"), (0.5, "50 %"), (1, "100 %")],
-)
-def test_shares(share, shown):
-    assert show_share(share) == shown
-
-
-# --- report
-# -------------------------------------------------------------------------------------------------
+# --- report ----------------------------------------------------------------------------------------------------------------------
 
 
 def test_report_says_in_words_what_was_done_and_found(page):

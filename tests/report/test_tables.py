@@ -1,8 +1,12 @@
-"""Every table of micro-AP says over which candidates it was taken."""
+"""A run's table has its values; every table of micro-AP says over which candidates it was taken."""
+
+import csv
+import statistics
 
 import pytest
-from helpers.made_run import make_run
+from helpers.made_run import MICRO_AP, make_run
 from helpers.made_traces import made_traces
+from helpers.table_rows import rows_of, shown_of
 
 from qknb.copies.copytest import copy_test, copy_test_table, edit_test_table
 from qknb.experiments.compare import phases_table, scores_table
@@ -11,7 +15,7 @@ from qknb.experiments.sweep_figures import paired_table
 from qknb.experiments.sweep_results import summary_table
 from qknb.experiments.switch_findings import finals, findings_table
 from qknb.report.edit_recall import edit_recall, edit_recall_table
-from qknb.report.tables import cut_words, metric_rows, results_table, spread_table
+from qknb.report.tables import cut_words, mean_spread, metric_rows, results_table
 from qknb.run import read_json_lines
 
 CUT = "1,234 globally best pairs"
@@ -28,7 +32,6 @@ def swept(run):
 
 TABLES = {
     "results": results_table,
-    "spread": lambda run: spread_table([run]),
     "sweep": lambda run: summary_table(swept(run)),
     "paired": lambda run: paired_table(swept(run), "one"),
     "scores": lambda run: scores_table(open_for_comparison([run])),
@@ -64,3 +67,74 @@ def test_cuts_that_differ_are_all_named():
         == "candidates: all or 1,000 globally best pairs"
     )
     assert cut_words([]) == cut_words([{}]) == "candidates: not recorded"
+
+
+def test_results_table_has_the_values_of_the_run(tmp_path):
+    run = make_run(tmp_path / "r")
+    table = results_table(run)
+    names = [
+        "descriptor",
+        "micro-AP",
+        "95 % interval",
+        "× GIST-256",
+        "normalized",
+        "recall at P90",
+        "threshold",
+        "rank 1",
+        "rank 10",
+        "images seen",
+        "time",
+    ]
+    assert [*table.shown()] == names
+    assert [row[0] for row in rows_of(table)] == [
+        "GIST-256",
+        "Q1",
+        "K1",
+    ]  # reference rows first, then phases, whatever the file's order
+    assert rows_of(table)[2][2:6] == (
+        MICRO_AP["K1"],
+        (0.25, 1.0),
+        MICRO_AP["K1"] / MICRO_AP["GIST-256"],
+        MICRO_AP["K1"] + 0.05,
+    )
+    assert shown_of(table)[1] == (
+        "Q1",
+        "0.806",
+        "0.250–1.000",
+        "1.07",
+        "0.856",
+        "–",
+        "–",
+        "1.000",
+        "1.000",
+        "1,920",
+        "1 min 05 s",
+    )
+    assert shown_of(table)[2][5:7] == ("0.667", "−0.0100")
+    assert table.caption.startswith(
+        "Split test: 4 queries, 1 of them distractors, against 4 references; candidates: 500,000 globally best pairs."
+    )
+    assert table.caption.endswith("Seed 0.") and table.attrs["rules"] == (1,)
+    table.write_csv(tmp_path / "t.csv")
+    with open(tmp_path / "t.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert (
+        rows[2]["cut"] == "500,000 globally best pairs" and rows[2]["macro AP"] == ""
+    )  # which made_run does not have
+    assert (
+        float(rows[2]["micro-AP"]) == MICRO_AP["K1"]
+        and float(rows[2]["95 % interval low"]) == 0.25
+        and rows[1]["recall at P90"] == ""
+    )
+    assert metric_rows(run, "val")[0]["split"] == "val"
+
+
+def test_what_cannot_be_shown_says_what_to_do(tmp_path):
+    with pytest.raises(ValueError, match="python -m qknb train"):  # `evaluate` would end here again
+        results_table(tmp_path)
+
+
+def test_mean_and_sample_deviation_of_few_runs():
+    values = [0.9, 0.8, 1.0]
+    assert mean_spread(values) == (pytest.approx(0.9), statistics.stdev(values))
+    assert mean_spread([0.5]) == (0.5, None) and mean_spread([]) == (None, None)

@@ -6,6 +6,7 @@ import shutil
 import pytest
 from helpers.made_backbone import use_small_backbone
 from helpers.made_disc21 import QUERIES, REFERENCES, make_tree
+from helpers.table_rows import rows_of, shown_of
 
 from qknb.config import experiment
 from qknb.data.prepare import prepare
@@ -57,15 +58,15 @@ def test_disk_by_set_of_the_whole_data():
     pixels = (3 * 1_000_000 + 50_200) * 224 * 224 * 3
     assert total == pytest.approx(pixels + (3 * 1_000_000 + 50_200) * 3840, rel=0.005)
     table = disk_table(FULL, s, n_features=1536)
-    rows = {row[0]: row for row in table.rows}
+    rows = {row[0]: row for row in rows_of(table)}
     assert rows["keys"][2] == pytest.approx(154.4e9, rel=0.01) and rows["in all"][2] == sum(
-        row[2] for row in table.rows[:-1]
+        row[2] for row in rows_of(table)[:-1]
     )
     # float16 K bank, Q bank and pretrained K bank of 1,792 values; float32 held-out banks, twice
     assert (
         rows["banks, until training ends"][2] == 3 * 1_000_000 * 1792 * 2 + 2 * 1_050_200 * 1792 * 4
     )
-    assert "96" in table.caption and table.shown()[0][2] == "154.5 GB"
+    assert "96" in table.caption and shown_of(table)[0][2] == "154.5 GB"
 
 
 def test_banks_are_made_anew_only_when_their_side_has_changed():
@@ -86,7 +87,7 @@ def test_banks_are_made_anew_only_when_their_side_has_changed():
 def test_time_by_part_from_given_rates():
     s = experiment("paper", phases=2, steps_per_phase=100, eval_every=0)
     table = time_table(Amounts(FULL, ((100, 100), (50_000, 1_000_000))), s, RATES)
-    rows = {row[0]: row for row in table.rows}
+    rows = {row[0]: row for row in rows_of(table)}
     assert rows["prepare originals"][3] == pytest.approx((2_050_100) / 100) and rows[
         "prepare edited copies"
     ][3] == pytest.approx(1_000_100 / 50)
@@ -100,10 +101,10 @@ def test_time_by_part_from_given_rates():
         experiment("paper", phases=1, steps_per_phase=100, bank_chunks=2, eval_every=0),
         RATES,
     )
-    assert halves.rows[3][3] == pytest.approx((1_000_000 + 1_050_200) / 500 + 100 * (0.5 + 0.5))
+    assert rows_of(halves)[3][3] == pytest.approx((1_000_000 + 1_050_200) / 500 + 100 * (0.5 + 0.5))
     assert (
         rows["in all"][2] == 200
-        and rows["in all"][3] == pytest.approx(sum(row[3] for row in table.rows[:-1]))
+        and rows["in all"][3] == pytest.approx(sum(row[3] for row in rows_of(table)[:-1]))
         and "on a test" in table.caption
     )
 
@@ -115,11 +116,13 @@ def test_looks_by_hand():
     )
     assert looks(experiment("paper", eval_every=0), 30) == 0
     rows = {
-        every: time_table(
-            Amounts(FULL, ()),
-            experiment("paper", phases=1, steps_per_phase=100, eval_every=every),
-            RATES,
-        ).rows[3]
+        every: rows_of(
+            time_table(
+                Amounts(FULL, ()),
+                experiment("paper", phases=1, steps_per_phase=100, eval_every=every),
+                RATES,
+            )
+        )[3]
         for every in (0, 50)
     }
     assert rows[50][1] - rows[0][1] == 200 and rows[50][3] - rows[0][3] == pytest.approx(
@@ -169,7 +172,9 @@ def test_images_embedded_in_every_phase_are_those_of_the_estimate(
         trainer.phase(name)
         found[name] = sum(embedded)
     table = time_table(run_amounts(run), run.experiment, RATES)
-    assert {row[0]: row[1] for row in table.rows if row[0] in found} == found and len(found) == 3
+    assert {row[0]: row[1] for row in rows_of(table) if row[0] in found} == found and len(
+        found
+    ) == 3
 
 
 def test_amounts_of_scenes_a_folder_and_disc21_are_what_preparing_gives(tmp_path):
@@ -250,9 +255,9 @@ def test_reading_a_folder_counts(tmp_path):
         ((10, 10), (20, 20)),
     )
     s = experiment("smoke", images=str(tmp_path), extra_scenes=30)
-    first, second = time_table(work, s, RATES).rows[:2]
+    first, second = rows_of(time_table(work, s, RATES))[:2]
     assert (
         first[:2] == ("read the folder", 130 + 10 + 20 - 30 + 5 + 10)
         and second[0] == "prepare originals"
     )
-    assert time_table(work, experiment("smoke"), RATES).rows[0][0] == "prepare originals"
+    assert rows_of(time_table(work, experiment("smoke"), RATES))[0][0] == "prepare originals"
