@@ -114,7 +114,7 @@ def sweep(grid, root="runs", *, folder="notebooks", parallel=0):
     table = (
         summary_table(rows, references=True) if any(row["phase_index"] for row in rows) else None
     )
-    if table:
+    if table is not None:
         table.write_csv(path / "table.csv")
     return table, {job.name: job.error for job in jobs if job.state == "failed"}
 
