@@ -52,9 +52,6 @@ def page(run):
     return text, parsed
 
 
-# --- report ----------------------------------------------------------------------------------------------------------------------
-
-
 def test_report_says_in_words_what_was_done_and_found(page):
     text = page[1].text
     assert (

@@ -1,7 +1,6 @@
 """A run's table has its values; every table of micro-AP says over which candidates it was taken."""
 
 import csv
-import statistics
 
 import pytest
 from helpers.made_run import MICRO_AP, make_run
@@ -15,7 +14,7 @@ from qknb.experiments.sweep_figures import paired_table
 from qknb.experiments.sweep_results import summary_table
 from qknb.experiments.switch_findings import finals, findings_table
 from qknb.report.edit_recall import edit_recall, edit_recall_table
-from qknb.report.tables import cut_words, mean_spread, metric_rows, results_table
+from qknb.report.tables import cut_words, metric_rows, results_table
 from qknb.run import read_json_lines
 
 CUT = "1,234 globally best pairs"
@@ -112,7 +111,8 @@ def test_results_table_has_the_values_of_the_run(tmp_path):
     )
     assert shown_of(table)[2][5:7] == ("0.667", "−0.0100")
     assert table.caption.startswith(
-        "Split test: 4 queries, 1 of them distractors, against 4 references; candidates: 500,000 globally best pairs."
+        "Split test: 4 queries, 1 of them distractors, against 4 references; "
+        "candidates: 500,000 globally best pairs."
     )
     assert table.caption.endswith("Seed 0.") and table.attrs["rules"] == (1,)
     table.write_csv(tmp_path / "t.csv")
@@ -132,9 +132,3 @@ def test_results_table_has_the_values_of_the_run(tmp_path):
 def test_what_cannot_be_shown_says_what_to_do(tmp_path):
     with pytest.raises(ValueError, match="python -m qknb train"):  # `evaluate` would end here again
         results_table(tmp_path)
-
-
-def test_mean_and_sample_deviation_of_few_runs():
-    values = [0.9, 0.8, 1.0]
-    assert mean_spread(values) == (pytest.approx(0.9), statistics.stdev(values))
-    assert mean_spread([0.5]) == (0.5, None) and mean_spread([]) == (None, None)

@@ -1,4 +1,4 @@
-"""Tables: aligned text of at most 100 columns, escaped HTML, raw values in the CSV, slices that know their formats."""
+"""Tables: text of 100 columns, escaped HTML, raw values in CSV, slices that keep their formats."""
 
 import pandas as pd
 import pytest

@@ -6,7 +6,6 @@ from qknb.system.formatting import (
     FORMATS,
     show_bytes,
     show_count,
-    show_difference,
     show_seconds,
     show_share,
     show_spread,
@@ -36,10 +35,9 @@ def test_shares(share, shown):
     assert show_share(share) == shown
 
 
-def test_counts_bytes_differences_and_spreads():
+def test_counts_bytes_and_spreads():
     assert (show_count(1234567), show_count(None)) == ("1,234,567", "–")
     assert (show_bytes(3.58e9), show_bytes(41e6)) == ("3.6 GB", "41.0 MB")
-    assert (show_difference(0.01), show_difference(-0.0104)) == ("+0.010", "−0.010")
     assert show_spread(0.585, 0.0268) == "0.585 ± 0.027"
     assert (show_spread(0.5, None), show_spread(None, None)) == ("0.500", "–")
     assert FORMATS["range"].show(0.5, 0.5) == "0.5"
