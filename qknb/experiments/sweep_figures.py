@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.ticker import NullFormatter
 
 from qknb.evaluation.paper import SIMCLR_COMPARISON
-from qknb.evaluation.spread import mean_spread
+from qknb.evaluation.spread import mean_spread, show_spread
 from qknb.experiments.sweep_results import labels_of, last_rows, reference_rows
 from qknb.report.curves import bars_figure, draw_curves, ending
 from qknb.report.style import Sheet, fitted, styled, wrapped
