@@ -192,7 +192,7 @@ def test_rows_of_another_machine_join_those_that_are_kept(place, tmp_path, capsy
     assert main([*words, "--collect", str(kept)]) == 0
     assert main([*words, "--from", str(there), "--collect", str(kept)]) == 0
     assert collected_rows(kept) == rows + [row | elsewhere for row in rows]
-    assert [line[0] for line in summary_table(collected_rows(kept)).rows] == ["a", "B on a GPU"]
+    assert [line[0] for line in rows_of(summary_table(collected_rows(kept)))] == ["a", "B on a GPU"]
     assert "H100 (jax): 1 run at a time" in summary_table(collected_rows(kept)).caption
     capsys.readouterr()
     assert main([*words, "--from", str(there)]) == 1

@@ -136,12 +136,12 @@ def test_over_images_and_over_time_side_by_side():
 
 
 def test_ratio_after_equal_time_is_that_of_one_device():
-    (line,) = paired_table(timed(ROWS), "qk", ["simclr"]).rows
+    (line,) = rows_of(paired_table(timed(ROWS), "qk", ["simclr"]))
     assert line[0] == "SimCLR, batch 32"
     assert line[5][0] == pytest.approx((0.7 / 0.4 + 0.8 / 0.5) / 2)
     other = timed(ROWS[:4], "A") + timed(ROWS[4:], "B")
-    assert paired_table(other, "qk", ["simclr"]).rows[0][5] == (None, None)
-    (back,) = paired_table(timed(ROWS), "simclr", ["qk"]).rows  # any row against any other
+    assert rows_of(paired_table(other, "qk", ["simclr"]))[0][5] == (None, None)
+    (back,) = rows_of(paired_table(timed(ROWS), "simclr", ["qk"]))  # any row against any other
     assert back[5][0] == pytest.approx((0.4 / 0.7 + 0.5 / 0.8) / 2)
 
 
