@@ -1,254 +1,285 @@
-"""Image files: found in a folder, and read as correct 8-bit RGB whatever their mode; what cannot be read is a `BadImage` with a plain reason."""
+"""Reading one image file: upright 8-bit RGB, or a `BadImage` with the reason in one plain line.
+
+Only the formats of `FORMATS` are opened, whatever a file is called: an EPS named holiday.jpg
+would make Pillow start Ghostscript on a stranger's program.
+"""
 
 import contextlib
-import os
+import errno
+import functools
+import importlib.util
+import io
 import stat
 import threading
+import time
 import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-import numpy as np
-from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
-__all__ = [
-    "EXTENSIONS",
-    "MAX_PIXELS",
-    "BadImage",
-    "image_files",
-    "read_both",
-    "read_rgb",
-    "to_rgb",
-]
+from qknb.data.deep_files import raw_mode, read_tiff, uses_few_bits, with_low_bytes
+from qknb.data.pixels import is_flat, to_rgb
+from qknb.data.signatures import HEAD, describe_content, kind_of
+from qknb.system.safe_text import printable
 
-EXTENSIONS = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+__all__ = ["MAX_PIXELS", "BadImage", "Picture", "decode", "read_picture", "read_rgb"]
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "JPEG2000", "AVIF", "HEIF")
+MAX_PIXELS = 100_000_000
+"""Pixels that are decoded at most: 400 MB as Pillow holds them. Larger JPEGs are read smaller."""
+BOMB = 100e6
+"""Bytes of memory from which on a file of a 5,000th of them is refused."""
+IN_PLACE = 256 << 20
+"""Files over so many bytes are not read into memory as a whole."""
+WAITS = (0.1, 0.4, 1.0)
+"""Seconds before a file that could not be read for the moment is tried again."""
+PASSING = frozenset(
+    getattr(errno, name, -1)
+    for name in (
+        *("EIO", "EMFILE", "ENFILE", "ESTALE", "EAGAIN", "EINTR", "EBUSY", "ENOMEM", "ENODEV"),
+        *("ENXIO", "ETIMEDOUT", "ENETDOWN", "ENETUNREACH", "EHOSTDOWN", "EHOSTUNREACH"),
+        *("ENOTCONN", "ECONNRESET", "ECONNABORTED", "EREMOTEIO"),
+    )
 )
-MAX_PIXELS = 100_000_000  # 300 MB once decoded
+"""Error numbers of faults that may pass: they say nothing about the file itself."""
 _TURN = {
-    2: (Image.Transpose.FLIP_LEFT_RIGHT,),
-    3: (Image.Transpose.ROTATE_180,),
-    4: (Image.Transpose.FLIP_TOP_BOTTOM,),
-    5: (Image.Transpose.TRANSPOSE,),
-    6: (Image.Transpose.ROTATE_270,),
-    7: (Image.Transpose.TRANSVERSE,),
-    8: (Image.Transpose.ROTATE_90,),
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
 }  # EXIF tag 0x0112
-_STRICT = threading.Lock()
-_strict_users, _truncated_before = 0, False
+_SEVERAL = "several pages or frames: the first is used"
+_PILLOW = threading.Lock()
+_inside, _before = 0, (False, None)
 
 
 class BadImage(ValueError):
-    """A file that gives no image; `reason` says why in one plain line."""
+    """A file that gives no image.
 
-    def __init__(self, path, reason: str):
-        super().__init__(f"{path}: {reason}")
-        self.reason = reason
-
-
-@contextlib.contextmanager
-def _truncation_is_an_error():
-    """Pillow's setting LOAD_TRUNCATED_IMAGES is off inside, for all threads, and as it was once the last one has left."""
-    global _strict_users, _truncated_before
-    with _STRICT:
-        if _strict_users == 0:
-            _truncated_before, ImageFile.LOAD_TRUNCATED_IMAGES = (
-                ImageFile.LOAD_TRUNCATED_IMAGES,
-                False,
-            )
-        _strict_users += 1
-    try:
-        yield
-    finally:
-        with _STRICT:
-            _strict_users -= 1
-            if _strict_users == 0:
-                ImageFile.LOAD_TRUNCATED_IMAGES = _truncated_before
-
-
-def image_files(folder) -> tuple[str, ...]:
-    """Image files under a folder, recursively, by extension (any case), in sorted order.
-
-    Links to folders are followed, each folder is visited once (so links in a circle end); names that begin with a dot are left out.
-
-    Parameters
+    Attributes
     ----------
-    folder : str or Path
-
-    Returns
-    -------
-    tuple of str
-        Paths relative to the folder, with forward slashes.
-
-    Raises
-    ------
-    FileNotFoundError, NotADirectoryError
-        When there is no such folder.
-    ValueError
-        When there is no image file in it.
+    reason : str
+        Why, in one plain line.
+    transient : bool
+        The fault may pass (a network drive, too many open files): worth another try later.
     """
-    root = Path(folder)
-    if not root.exists():
-        raise FileNotFoundError(f"there is no folder {str(root)!r}: check the path")
-    if not root.is_dir():
-        raise NotADirectoryError(f"{str(root)!r} is a file: pass the folder that holds the images")
-    found, visited = [], set()
-    for here, folders, files in os.walk(root, followlinks=True):
-        status = os.stat(here)
-        if (status.st_dev, status.st_ino) in visited:
-            folders.clear()
-            continue
-        visited.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        base = Path(here).relative_to(root)
-        found += [
-            (base / name).as_posix()
-            for name in files
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS
-        ]
-    if not found:
-        raise ValueError(
-            f"no image files under {str(root)!r}: put images there ({', '.join(sorted(e[1:] for e in EXTENSIONS))}; subfolders "
-            "are searched)"
-        )
-    return tuple(sorted(found))
+
+    def __init__(self, path: str | Path, reason: str, transient: bool = False):
+        super().__init__(f"{printable(path)}: {reason}")
+        self.path, self.reason, self.transient = str(path), reason, transient
+
+    def __reduce__(self):
+        return BadImage, (self.path, self.reason, self.transient)
 
 
-def read_rgb(path, *, oriented: bool = True, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Read an image file as RGB.
+@dataclass(frozen=True)
+class Picture:
+    """An image that was read.
+
+    Attributes
+    ----------
+    image : PIL.Image
+        RGB, 8 bits a channel, upright, loaded.
+    note : str
+        What a person should know: that a file has several pages; usually empty.
+    """
+
+    image: Image.Image
+    note: str = ""
+
+    @property
+    def flat(self) -> bool:
+        """Without content: of one colour all over."""
+        return is_flat(self.image)
+
+
+def read_rgb(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The image of a file as upright RGB. Parameters, errors: as `read_picture`."""
+    return read_picture(path, max_pixels=max_pixels).image
+
+
+def read_picture(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Read an image file as a person sees it.
 
     Parameters
     ----------
     path : str or Path
-        JPEG, PNG, WebP, BMP, GIF (first frame), TIFF (first page), or whatever else Pillow reads.
-    oriented : bool
-        Apply the EXIF orientation. (Pillow applies a TIFF's own in any case.)
+        JPEG, PNG, WebP, BMP, GIF (first frame), TIFF (first page), JPEG 2000, AVIF, and HEIC where
+        pillow-heif is installed; by content, whatever the name says.
     max_pixels : int
-        Larger files are refused by their header, before anything is decoded. Above twice `PIL.Image.MAX_IMAGE_PIXELS` Pillow refuses too.
-
-    Returns
-    -------
-    PIL.Image
-        RGB, 8 bits a channel, loaded; transparency composited on white.
+        Larger images are refused by their header, before anything is decoded; JPEGs of up to four
+        times as many (progressive ones: twice) are decoded at half their size.
 
     Raises
     ------
     BadImage
-        For a file that is missing, empty, not an image, truncated, broken or too large.
+        For a file that is missing, empty, not an image, truncated, broken or too large; or that
+        cannot be read for the moment, after a few tries.
     """
-    stored, turn = _read(path, max_pixels)
-    return _turned(stored, turn) if oriented else stored
-
-
-def read_both(path, *, max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, Image.Image]:
-    """`read_rgb` with the EXIF orientation and without, (upright, stored), decoding the file once. They are one image where there is nothing to turn."""
-    stored, turn = _read(path, max_pixels)
-    return _turned(stored, turn), stored
-
-
-def _turned(image: Image.Image, turn: tuple) -> Image.Image:
-    for step in turn:
-        image = image.transpose(step)
-    return image
-
-
-def _read(path, max_pixels: int) -> tuple[Image.Image, tuple]:
-    """An image file as RGB, pixels as stored, and the steps that turn it upright."""
     path = Path(path)
+    for wait in (*WAITS, None):
+        try:
+            with _opened(path) as (source, n_bytes):
+                return decode(source, path, n_bytes, max_pixels=max_pixels)
+        except FileNotFoundError:
+            raise BadImage(path, "there is no such file") from None
+        except PermissionError:
+            raise BadImage(path, "no permission to read it") from None
+        except OSError as error:
+            if error.errno not in PASSING:
+                raise BadImage(path, f"cannot be read: {error.strerror or error}") from None
+            if wait is None:
+                raise BadImage(path, _passing(error), transient=True) from None
+            time.sleep(wait)
+    raise AssertionError("not reached")
+
+
+def _passing(error: OSError) -> str:
+    advice = ""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        advice = "; allow more (ulimit -n 4096), or use fewer processes (n_jobs)"
+    return f"cannot be read for the moment: {error.strerror}{advice}; it is tried again next time"
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
+    """A file's content and its bytes. Reading it first tells faults of the disk from others."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise BadImage(path, "not a regular file")
+    if status.st_size == 0:
+        raise BadImage(path, "empty file (0 bytes)")
+    if status.st_size <= IN_PLACE:
+        yield io.BytesIO(path.read_bytes()), status.st_size
+    else:
+        with open(path, "rb") as file:
+            yield file, status.st_size
+
+
+def decode(
+    source: BinaryIO, name: str | Path, n_bytes: int, *, max_pixels: int = MAX_PIXELS
+) -> Picture:
+    """The image in an open file of `n_bytes`; `name` is for messages. Errors: as `read_picture`.
+
+    OSErrors of the system (with an errno) are passed on.
+    """
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise BadImage(path, "not a regular file")
-        if status.st_size == 0:
-            raise BadImage(path, "empty file (0 bytes)")
-        with _truncation_is_an_error(), warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # bombs are judged below; odd metadata is no reason to skip an image
-            with Image.open(path) as image:
-                if image.width * image.height > max_pixels:
-                    raise BadImage(
-                        path,
-                        f"too large: {image.width} x {image.height} pixels, the limit is {max_pixels:,}",
-                    )
-                if image.width < 1 or image.height < 1:
-                    raise BadImage(path, "has no pixels")
+        with _pillow_as_wanted(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # odd metadata is no reason to skip an image
+            try:
+                image = Image.open(source, formats=_formats())
+            except UnidentifiedImageError:
+                return _decode_otherwise(source, name, max_pixels)
+            with image:
+                _require_size(image, name, n_bytes, max_pixels)
+                note = _SEVERAL if _many(image) else ""
+                raw = raw_mode(image)
                 image.load()
-                return to_rgb(image), _orientation(image)
+                pixels = image
+                if raw and uses_few_bits(image):
+                    source.seek(0)
+                    with Image.open(source, formats=_formats()) as again:
+                        pixels = with_low_bytes(image, again, raw)
+                return Picture(_upright(to_rgb(pixels), image), note)
     except BadImage:
         raise
-    except Image.DecompressionBombError:
-        raise BadImage(path, "too large: over Pillow's limit against decompression bombs") from None
-    except UnidentifiedImageError:
-        raise BadImage(path, "not an image, or of an unknown format") from None
-    except FileNotFoundError:
-        raise BadImage(path, "there is no such file") from None
-    except PermissionError:
-        raise BadImage(path, "no permission to read it") from None
     except MemoryError:
-        raise BadImage(path, "too large for the memory") from None
-    except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ValueError, ... for broken data
-        text = " ".join(str(error).replace(str(path), "the file").split()) or type(error).__name__
-        raise BadImage(
-            path, f"truncated: {text}" if "truncated" in text.lower() else f"broken: {text[:200]}"
-        ) from None
+        raise BadImage(name, "too large for the memory") from None
+    except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ValueError, ...
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        text = " ".join(str(error).replace(str(name), "the file").split()) or type(error).__name__
+        kind = "truncated" if "truncated" in text.lower() else "broken"
+        raise BadImage(name, f"{kind}: {printable(text[:200])}") from None
 
 
-def _orientation(image: Image.Image) -> tuple:
-    try:
-        return _TURN.get(image.getexif().get(0x0112), ()) if image.format != "TIFF" else ()
-    except Exception:  # broken EXIF: the pixels are still good
-        return ()
+@contextlib.contextmanager
+def _pillow_as_wanted() -> Iterator[None]:
+    """Inside, for all threads: a truncated file is an error, and the size is judged by us.
 
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert a loaded image of any Pillow mode to RGB.
-
-    Sixteen bits are scaled to eight, not clipped; floats are taken as 0..1 if they lie there, as 0..255 if they lie there, else stretched
-    from their least to their greatest value; transparency is composited on white; CIE Lab goes through a colour profile.
-
-    Parameters
-    ----------
-    image : PIL.Image
-        Loaded.
-
-    Returns
-    -------
-    PIL.Image
-        RGB, a new image.
+    Pillow's settings are as they were once the last thread has left.
     """
-    if image.mode.startswith("I;16"):
-        values = np.asarray(image).astype(np.uint32)
-        return _grey((values + 128) // 257)
-    if image.mode == "I":  # 32 bits, or 16 as older Pillow opens them
-        values = np.clip(np.asarray(image).astype(np.float64), 0, None)
-        top = (
-            65535.0
-            if image.format == "PNG" or 255 < values.max() <= 65535
-            else 255.0
-            if values.max() <= 255
-            else 2.0**31 - 1
-        )
-        return _grey(np.rint(values * (255 / top)))
-    if image.mode == "F":
-        values = np.nan_to_num(
-            np.asarray(image).astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0
-        )
-        low, high = values.min(), values.max()
-        if low >= 0 and high <= 1:
-            values = values * 255
-        elif low < 0 or high > 255:
-            values = (values - low) * (255 / (high - low))
-        return _grey(np.rint(values))
-    if image.mode == "LAB":
-        return ImageCms.profileToProfile(
-            image, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB"
-        )
-    if image.has_transparency_data:
-        clear = image.convert("RGBA")
-        white = Image.new("RGBA", clear.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, clear).convert("RGB")
-    return image.convert("RGB")
+    global _inside, _before
+    with _PILLOW:
+        if _inside == 0:
+            _before = ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS
+            ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = False, None
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _PILLOW:
+            _inside -= 1
+            if _inside == 0:
+                ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = _before
 
 
-def _grey(values: np.ndarray) -> Image.Image:
-    return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8)).convert("RGB")
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this Pillow reads."""
+    if importlib.util.find_spec("pillow_heif"):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _require_size(image: Image.Image, name: str | Path, n_bytes: int, max_pixels: int) -> None:
+    """Refuse what is too large to decode; have a JPEG that is a little too large read at half."""
+    pixels = image.width * image.height
+    if pixels < 1:
+        raise BadImage(name, "has no pixels")
+    size = f"{image.width} x {image.height} pixels"
+    if pixels > max_pixels:
+        most = max_pixels
+        if image.format in ("JPEG", "MPO"):
+            most *= 2 if image.info.get("progressive") else 4
+        if pixels > most:
+            raise BadImage(name, f"too large: {size}, the limit is {most:,}")
+        image.draft(None, (image.width // 2, image.height // 2))
+    memory = image.width * image.height * 4
+    if memory > BOMB and memory > 5000 * n_bytes:
+        raise BadImage(
+            name, f"too large: {n_bytes:,} bytes that would unfold to {size}, a decompression bomb"
+        )
+
+
+def _many(image: Image.Image) -> bool:
+    try:
+        return image.format != "MPO" and bool(getattr(image, "is_animated", False))
+    except Exception:  # a broken second page: the first may still be good
+        return False
+
+
+def _upright(pixels: Image.Image, image: Image.Image) -> Image.Image:
+    """Turned as EXIF says. (Pillow turns a TIFF by itself.)"""
+    try:
+        turn = None if image.format == "TIFF" else _TURN.get(image.getexif().get(0x0112))
+    except Exception:  # broken EXIF: the pixels are still good
+        turn = None
+    return pixels if turn is None else pixels.transpose(turn)
+
+
+def _decode_otherwise(source: BinaryIO, name: str | Path, max_pixels: int) -> Picture:
+    """A file that Pillow does not know: a TIFF of floats in colour or of 64 bits, or a reason."""
+    source.seek(0)
+    head = source.read(HEAD)
+    kind = kind_of(head)
+    if kind == "TIFF":
+        source.seek(0)
+        try:
+            image, many = read_tiff(source, max_pixels)
+        except ValueError as error:
+            raise BadImage(name, printable(error)) from None
+        return Picture(image, _SEVERAL if many else "")
+    if kind in ("HEIC", "AVIF"):
+        extra = "pip install 'qknb[heif]'" if kind == "HEIC" else "pip install 'pillow>=11.3'"
+        raise BadImage(name, f"of the format {kind}, which needs another package: {extra}")
+    raise BadImage(name, f"not an image, {describe_content(head)}")

@@ -23,6 +23,7 @@ __all__ = [
     "is_temporary",
     "load_npz",
     "need_disk",
+    "read_text",
     "replacing",
     "write_json",
     "write_rows",
@@ -81,6 +82,20 @@ def _is_left_behind(path: Path, writer: str) -> bool:
 def is_temporary(name: str) -> bool:
     """Whether a file of this name is one that `replacing` writes: it may be left by a kill."""
     return name.startswith(".") and ".tmp" in name
+
+
+def read_text(path: str | Path) -> str:
+    """A text file in UTF-8, with or without a byte order mark; a ValueError names one that is not.
+
+    What people save from a spreadsheet or an editor of Windows often has the mark, or is UTF-16.
+    """
+    try:
+        return Path(path).read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is no text in UTF-8 ({error.reason} at byte {error.start}): save it again "
+            "with the encoding UTF-8"
+        ) from None
 
 
 def write_text(path: str | Path, text: str) -> None:
