@@ -111,7 +111,7 @@ def main(arguments=None):
     parser.add_argument("--image-size", type=int, default=96)
     options = parser.parse_args(arguments)
     from qknb.copies.descriptor import BATCH, Descriptor
-    from qknb.data.image_files import image_files
+    from qknb.data.folders import image_files
 
     with tempfile.TemporaryDirectory() as root:
         folder = Path(options.images or made_images(Path(root), options.limit))

@@ -38,8 +38,6 @@ COUNTED_AS = {
 # (file, imported module): why it still stands against the direction. Nothing is ever added here.
 STILL_AGAINST = {
     ("qknb/run.py", "qknb.training.auto_preset"): 'cli and notebooks should resolve preset="auto"',
-    ("qknb/data/disc21.py", "qknb.evaluation.metrics"): "read_truth belongs beside write_truth",
-    ("qknb/data/image_sets.py", "qknb.evaluation.metrics"): "read_truth belongs beside write_truth",
     ("qknb/data/prepare_disc21.py", "qknb.training.estimate"): "sizes of sets belong to data",
     ("qknb/training/estimate.py", "qknb.report.tables"): "words for amounts belong to system",
     ("qknb/training/summary.py", "qknb.report.tables"): "words for amounts belong to system",

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from qknb.copies.export import FORMAT, SIDES, export_run, pca_fingerprint, tower_fingerprint
 from qknb.data.dataset import to_square
 from qknb.data.gist import GistPCA, gist, gist_input
-from qknb.data.image_files import BadImage, read_both, to_rgb
+from qknb.data.image_files import BadImage, read_rgb, upright_rgb
 from qknb.system.keras_import import import_keras
 
 __all__ = ["Batch", "Descriptor"]
@@ -218,7 +218,7 @@ class Descriptor:
                         (
                             start,
                             [
-                                pool.submit(self._prepare, image, side)
+                                pool.submit(self._prepare, image)
                                 for image in images[start : start + BATCH]
                             ],
                         )
@@ -230,13 +230,13 @@ class Descriptor:
                 start, tasks = waiting.popleft()
                 yield self._describe(tower, start, [task.result() for task in tasks])
 
-    def _prepare(self, image, side):
+    def _prepare(self, image):
         """One image as (square, GIST input), or the reason why it cannot be read."""
         try:
-            upright, as_stored = _read(image, side)
+            found = _read(image)
         except BadImage as error:
             return error.reason
-        return to_square(upright, self.image_size), gist_input(as_stored, self.facts["gist_size"])
+        return to_square(found, self.image_size), gist_input(found, self.facts["gist_size"])
 
     def _describe(self, tower, start, prepared):
         good = [i for i, found in enumerate(prepared) if not isinstance(found, str)]
@@ -270,22 +270,15 @@ def _as_list(images):
     return list(images)
 
 
-def _read(image, side):
-    """(upright, as stored) RGB images; for a query both are upright."""
+def _read(image):
+    """A file, a PIL image or an array as upright RGB (PIL.Image)."""
     if isinstance(image, str | Path):
-        upright, stored = read_both(image)
-        return upright, stored if side == "key" else upright
+        return read_rgb(image)
     if isinstance(image, Image.Image):
-        stored = to_rgb(image)
-        upright = (
-            to_rgb(ImageOps.exif_transpose(image))
-            if image.format != "TIFF" and image.getexif().get(0x0112, 1) != 1
-            else stored
-        )
-        return upright, stored if side == "key" else upright
+        return upright_rgb(image)
     array = np.asarray(image)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
         raise ValueError(
             f"an image array must be uint8 (height, width, 3), RGB; got {array.dtype} {array.shape}"
         )
-    return (Image.fromarray(array),) * 2
+    return Image.fromarray(array)

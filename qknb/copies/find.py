@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from qknb.copies.describing import describe_queries
-from qknb.data.image_files import image_files
+from qknb.data.folders import image_files
 from qknb.evaluation.search import Pairs
 from qknb.system.files import write_rows, write_text
 

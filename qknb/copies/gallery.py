@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from qknb.copies.find import COPY
-from qknb.data.image_files import BadImage, read_rgb, to_rgb
+from qknb.data.image_files import BadImage, read_rgb
+from qknb.data.pixels import to_rgb
 from qknb.report.galleries import Gallery, Pair
 from qknb.system.files import write_text
 

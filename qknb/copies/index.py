@@ -20,7 +20,7 @@ import numpy as np
 from qknb.copies.ann_search import build_search, measured_recall, search
 from qknb.copies.describing import describe_files
 from qknb.copies.descriptor import Descriptor
-from qknb.data.image_files import image_files
+from qknb.data.folders import image_files
 from qknb.system.files import need_disk, replacing, write_rows, write_text
 
 __all__ = ["EXACT", "CopyIndex"]

@@ -25,8 +25,8 @@ from qknb.system.files import read_text
 
 __all__ = ["ArchivedImages", "Index", "index_images", "read_ids"]
 
-FILE_NAME = re.compile(r"([TRQ])(\d{5,6})(\.jpe?g|\.png)", re.IGNORECASE)
-ID = re.compile(r"[TRQ]\d{5,6}")
+FILE_NAME = re.compile(r"([TRQ])(\d{5,6})(\.jpe?g|\.png)", re.IGNORECASE | re.ASCII)
+ID = re.compile(r"[TRQ]\d{5,6}", re.IGNORECASE | re.ASCII)
 STORED, DEFLATED = 0, 8
 LARGEST = 256 << 20
 """Bytes that a zip member may have, packed and unpacked."""
@@ -153,11 +153,11 @@ class ArchivedImages:
 
 def read_ids(path: str | Path) -> np.ndarray:
     """The ids of a list file, one a line, in capitals: (n,) S7. A ValueError names what is none."""
-    ids = [word.upper() for word in read_text(path).split()]
-    for word in ids:
+    words = read_text(path).split()
+    for word in words:
         if not ID.fullmatch(word):
             raise ValueError(f"{path}: {word!r} is no id of DISC21: one a line, such as R000123")
-    return np.array(ids, "S7")
+    return np.array([word.upper() for word in words], "S7")
 
 
 def index_images(letter: str, folders: tuple[str, ...], zips: tuple[str, ...]) -> Index:

@@ -19,6 +19,7 @@ from qknb.data.image_sets import open_set
 from qknb.system.block_writer import BlockWriter
 from qknb.system.files import replacing
 from qknb.system.progress import progress
+from qknb.system.workers import in_workers
 
 __all__ = ["Split", "plan_split", "build_set", "prepare_rows", "to_square"]
 
@@ -204,9 +205,9 @@ def build_set(
         label=label or f"prepare {folder.name}",
         unit="image",
     ) as bar:
-        for block, images, gist, items in joblib.Parallel(
-            n_jobs=settings.n_jobs, return_as="generator_unordered"
-        )(tasks):
+        for block, images, gist, items in in_workers(
+            tasks, settings.n_jobs, f"preparing {folder.name}"
+        ):
             writer.write(block, {"images": images, "gist": gist}, note=items)
             bar.update(len(images))
     with (
@@ -230,7 +231,7 @@ def prepare_rows(
         index = rows[row // each - start // each]
         name = ids[index]
         try:
-            image, for_gist = (source.load(index), None) if views else source.load_both(index)
+            image = source.load(index)
             edits = given
             if views:
                 image, edits = augment(
@@ -242,7 +243,6 @@ def prepare_rows(
                     strength=settings.edit_strength,
                     overlays=overlays,
                 )
-                for_gist = image
         except (OSError, ValueError) as error:
             advice = getattr(
                 source,
@@ -251,7 +251,7 @@ def prepare_rows(
             )
             raise OSError(f"image {name!r} cannot be read now ({error}): {advice}") from error
         images.append(to_square(image, settings.image_size))
-        small.append(gist_module.gist_input(for_gist, settings.gist_size))
+        small.append(gist_module.gist_input(image, settings.gist_size))
         own = name if not views else f"{name}#{view}"
         items.append(
             {

@@ -25,7 +25,7 @@ from qknb.data.pixels import is_flat, to_rgb
 from qknb.data.signatures import HEAD, describe_content, kind_of
 from qknb.system.safe_text import printable
 
-__all__ = ["MAX_PIXELS", "BadImage", "Picture", "decode", "read_picture", "read_rgb"]
+__all__ = ["MAX_PIXELS", "BadImage", "Picture", "decode", "read_picture", "read_rgb", "upright_rgb"]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "JPEG2000", "AVIF", "HEIF")
 MAX_PIXELS = 100_000_000
@@ -186,7 +186,7 @@ def decode(
                     source.seek(0)
                     with Image.open(source, formats=_formats()) as again:
                         pixels = with_low_bytes(image, again, raw)
-                return Picture(_upright(to_rgb(pixels), image), note)
+                return Picture(_turned(to_rgb(pixels), image), note)
     except BadImage:
         raise
     except MemoryError:
@@ -258,7 +258,12 @@ def _many(image: Image.Image) -> bool:
         return False
 
 
-def _upright(pixels: Image.Image, image: Image.Image) -> Image.Image:
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """An image that Pillow has opened as upright RGB, whatever its mode."""
+    return _turned(to_rgb(image), image)
+
+
+def _turned(pixels: Image.Image, image: Image.Image) -> Image.Image:
     """Turned as EXIF says. (Pillow turns a TIFF by itself.)"""
     try:
         turn = None if image.format == "TIFF" else _TURN.get(image.getexif().get(0x0112))

@@ -4,19 +4,17 @@ A set is a folder that `qknb.data.dataset` wrote. A folder may instead hold `vie
 share their images (DISC21's 25k, 50k and phase 2 all search the same million references) keep them once.
 """
 
-import csv
 import dataclasses
 import hashlib
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from qknb.evaluation.metrics import read_truth
+from qknb.data.truth import read_truth
 from qknb.system.block_writer import read_arrays
-from qknb.system.files import write_json, write_text
+from qknb.system.files import write_json
 
 __all__ = [
     "ImageSet",
@@ -26,7 +24,6 @@ __all__ = [
     "split_names",
     "truth_pairs",
     "write_splits",
-    "write_truth",
     "write_view",
 ]
 
@@ -171,15 +168,6 @@ def split_names(store):
 def write_splits(store, splits, aliases):
     """Record the held-out splits of a run; an alias is a second name of a split, "test" being the one that figures and tables show first."""
     write_json(Path(store) / "splits.json", {"splits": list(splits), "aliases": dict(aliases)})
-
-
-def write_truth(path, rows):
-    """Ground truth as CSV query_id,reference_id; `rows` are (query id, reference id), a distractor query has an empty reference."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["query_id", "reference_id"])
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
 
 
 def truth_pairs(queries, references):

@@ -13,7 +13,7 @@ FLAT = 4
 """Least difference, in any channel, that counts as content."""
 CLEAR = 0.2
 """Share of transparent pixels from which on an image may be a drawing, not a photo with corners."""
-LOST = 0.35
+LOST = 0.2
 """Share of what is drawn that may be invisible on white before another ground is taken."""
 NEAR = 48
 """Difference of luma within which a line is lost on its ground."""

@@ -8,8 +8,11 @@ import numpy as np
 
 from qknb.config import DISC21
 from qknb.data.dataset import build_set, plan_split
-from qknb.data.image_sets import open_set, open_split, split_names, write_truth
-from qknb.data.sources import Scenes, Subset, scan
+from qknb.data.image_sets import open_set, open_split, split_names
+from qknb.data.scan import scan
+from qknb.data.scenes import Scenes
+from qknb.data.sources import Subset
+from qknb.data.truth import write_truth
 from qknb.system.locks import alone
 
 __all__ = ["build_held_out", "prepare", "prepared"]
@@ -171,17 +174,9 @@ class Both:
     def __len__(self):
         return len(self.ids)
 
-    def load(self, i, oriented=True):
+    def load(self, i):
         n = len(self.first)
-        return (
-            self.first.load(i, oriented=oriented)
-            if i < n
-            else self.second.load(i - n, oriented=oriented)
-        )
-
-    def load_both(self, i):
-        n = len(self.first)
-        return self.first.load_both(i) if i < n else self.second.load_both(i - n)
+        return self.first.load(i) if i < n else self.second.load(i - n)
 
     def fingerprint(self):
         return json.dumps([self.first.fingerprint(), self.second.fingerprint()])

@@ -10,10 +10,12 @@ import numpy as np
 
 from qknb.config import DISC21
 from qknb.data.dataset import build_set, plan_split
-from qknb.data.disc21 import SPLITS, Disc21
-from qknb.data.image_sets import open_set, write_splits, write_truth, write_view
+from qknb.data.disc21 import Disc21
+from qknb.data.disc21_layout import SPLITS
+from qknb.data.image_sets import open_set, write_splits, write_view
 from qknb.data.prepare import build_held_out
 from qknb.data.sources import Subset
+from qknb.data.truth import write_truth
 from qknb.system.files import need_disk
 from qknb.training.estimate import Amounts, disk_table, preparation_bytes
 

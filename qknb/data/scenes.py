@@ -358,13 +358,9 @@ class Scenes:
     def __len__(self) -> int:
         return self.n
 
-    def load(self, i: int, oriented: bool = True) -> Image.Image:
-        """Scene `i` of this source as RGB (there is no EXIF: `oriented` changes nothing)."""
+    def load(self, i: int) -> Image.Image:
+        """Scene `i` of this source as RGB."""
         return scene(self.seed, range(self.start, self.start + self.n)[i], self.size)
-
-    def load_both(self, i: int) -> tuple[Image.Image, Image.Image]:
-        """Scene `i` twice: it is upright as it is."""
-        return (self.load(i),) * 2
 
     def fingerprint(self) -> str:
         """Changes with the series and with how scenes are drawn."""

@@ -9,9 +9,7 @@ first. Precision and recall are taken after every single prediction, without int
 Confidence intervals are a percentile bootstrap over queries.
 """
 
-import csv
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -34,7 +32,6 @@ __all__ = [
     "bootstrap_interval",
     "evaluate",
     "precision_recall",
-    "read_truth",
 ]
 
 P90 = 0.9
@@ -132,36 +129,6 @@ def _macro_ap(ranking):
     positives = np.bincount(ranking.truth_query, minlength=ranking.n_queries)
     summed = np.bincount(query, weights=precision * correct, minlength=ranking.n_queries)
     return float(np.mean((summed / np.maximum(positives, 1))[positives > 0]))
-
-
-def read_truth(path: str | Path) -> list[tuple[str, str]]:
-    """Read a ground-truth CSV: rows `query_id,reference_id`, header optional, empty reference =
-    distractor query.
-
-    Returns
-    -------
-    list
-        Rows of (query_id, reference_id), distractors kept as (query_id, ""): `evaluate` takes it as
-        it is.
-
-    Raises
-    ------
-    ValueError
-        A row without exactly two fields or without a query id, named by its line.
-    """
-    rows = []
-    with Path(path).open(newline="", encoding="utf-8-sig") as file:
-        for number, row in enumerate(csv.reader(file), 1):
-            row = [field.strip() for field in row]
-            if not any(row) or number == 1 and row == ["query_id", "reference_id"]:
-                continue
-            if len(row) != 2 or not row[0]:
-                raise ValueError(
-                    f"{path}, line {number}: expected query_id,reference_id, found "
-                    f"{','.join(row)!r}"
-                )
-            rows.append((row[0], row[1]))
-    return rows
 
 
 class Interval(NamedTuple):

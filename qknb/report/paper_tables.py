@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from qknb.data.disc21 import SPLITS
+from qknb.data.disc21_layout import SPLITS
 from qknb.evaluation import paper
 from qknb.run import read_json_lines
 from qknb.system.dataframes import Table, make_table

@@ -102,6 +102,6 @@ def _count(images, n_scenes):
         return n_scenes
     if images.startswith(DISC21):
         return 1_000_000
-    from qknb.data.image_files import image_files
+    from qknb.data.folders import image_files
 
     return len(image_files(images))

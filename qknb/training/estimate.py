@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from qknb.config import DISC21
 from qknb.data.dataset import plan_split
-from qknb.data.image_files import image_files
+from qknb.data.folders import image_files
 from qknb.data.image_sets import open_set, open_split, split_names
 from qknb.system.dataframes import make_table
 from qknb.training.switching import next_limit, phase_steps, planned_lengths, policy_of

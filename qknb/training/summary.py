@@ -96,7 +96,7 @@ def before(run):
         As preparing would: no folder, no images, or too few.
     """
     from qknb.config import DISC21
-    from qknb.data.image_files import image_files
+    from qknb.data.folders import image_files
     from qknb.training.estimate import run_amounts
 
     settings, counts = run.experiment, run_amounts(run).counts

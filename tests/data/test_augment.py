@@ -180,7 +180,7 @@ def test_overlays_come_from_the_caller():
         def __len__(self):
             return 3
 
-        def load(self, i, oriented=True):
+        def load(self, i):
             return Image.new("RGB", (50, 40), (255, 0, 255))
 
     grey = Image.new("RGB", (120, 90), (90, 90, 90))

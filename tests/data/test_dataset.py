@@ -10,7 +10,8 @@ from qknb.config import experiment
 from qknb.data.dataset import build_set, plan_split, prepare_rows, to_square
 from qknb.data.gist import gist, gist_input
 from qknb.data.image_sets import open_set, truth_pairs
-from qknb.data.sources import Folder, Scenes
+from qknb.data.scenes import Scenes
+from qknb.data.sources import Folder
 
 
 @pytest.mark.parametrize("n", [60, 96, 500, 2726, 5000])
@@ -123,55 +124,26 @@ def test_another_recipe_makes_the_set_anew(tmp_path):
     assert one.fingerprint != two.fingerprint and two.ids[1] == source.ids[2]
 
 
-def test_an_image_is_read_once_and_gives_what_two_readings_gave(tmp_path, monkeypatch):
-    """The square is of the upright image, GIST of the pixels as stored; for synthetic scenes and
-    turned photos alike.
-    """
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_key_and_its_gist_are_of_the_upright_picture(tmp_path, monkeypatch, orientation):
+    """A phone stores a turned photo and says so in EXIF; the file is decoded once."""
     rng, exif = np.random.default_rng(0), Image.Exif()
-    exif[0x0112] = 6
-    for name, turn in (("plain.png", None), ("turned.jpg", exif)):
-        Image.fromarray(rng.integers(0, 256, (5, 4, 3), np.uint8)).resize(
-            (50, 40), Image.Resampling.BICUBIC
-        ).save(tmp_path / name, **({"exif": turn} if turn else {}))
-    settings = experiment("smoke")
-    for source in (Folder(str(tmp_path)), Scenes(2, seed=1)):
-        opened = []
-        with monkeypatch.context() as patch:
-            patch.setattr(
-                Image,
-                "open",
-                lambda path, real=Image.open, opened=opened: opened.append(path) or real(path),
-            )
-            _, images, gists, _ = prepare_rows(
-                0,
-                0,
-                2,
-                [0, 1],
-                source=source,
-                settings=settings,
-                views=0,
-                purpose="",
-                overlays=None,
-                id_format=None,
-                given=[],
-            )
-        assert len(opened) == (2 if isinstance(source, Folder) else 0)
-        np.testing.assert_array_equal(
-            images, [to_square(source.load(i), settings.image_size) for i in range(2)]
-        )
-        np.testing.assert_array_equal(
-            gists,
-            gist(
-                np.stack(
-                    [
-                        gist_input(source.load(i, oriented=False), settings.gist_size)
-                        for i in range(2)
-                    ]
-                )
-            ),
-        )
-    photos = Folder(str(tmp_path))
-    assert photos.load(1).size == (40, 50) and photos.load(1, oriented=False).size == (50, 40)
+    exif[0x0112] = orientation
+    stored = Image.fromarray(rng.integers(0, 256, (5, 4, 3), np.uint8))
+    stored = stored.resize((50, 40), Image.Resampling.BICUBIC)
+    stored.save(tmp_path / "a.png", exif=exif)
+    turns = {3: 180, 6: 270, 8: 90}
+    upright = stored.rotate(turns.get(orientation, 0), expand=True)
+    settings, opened, real = experiment("smoke"), [], Image.open
+    monkeypatch.setattr(Image, "open", lambda *a, **k: opened.append(a) or real(*a, **k))
+    words = dict(source=Folder(str(tmp_path)), settings=settings, views=0, purpose="")
+    _, images, gists, _ = prepare_rows(
+        0, 0, 1, [0], **words, overlays=None, id_format=None, given=[]
+    )
+    assert len(opened) == 1
+    np.testing.assert_array_equal(images, [to_square(upright, settings.image_size)])
+    small = gist_input(upright, settings.gist_size)
+    np.testing.assert_array_equal(gists, gist(np.stack([small])))
 
 
 @pytest.mark.parametrize("harm", ["folder", "record", "array"])

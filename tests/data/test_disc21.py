@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from qknb.data import archives
 from qknb.data.archives import ArchivedImages
 from qknb.data.disc21 import Disc21
 from qknb.data.image_files import BadImage
@@ -227,7 +228,7 @@ def test_summary_tells_counts_and_doubles(tmp_path):
     )
 
 
-def test_orientation_is_applied_on_demand_in_folders_and_zips(tmp_path):
+def test_orientation_is_applied_in_folders_and_zips(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     write_images(tmp_path / "refs", ["R000000"])
@@ -236,7 +237,6 @@ def test_orientation_is_applied_on_demand_in_folders_and_zips(tmp_path):
         archive.writestr("R000002.JPG", jpeg("R000002", exif=exif))
     source = Disc21(tmp_path).references()
     assert [source.load(i).size for i in range(3)] == [(12, 8), (8, 12), (8, 12)]
-    assert [source.load(i, oriented=False).size for i in range(3)] == [(12, 8)] * 3
 
 
 def test_fingerprint_follows_the_files(tmp_path):
@@ -275,7 +275,7 @@ def test_damaged_zips_are_named(tmp_path):
 def test_a_zip_member_that_is_no_picture_is_a_bad_image(tmp_path):
     with zipfile.ZipFile(tmp_path / "refs.zip", "w") as archive:
         archive.writestr("R000000.jpg", b"no picture")
-    with pytest.raises(BadImage, match="refs.zip:R000000: broken"):
+    with pytest.raises(BadImage, match="refs.zip:R000000: not an image"):
         Disc21(tmp_path).references().load(0)
 
 
@@ -296,3 +296,62 @@ def test_wrong_roots_and_splits_are_named(tmp_path):
 
 def test_an_empty_selection_is_empty():
     assert len(ArchivedImages("R")) == 0 and ArchivedImages("R").ids == ()
+
+
+def test_lower_case_names_are_found_and_read(tmp_path):
+    write_images(tmp_path / "refs", ["R000000"])
+    (tmp_path / "refs/r000001.JPG").write_bytes(jpeg("R000001"))
+    with zipfile.ZipFile(tmp_path / "refs_50k_0.zip", "w") as archive:
+        archive.writestr("refs/r000002.jpeg", jpeg("R000002"))
+    (tmp_path / "list_files").mkdir()
+    (tmp_path / "list_files/references").write_text("r000000\nr000001\nr000002\n")
+    (tmp_path / "list_files/public_ground_truth.csv").write_text("q00000,r000001\nq00001,\n")
+    write_images(tmp_path / "queries", ["Q00000", "Q00001"])
+    tree = Disc21(tmp_path)
+    source = tree.references()
+    assert source.ids == ("R000000", "R000001", "R000002")
+    for i, name in enumerate(source.ids):
+        with Image.open(io.BytesIO(jpeg(name))) as expected:
+            np.testing.assert_array_equal(np.asarray(source.load(i)), np.asarray(expected))
+    assert source.n_bytes() > 0
+    assert tree.truth("25k") == [("Q00000", "R000001"), ("Q00001", "")]
+    assert not [line for line in tree.missing("25k", train=False) if line.startswith("ref")]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_list_may_begin_with_a_byte_order_mark(tmp_path, encoding):
+    official(tmp_path)
+    path = tmp_path / "list_files/subset_1_queries"
+    path.write_text(path.read_text(), encoding=encoding)
+    assert Disc21(tmp_path).queries("subset_1").ids == ("Q00000", "Q00002")
+
+
+@pytest.mark.parametrize(
+    "content, match",
+    [
+        ("Q00000\nQ00002\n".encode("utf-16"), "subset_1_queries is no text in UTF-8"),
+        ("Q00000\nQ0000\u0662\n".encode(), r"subset_1_queries: 'Q0000.' is no id of DISC21: one a"),
+        (
+            b"Q00000\nQ000001\nimages/Q00002.jpg\n",
+            r"subset_1_queries: 'images/Q00002.jpg' is no id",
+        ),
+    ],
+)
+def test_a_list_that_is_none_is_named_with_the_rule(tmp_path, content, match):
+    official(tmp_path)
+    (tmp_path / "list_files/subset_1_queries").write_bytes(content)
+    with pytest.raises(ValueError, match=match):
+        _ = Disc21(tmp_path).queries("subset_1").ids
+
+
+def test_a_zip_member_that_unfolds_without_end_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "LARGEST", 100_000)
+    with zipfile.ZipFile(tmp_path / "refs.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("R000000.jpg", jpeg("R000000"))
+        archive.writestr("R000001.jpg", jpeg("R000001") + bytes(5_000_000))
+        archive.writestr(zipfile.ZipInfo("R000002.jpg"), bytes(200_000))
+    source = Disc21(tmp_path).references()
+    assert source.load(0).size == (12, 8)
+    for i in (1, 2):
+        with pytest.raises(BadImage, match=f"refs.zip:R00000{i}: too large"):
+            source.load(i)

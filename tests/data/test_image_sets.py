@@ -13,9 +13,9 @@ from qknb.data.image_sets import (
     open_split,
     split_names,
     write_splits,
-    write_truth,
     write_view,
 )
+from qknb.data.truth import write_truth
 
 NAMES = ["a", "zwölf", "line\u2028separator", "bad\udc80byte", "e" * 300]
 

@@ -13,7 +13,6 @@ from qknb.evaluation.metrics import (
     Predictions,
     evaluate,
     precision_recall,
-    read_truth,
 )
 from qknb.evaluation.ranking import match_ranks, rank_predictions
 
@@ -157,15 +156,3 @@ def test_ranks_of_missing_matches_are_infinite():
 def test_errors_name_the_cause(rows, truth, message):
     with pytest.raises(ValueError, match=message):
         evaluate(rows, truth)
-
-
-@pytest.mark.parametrize(
-    "header", ["", "query_id,reference_id\n", "\ufeffquery_id,reference_id\r\n"]
-)
-def test_truth_file_with_and_without_header(tmp_path, header):
-    path = tmp_path / "truth.csv"
-    path.write_text(header + "Q00001,R000005\nQ00002,\nQ00003, R000001\n", encoding="utf-8")
-    assert read_truth(path) == [("Q00001", "R000005"), ("Q00002", ""), ("Q00003", "R000001")]
-    path.write_text(header + "Q00001,R000005,1\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="truth.csv, line"):
-        read_truth(path)

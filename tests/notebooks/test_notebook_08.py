@@ -20,7 +20,7 @@ from qknb.copies.export import export_run
 from qknb.copies.find import Found, Limits, find_copies
 from qknb.copies.index import CopyIndex
 from qknb.copies.viewer import CopyViewer, distances_figure, uploaded_files
-from qknb.data.image_files import image_files
+from qknb.data.folders import image_files
 from qknb.data.scenes import Scenes
 from qknb.evaluation.search import Pairs
 from qknb.run import Run
