@@ -48,6 +48,7 @@ class Pair(NamedTuple):
     heading: str
     truth: str
     edits: str = ""
+    kind: str = ""  # "good" or "unsure": how the truth stands out
 
 
 class Gallery(NamedTuple):

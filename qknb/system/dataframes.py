@@ -116,6 +116,9 @@ class Table(pd.DataFrame):
     def _repr_html_(self):
         return self.html()
 
+    def __html__(self):  # for templates
+        return self.html()
+
     def text(self, width: int = WIDTH) -> str:
         """Aligned plain text, at most `width` columns wide, caption last.
 
