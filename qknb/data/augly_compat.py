@@ -1,9 +1,11 @@
 """AugLy 1.0.0 made safe to call: two broken transforms repaired, and no random state leaks.
 
-Two of AugLy's image functions fail on today's libraries: `meme_format` calls `FreeTypeFont.getsize_multiline`, which Pillow 10 removed,
-and `perspective_transform` calls `np.float`, which NumPy 1.24 removed. Others (`random_noise`, `shuffle_pixels`) reseed NumPy's
-global generator, and importing AugLy draws from Python's. `call` runs any of its image functions with the two gaps filled, for the
-length of the call, inside AugLy's own namespace (neither Pillow nor NumPy is changed), and puts the global states back afterwards.
+Two of AugLy's image functions fail on today's libraries: `meme_format` calls
+`FreeTypeFont.getsize_multiline`, which Pillow 10 removed, and `perspective_transform` calls
+`np.float`, which NumPy 1.24 removed. Others (`random_noise`, `shuffle_pixels`) reseed NumPy's
+global generator, and importing AugLy draws from Python's. `call` runs any of its image functions
+with the two gaps filled, for the length of the call, inside AugLy's own namespace (neither Pillow
+nor NumPy is changed), and puts the global states back afterwards.
 """
 
 import contextlib
@@ -23,7 +25,7 @@ _LOCK = threading.RLock()  # the global states and AugLy's namespace are shared 
 
 @contextlib.contextmanager
 def global_state_kept():
-    """Whatever runs inside, the global states of `random` and `numpy` are afterwards what they were before.
+    """Inside, anything may draw or reseed: afterwards the global states are what they were.
 
     Covers Python's and NumPy's global generators and NumPy's error and print settings.
     """
@@ -99,7 +101,7 @@ class _FontModule:
 
 
 def perspective_coefficients(source: list, target: list) -> np.ndarray:
-    """The eight numbers with which `Image.transform(..., PERSPECTIVE)` moves corners from `source` to `target`.
+    """The eight numbers with which `Image.transform(..., PERSPECTIVE)` moves corners.
 
     Parameters
     ----------
@@ -109,10 +111,11 @@ def perspective_coefficients(source: list, target: list) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        float64 (8,): a..h with x' = (ax + by + c) / (gx + hy + 1), y' = (dx + ey + f) / (gx + hy + 1) from target to source.
+        float64 (8,): a..h with x' = (ax + by + c) / (gx + hy + 1) and
+        y' = (dx + ey + f) / (gx + hy + 1), from target to source.
     """
     rows, values = [], []
-    for (sx, sy), (tx, ty) in zip(source, target):
+    for (sx, sy), (tx, ty) in zip(source, target, strict=True):
         rows += [[tx, ty, 1, 0, 0, 0, -sx * tx, -sx * ty], [0, 0, 0, tx, ty, 1, -sy * tx, -sy * ty]]
         values += [sx, sy]
     return np.linalg.solve(np.array(rows, dtype=np.float64), np.array(values, dtype=np.float64))
@@ -151,8 +154,8 @@ def call(name: str, image: Image.Image, **parameters) -> Image.Image:
 
     Notes
     -----
-    Global random state is what it was before. Functions that draw numbers (`random_noise`, `shuffle_pixels`, `perspective_transform`) do
-    so from their `seed` parameter; pass one.
+    Global random state is what it was before. Functions that draw numbers (`random_noise`,
+    `shuffle_pixels`, `perspective_transform`) do so from their `seed` parameter; pass one.
     """
     module = augly_image()
     with global_state_kept(), _repaired(), warnings.catch_warnings():

@@ -1,15 +1,17 @@
 """Block means of Gabor filter moduli, the core of colour GIST, as small matrix products.
 
-For each of 20 filters G (given in the frequency domain) and each plane y of n x n samples: the mean of ``|IDFT(DFT(y) G)|`` over
-each of 4 x 4 blocks. Three facts make this faster than 20 inverse FFTs a plane in NumPy:
+For each of 20 filters G (given in the frequency domain) and each plane y of n x n samples: the mean
+of ``|IDFT(DFT(y) G)|`` over each of 4 x 4 blocks. Three facts make this faster than 20 inverse FFTs
+a plane in NumPy:
 
-* A filter is almost zero outside a box of the spectrum; its rest is dropped where the dropped part has an L2 norm of at most
-  `DROPPED`, which changes a response by at most `DROPPED` times the root mean square of the plane (Parseval and
-  Cauchy-Schwarz). On average 57% of the columns stay.
-* Coordinates count from the centre, u = x - (n-1)/2. Then cos(2 pi k u / n) is even in u, the sine odd, and each matrix needs only
-  the half u > 0: the responses at u and -u are sums and differences of the same products.
-* Everything is laid out with the planes of a chunk of images innermost, so that a matrix product and all that follows it run over
-  long contiguous rows that stay in the cache.
+* A filter is almost zero outside a box of the spectrum; its rest is dropped where the dropped part
+  has an L2 norm of at most `DROPPED`, which changes a response by at most `DROPPED` times the root
+  mean square of the plane (Parseval and Cauchy-Schwarz). On average 57% of the columns stay.
+* Coordinates count from the centre, u = x - (n-1)/2. Then cos(2 pi k u / n) is even in u, the sine
+  odd, and each matrix needs only the half u > 0: the responses at u and -u are sums and differences
+  of the same products.
+* Everything is laid out with the planes of a chunk of images innermost, so that a matrix product
+  and all that follows it run over long contiguous rows that stay in the cache.
 """
 
 import itertools
@@ -25,16 +27,17 @@ BLOCKS = 4  # per side
 DROPPED = 1e-6
 
 
-def frequencies(n):
+def frequencies(n: int) -> np.ndarray:
     """Signed DFT bins of even n in natural order: 0, 1, .., n/2 - 1, -n/2, .., -1; float64 (n,)."""
     return np.fft.fftfreq(n, 1 / n)
 
 
-def gabor_bank(n):
-    """The 20 filters for n x n samples, scale-major: float64 (20, n, n), axes (filter, ky, kx) in natural DFT order.
+def gabor_bank(n: int) -> np.ndarray:
+    """The 20 filters for n x n samples: float64 (20, n, n), axes (filter, ky, kx), natural order.
 
-    With r, phi the polar coordinates of (ky, kx), centre frequency f and angle theta_j = pi j / m of m orientations, and
-    t = phi + theta_j wrapped into [-pi, pi]: G = exp(-3.5 (r / (n f) - 1)^2 - 2 pi (m / 8)^2 t^2).
+    Scale-major. With r, phi the polar coordinates of (ky, kx), centre frequency f and angle
+    theta_j = pi j / m of m orientations, and t = phi + theta_j wrapped into [-pi, pi]:
+    G = exp(-3.5 (r / (n f) - 1)^2 - 2 pi (m / 8)^2 t^2).
     """
     ky, kx = np.meshgrid(frequencies(n), frequencies(n), indexing="ij")
     radius, angle = np.hypot(ky, kx), np.arctan2(ky, kx)
@@ -53,8 +56,8 @@ def _bank(n):
     return gabor_bank(n).astype(np.float32)
 
 
-def block_edges(n):
-    """Borders of the 4 blocks along a side of n samples: list of 5 ints. Blocks differ by a sample where 4 does not divide n."""
+def block_edges(n: int) -> list[int]:
+    """The 5 borders of 4 blocks along n samples; blocks differ by one where 4 does not divide n."""
     return [block * n // BLOCKS for block in range(BLOCKS + 1)]
 
 
@@ -68,11 +71,11 @@ class GaborPooling:
 
     Notes
     -----
-    Constants take 1.2 MB at n = 32, 10 MB at n = 64 and grow with n cubed. An object may be shared between threads: it
-    changes nothing in itself.
+    Constants take 1.2 MB at n = 32, 10 MB at n = 64 and grow with n cubed. An object may be shared
+    between threads: it changes nothing in itself.
     """
 
-    def __init__(self, n):
+    def __init__(self, n: int):
         self.n, half = n, n // 2
         member = np.zeros((BLOCKS, n))
         for block, (start, stop) in enumerate(itertools.pairwise(block_edges(n))):
@@ -89,7 +92,7 @@ class GaborPooling:
         synthesis = np.stack([np.cos(phase), np.sin(phase)]) / n  # (2, half, n)
         self.filters = [_Filter(g, synthesis) for g in np.fft.fftshift(gabor_bank(n), axes=(1, 2))]
 
-    def __call__(self, planes, scratch):
+    def __call__(self, planes: np.ndarray, scratch: "Scratch") -> np.ndarray:
         """Mean moduli.
 
         Parameters
@@ -121,7 +124,10 @@ class GaborPooling:
         return means
 
     def _spectrum(self, planes, scratch):
-        """DFT with centred coordinates: float32 (2, n, n, C), axes (real or imaginary, ky, kx, plane), bins -n/2 .. n/2 - 1."""
+        """DFT with centred coordinates: float32 (2, n, n, C).
+
+        Axes (real or imaginary, ky, kx, plane), bins -n/2 .. n/2 - 1.
+        """
         n, half, count = self.n, self.n // 2, planes.shape[2]
         products = []  # cos cos, cos sin, sin cos, sin sin of (y, x), each (half + 1, half + 1, C)
         for wave, fold in zip(self.waves, (np.add, np.subtract), strict=True):
@@ -155,7 +161,10 @@ class GaborPooling:
         return out
 
     def _pool_rows(self, item, spectrum, out, scratch):
-        """Moduli of one filter averaged along y inside each block: `out` (side of y, side of x, block of the side, half * C)."""
+        """Moduli of one filter averaged along y inside each block.
+
+        `out` (side of y, side of x, block of the side, half * C).
+        """
         half, count = self.n // 2, spectrum.shape[3]
         box = (spectrum.swapaxes(1, 2) if item.swapped else spectrum)[:, item.rows, item.columns]
         kept = box.shape[1]
@@ -174,8 +183,8 @@ class GaborPooling:
         np.matmul(self.pool[:, None], np.sqrt(modulus, out=modulus), out=out)
 
 
-def pool_by_fft(planes):
-    """The same means by plain FFTs, with every bin of the spectrum: float32 (n, n, C) -> (20, 4, 4, C).
+def pool_by_fft(planes: np.ndarray) -> np.ndarray:
+    """The same means by plain FFTs, with every bin: float32 (n, n, C) -> (20, 4, 4, C).
 
     Faster than matrix products from about n = 100, whose cost grows with n cubed.
     """
@@ -187,7 +196,7 @@ def pool_by_fft(planes):
 
 
 class _Filter:
-    """Box of the spectrum that a filter keeps, with the filter multiplied into the matrix of the first product."""
+    """Box of the spectrum that a filter keeps, with the filter in the first product's matrix."""
 
     def __init__(self, g, synthesis):
         power = np.sort(g.ravel() ** 2)
@@ -206,7 +215,7 @@ class _Filter:
 
 
 class Scratch:
-    """Named scratch arrays that are reused: fresh pages for each result would cost more than the arithmetic."""
+    """Named scratch arrays that are reused: fresh pages would cost more than the arithmetic."""
 
     def __init__(self):
         self.arrays = {}
@@ -219,7 +228,10 @@ class Scratch:
 
 
 def _mirror(waves, out):
-    """Values at -u and u from cosine and sine products; axes: (cos or sin, re or im, ..) -> (re or im, side, ..)."""
+    """Values at -u and u from cosine and sine products.
+
+    Axes (cos or sin, re or im, ..) -> (re or im, side, ..).
+    """
     (cos_re, cos_im), (sin_re, sin_im) = waves.reshape(2, 2, -1)
     flat = out.reshape(2, 2, -1)
     np.add(cos_re, sin_im, out=flat[0, 0])

@@ -1,11 +1,12 @@
-"""Colour GIST of images (Oliva & Torralba 2001), 960 values as in the ISC2021 baseline, and its PCA to 256.
+"""Colour GIST of images (Oliva & Torralba 2001), as in the ISC2021 baseline, and its PCA to 256.
 
-GIST describes the layout of an image: how strongly each of 20 oriented frequency bands is present in each of 4 x 4 blocks, for
-red, green and blue. Values are those of LEAR's C program (version 1.2) to 1e-6, which the baseline of the Image Similarity
-Challenge 2021 runs on 32 x 32 pixels.
+GIST describes the layout of an image: how strongly each of 20 oriented frequency bands is present
+in each of 4 x 4 blocks, for red, green and blue. Values are those of LEAR's C program (version 1.2)
+to 1e-6, which the baseline of the Image Similarity Challenge 2021 runs on 32 x 32 pixels.
 """
 
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -14,23 +15,25 @@ from qknb.data.gabor import BLOCKS, FILTERS, GaborPooling, Scratch, frequencies,
 from qknb.system.files import load_npz, replacing
 from qknb.system.linear_algebra import one_blas_thread, principal_axes, unit_rows
 
+__all__ = ["DIM", "GistPCA", "gist", "gist_input", "normalize_gist"]
+
 DIM = 3 * FILTERS * BLOCKS**2  # 960
 PAD = 5  # pixels mirrored on each side before the low-pass filters
 CYCLES = 4  # the low-pass filters halve this many cycles per padded image
 FLOOR = 0.2  # of local contrast, so that flat regions are not amplified
-NORM_FLOOR = 1e-4  # below it a descriptor is rounding noise: the smallest norm seen among 1,000 photos was 0.8
+NORM_FLOOR = 1e-4
+"""Below it a descriptor is rounding noise: the least norm among 1,000 photos was 0.8."""
 LOGARITHMS = np.log(np.arange(256) + 1.0).astype(np.float32)
 BLOCK_ROWS = 8192  # descriptors projected at a time
-CHUNKS = {
-    32: 16,
-    64: 8,
-}  # largest side -> images at a time, so that a chunk stays in the cache; larger sides: one by one, by FFT
+CHUNKS = {32: 16, 64: 8}
+"""Largest side -> images at a time, so that a chunk stays in the cache; larger ones: by FFT."""
 
 
-def gist_input(image, size=32):
+def gist_input(image: Image.Image, size: int = 32) -> np.ndarray:
     """Pixels that GIST is computed on, by the challenge baseline's preprocessing.
 
-    The short side is resized to `size` (Pillow's antialiased bilinear filter), then the centre is cut out. No EXIF rotation.
+    The short side is resized to `size` (Pillow's antialiased bilinear filter), then the centre is
+    cut out.
 
     Parameters
     ----------
@@ -55,19 +58,21 @@ def gist_input(image, size=32):
     )
 
 
-def gist(images):
+def gist(images: np.ndarray) -> np.ndarray:
     """Raw 960-d colour GIST.
 
     Parameters
     ----------
     images : uint8 array (n, s, s, 3)
-        RGB, square, of an even side s of at least 8 pixels; the baseline's s is 32 (see `gist_input`).
+        RGB, square, of an even side s of at least 8 pixels; the baseline's s is 32 (see
+        `gist_input`).
 
     Returns
     -------
     numpy.ndarray
-        float32 (n, 960), not normalised: 0 to about 0.6. Index = channel * 320 + filter * 16 + column block * 4 + row block. Exactly 0
-        for an image of one colour. The values of an image do not depend on the other images of the call, not even in the last bit.
+        float32 (n, 960), not normalised: 0 to about 0.6. Index = channel * 320 + filter * 16 +
+        column block * 4 + row block. Exactly 0 for an image of one colour. The values of an image
+        do not depend on the other images of the call, not even in the last bit.
 
     Raises
     ------
@@ -77,13 +82,14 @@ def gist(images):
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
         raise ValueError(
-            f"gist wants RGB images as uint8 (n, s, s, 3), got {images.dtype} {images.shape}: see gist_input"
+            f"gist wants RGB images as uint8 (n, s, s, 3), got {images.dtype} {images.shape}: see "
+            "gist_input"
         )
     size = images.shape[1]
     if images.shape[2] != size or size % 2 or size < 8:
         raise ValueError(
-            f"gist wants square images of an even side of at least 8 pixels, got {images.shape[1]} x {images.shape[2]}: "
-            "gist_input resizes and crops an image to that"
+            "gist wants square images of an even side of at least 8 pixels, got "
+            f"{images.shape[1]} x {images.shape[2]}: gist_input resizes and crops an image to that"
         )
     chunk = next((count for side, count in CHUNKS.items() if size <= side), 1)
     out = np.empty((len(images), DIM), np.float32)
@@ -110,8 +116,8 @@ def _chunk_gist(images, chunk, scratch):
     return ordered.reshape(chunk, DIM)
 
 
-def normalize_gist(descriptors):
-    """Rows divided by their L2 norm, or by 1e-4 where the norm is smaller (an image of one colour stays 0).
+def normalize_gist(descriptors: np.ndarray) -> np.ndarray:
+    """Rows divided by their L2 norm, or by 1e-4 where that is smaller (a flat image stays 0).
 
     (n, 960) of any float dtype -> float32 (n, 960). Normalising twice changes nothing but rounding.
     """
@@ -119,36 +125,36 @@ def normalize_gist(descriptors):
 
 
 class GistPCA:
-    """PCA of L2-normalised GIST as in the challenge baseline: centred, no whitening, no normalisation afterwards.
+    """PCA of L2-normalised GIST as in the challenge baseline: centred, not whitened.
+
+    The result is not normalised again.
 
     Attributes
     ----------
     mean : float32 (960,)
     components : float32 (dim, 960)
-        Orthonormal rows by falling variance, each with its largest entry positive. Rows that the fitted images do not determine
-        (fewer images than `dim` + 1, or copies among them) are exactly zero, and so are their outputs.
+        Orthonormal rows by falling variance, each with its largest entry positive. Rows that the
+        fitted images do not determine (fewer images than `dim` + 1, or copies among them) are
+        exactly zero, and so are their outputs.
     """
 
-    def __init__(self, mean, components):
+    def __init__(self, mean: np.ndarray, components: np.ndarray):
         self.mean = np.asarray(mean, np.float32)
         self.components = np.asarray(components, np.float32)
-        if (
-            self.mean.ndim != 1
-            or self.components.ndim != 2
-            or self.components.shape[1:] != self.mean.shape
-        ):
+        shape = self.components.shape
+        if self.mean.ndim != 1 or len(shape) != 2 or shape[1:] != self.mean.shape:
             raise ValueError(
-                f"mean (d,) and components (dim, d) wanted, got {self.mean.shape} and {self.components.shape}"
+                f"mean (d,) and components (dim, d) wanted, got {self.mean.shape} and {shape}"
             )
 
     @property
-    def dim(self):
+    def dim(self) -> int:
         """Number of outputs."""
         return len(self.components)
 
     @classmethod
-    def fit(cls, gist, dim=256):
-        """Fit on raw (or normalised) GIST (n, 960) of training images only; n of a few thousand is enough.
+    def fit(cls, gist: np.ndarray, dim: int = 256) -> "GistPCA":
+        """Fit on raw (or normalised) GIST (n, 960) of training images; a few thousand are enough.
 
         Raises
         ------
@@ -158,11 +164,12 @@ class GistPCA:
         rows = normalize_gist(gist)
         if rows.ndim != 2 or len(rows) < 2:
             raise ValueError(
-                f"GistPCA.fit wants GIST of at least two images as (n, {DIM}), got shape {rows.shape}"
+                f"GistPCA.fit wants GIST of at least two images as (n, {DIM}), got {rows.shape}"
             )
-        if not np.isfinite(rows).all():
+        finite = np.isfinite(rows).all(1)
+        if not finite.all():
             raise ValueError(
-                f"GistPCA.fit: row {int(np.argmin(np.isfinite(rows).all(1)))} holds a value that is not finite"
+                f"GistPCA.fit: row {int(np.argmin(finite))} holds a value that is not finite"
             )
         if not 1 <= dim <= rows.shape[1]:
             raise ValueError(f"dim must be in 1..{rows.shape[1]}, got {dim}")
@@ -173,8 +180,11 @@ class GistPCA:
         components[:rank] = axes[:rank]
         return cls(mean, components)
 
-    def transform(self, gist):
-        """Raw (or normalised) GIST (n, 960) -> float32 (n, dim). Of a memory map, one block at a time is in memory."""
+    def transform(self, gist: np.ndarray) -> np.ndarray:
+        """Raw (or normalised) GIST (n, 960) -> float32 (n, dim).
+
+        Of a memory map, one block at a time is in memory.
+        """
         if np.shape(gist)[-1:] != self.mean.shape:
             raise ValueError(
                 f"GistPCA was fitted on {len(self.mean)}-d GIST, got shape {np.shape(gist)}"
@@ -191,14 +201,14 @@ class GistPCA:
                 )
             return out
 
-    def save(self, path):
+    def save(self, path: str | Path) -> None:
         """Write an .npz file; a file of that name is replaced at once, never left half written."""
         with replacing(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, mean=self.mean, components=self.components)
 
     @classmethod
-    def load(cls, path):
-        """Read a file of `save`; a damaged one or one of another kind is a ValueError that names it."""
+    def load(cls, path: str | Path) -> "GistPCA":
+        """Read a file of `save`; a ValueError names one that is damaged or of another kind."""
         data = load_npz(path)
         try:
             return cls(data["mean"], data["components"])
@@ -210,10 +220,13 @@ class GistPCA:
 
 
 def _prefilter(images, scratch):
-    """Log planes with local mean and contrast removed: uint8 (B, s, s, 3) -> float32 (s, s, 3 B), axes (y, x, channel-major plane).
+    """Log planes with local mean and contrast removed: uint8 (B, s, s, 3) -> float32 (s, s, 3 B).
 
-    h = x - lowpass(x) of each channel, m their mean; y = h / (0.2 + sqrt(lowpass(m^2))). Low-pass filters work on planes mirrored
-    by 5 pixels; mirroring, filter and cut are one matrix along each axis.
+    Axes of the result: (y, x, channel-major plane).
+
+    h = x - lowpass(x) of each channel, m their mean; y = h / (0.2 + sqrt(lowpass(m^2))). Low-pass
+    filters work on planes mirrored by 5 pixels; mirroring, filter and cut are one matrix along each
+    axis.
     """
     count, n = images.shape[:2]
     p = n + 2 * PAD
@@ -251,8 +264,11 @@ def _prefilter(images, scratch):
 
 @lru_cache(maxsize=4)
 def _lowpass_matrices(n):
-    """Mirrored indices (n + 10,), and float32 matrices: plane -> low-pass of the mirrored plane (n + 10, n); mirrored plane ->
-    low-pass, cut (n, n + 10); plane -> low-pass of the mirrored plane, cut (n, n)."""
+    """Mirrored indices (n + 10,), and three matrices, float32.
+
+    Plane -> low-pass of the mirrored plane (n + 10, n); mirrored plane -> low-pass, cut
+    (n, n + 10); plane -> low-pass of the mirrored plane, cut (n, n).
+    """
     p = n + 2 * PAD
     gain = np.exp(-np.log(2) * (frequencies(p) / CYCLES) ** 2)
     distance = np.arange(p)[:, None] - np.arange(p)

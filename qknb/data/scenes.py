@@ -1,53 +1,28 @@
-"""Embedded images: photo-like scenes composed by program, any number of them, the same everywhere.
+"""Synthetic scenes: photo-like images composed by program, any number, the same everywhere.
 
-A scene is a "dead leaves" picture (Matheron 1968; Lee, Mumford & Huang 2001): many shapes that occlude each other, with sizes from
-a power law, which gives it the edge, contrast and scale statistics of photographs. Each shape is filled with a piece cut from one of
-the photographs that the scikit-image and scikit-learn packages ship as files, at any zoom: a few pixels blown up make a smooth
-surface, a large piece makes a detailed one. Then come light, a colour cast, contrast, and now and then the grain of a camera.
+A scene is a "dead leaves" picture (Matheron 1968; Lee, Mumford & Huang 2001): many shapes that
+occlude each other, with sizes from a power law, which gives it the edge, contrast and scale
+statistics of photographs. Each shape is filled with a piece cut from one of the photographs that
+the scikit-image and scikit-learn packages ship as files, at any zoom: a few pixels blown up make a
+smooth surface, a large piece makes a detailed one. Then come light, a colour cast, contrast, and
+now and then the grain of a camera.
 
-Nothing is downloaded: the photographs are read from the installed packages. A scene depends on (seed, index, size) and nothing else.
+Nothing is downloaded: the photographs are read from the installed packages. A scene depends on
+(seed, index, size) and nothing else.
 """
 
 import functools
 import hashlib
-import importlib.util
 import math
 from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-__all__ = ["PHOTOGRAPHS", "Material", "Scenes", "cut", "draw_material", "photographs", "scene"]
+from qknb.data.materials import Material, cut, draw_material
 
-PHOTOGRAPHS = (  # (package, file): photographs that lie inside the wheels; colour first
-    ("skimage", "astronaut.png"),
-    ("skimage", "chelsea.png"),
-    ("skimage", "coffee.png"),
-    ("skimage", "rocket.jpg"),
-    ("skimage", "motorcycle_left.png"),
-    ("skimage", "hubble_deep_field.jpg"),
-    ("skimage", "ihc.png"),
-    ("skimage", "retina.jpg"),
-    ("sklearn", "china.jpg"),
-    ("sklearn", "flower.jpg"),
-    ("skimage", "camera.png"),
-    ("skimage", "brick.png"),
-    ("skimage", "grass.png"),
-    ("skimage", "gravel.png"),
-    ("skimage", "coins.png"),
-    ("skimage", "page.png"),
-    ("skimage", "text.png"),
-    ("skimage", "moon.png"),
-    ("skimage", "cell.png"),
-    ("skimage", "clock_motion.png"),
-)
-_FOLDERS = {"skimage": ("data",), "sklearn": ("datasets", "images")}
-_CHOICE = np.array(
-    [3, 3, 3, 2, 3, 0.7, 1, 0.7, 4, 3, 2, 1, 1, 1, 1.5, 0.7, 0.5, 0.4, 0.6, 1]
-)  # how often each photograph is cut from
-_CHOICE = np.cumsum(_CHOICE / _CHOICE.sum())
+__all__ = ["Scenes", "scene"]
+
 _ASPECTS = (1.0, 4 / 3, 3 / 4, 3 / 2, 2 / 3, 16 / 9, 5 / 4, 4 / 5)
 _ANGLE = np.arange(32) * (2 * math.pi / 32)
 _CIRCLE = np.stack([np.cos(_ANGLE), np.sin(_ANGLE)], 1)
@@ -56,126 +31,10 @@ _WAVES = np.concatenate(
     [f(np.outer(np.arange(1, 5), _ANGLE)) for f in (np.cos, np.sin)]
 )  # harmonics of a blob's outline
 _FADE = 0.25 / np.tile(np.arange(1, 5), 2)
-_GREY = np.array([0.299, 0.587, 0.114])  # luma weights of ITU-R BT.601, as in PIL's own conversion
-
-
-@functools.cache
-def photographs() -> tuple[tuple[Image.Image, ...], ...]:
-    """The photographs that textures are cut from, each as an image pyramid.
-
-    Returns
-    -------
-    tuple of tuple of PIL.Image
-        One pyramid for each row of `PHOTOGRAPHS`: RGB, longest side at most 640, then halved while a side is over 64.
-
-    Raises
-    ------
-    FileNotFoundError
-        When an installed package lacks one of the files.
-    """
-    pyramids = []
-    for package, name in PHOTOGRAPHS:
-        spec = importlib.util.find_spec(package)  # finds the folder without importing the package
-        path = (
-            Path(spec.origin).parent.joinpath(*_FOLDERS[package], name)
-            if spec and spec.origin
-            else None
-        )
-        if path is None or not path.is_file():
-            raise FileNotFoundError(
-                f"the synthetic scenes need the photograph {name} that the package {package} ships, and it is not there; "
-                f"reinstall it (pip install --force-reinstall {'scikit-image' if package == 'skimage' else 'scikit-learn'})"
-            )
-        with Image.open(path) as image:
-            level = image.convert("RGB")
-        level.thumbnail((640, 640), Image.Resampling.BICUBIC)
-        pyramid = [level]
-        while min(level.size) > 128:
-            level = level.reduce(2)
-            pyramid.append(level)
-        pyramids.append(tuple(pyramid))
-    return tuple(pyramids)
-
-
-class Material(NamedTuple):
-    """What a surface is made of: a photograph (its row), photograph pixels per scene pixel, and a 3 x 4 colour matrix."""
-
-    photograph: int
-    zoom: float
-    colours: tuple[float, ...]
-
-
-def draw_material(
-    rng: np.random.Generator,
-    *,
-    hue: float = 0.0,
-    spread: float = 0.6,
-    zoom: tuple[float, float] = (0.06, 2.0),
-) -> Material:
-    """Draw a material.
-
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-    hue, spread : float
-        Mean and standard deviation of the turn in hue, radians.
-    zoom : (float, float)
-        Drawn log-uniformly: far below 1 a smooth surface, above 1 fine detail.
-    """
-    angle = hue + rng.normal() * spread
-    cos, sin = math.cos(angle), math.sin(angle)
-    third, root = (1 - cos) / 3, sin / math.sqrt(3)
-    turn = np.array(
-        [
-            [cos + third, third - root, third + root],  # rotation about the grey axis
-            [third + root, cos + third, third - root],
-            [third - root, third + root, cos + third],
-        ]
-    )
-    saturation = rng.uniform(0.2, 1.0)
-    turn = saturation * turn + (1 - saturation) * _GREY  # rows sum to 1: grey stays grey
-    tint = np.exp(rng.normal(size=3) * 0.16 + rng.normal() * 0.25)
-    matrix = np.concatenate([turn * tint[:, None], np.full((3, 1), rng.normal() * 14)], axis=1)
-    return Material(
-        int(np.searchsorted(_CHOICE, rng.random())),
-        math.exp(rng.uniform(math.log(zoom[0]), math.log(zoom[1]))),
-        tuple(np.round(matrix, 4).ravel().tolist()),
-    )
-
-
-def cut(rng: np.random.Generator, material: Material, width: int, height: int) -> Image.Image:
-    """Cut a piece of a material at a random place, perhaps mirrored.
-
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-    material : Material
-    width, height : int
-        Size of the piece in pixels.
-
-    Returns
-    -------
-    PIL.Image
-        RGB, width x height.
-    """
-    pyramid = photographs()[material.photograph]
-    scale = min(material.zoom, pyramid[0].width / width, pyramid[0].height / height)
-    level = min(int(math.log2(scale)), len(pyramid) - 1) if scale >= 2 else 0
-    photo = pyramid[level]
-    w, h = (
-        min(side, max(2.0, n * scale / 2**level)) for side, n in zip(photo.size, (width, height))
-    )
-    x, y = rng.random() * (photo.width - w), rng.random() * (photo.height - h)
-    piece = photo.resize((width, height), Image.Resampling.BILINEAR, box=(x, y, x + w, y + h))
-    if rng.random() < 0.5:
-        piece = piece.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    if rng.random() < 0.2:  # the world has an up and a down, mostly
-        piece = piece.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
-    return piece.convert("RGB", material.colours)
 
 
 def _outline(rng: np.random.Generator, radius: float, straight: float) -> np.ndarray:
-    """Corner points (n, 2) around the origin of an ellipse, a rectangle, a polygon or a blob of about the given radius."""
+    """Corner points (n, 2) around the origin of a rectangle, an ellipse, a polygon or a blob."""
     kind, stretch = rng.random(), math.exp(rng.normal() * 0.45)
     upright = rng.random() < straight
     if kind < 0.32:  # rectangle
@@ -220,7 +79,7 @@ def _leaf(
 
 
 def _look(rng: np.random.Generator) -> dict:
-    """What all shapes of one scene share: materials, straight or round shapes, focus, how crowded it is."""
+    """What the shapes of one scene share: materials, straight or round, focus, how crowded."""
     smooth = rng.random()
     colours = {
         "hue": rng.random() * 2 * math.pi if rng.random() < 0.3 else rng.normal() * 0.4,
@@ -233,7 +92,7 @@ def _look(rng: np.random.Generator) -> dict:
         ],
         "colours": colours,
         "zoom": zoom,
-        "distractors": rng.random() * 0.5,
+        "others": rng.random() * 0.5,
         "straight": rng.choice([0.2, 0.6, 0.95]),
         "soft": rng.random() * 0.6,
         "count": int(math.exp(rng.uniform(math.log(8), math.log(60)))),
@@ -264,7 +123,8 @@ def scene(seed: int, index: int, size: int = 192) -> Image.Image:
     """
     if size < 16 or index < 0:
         raise ValueError(
-            f"a scene needs a size of at least 16 and an index of at least 0, got size={size}, index={index}"
+            "a scene needs a size of at least 16 and an index of at least 0, got "
+            f"size={size}, index={index}"
         )
     digest = hashlib.blake2b(f"scene/{int(seed)}/{int(index)}".encode(), digest_size=16).digest()
     rng = np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
@@ -297,14 +157,14 @@ def scene(seed: int, index: int, size: int = 192) -> Image.Image:
         if rng.random() < look["gathered"]:  # things gather to an object
             centre = heart + rng.normal(size=2) * size * 0.14
         material = look["materials"][int(rng.integers(len(look["materials"])))]
-        if rng.random() < look["distractors"]:
+        if rng.random() < look["others"]:
             material = draw_material(rng, **look["colours"], zoom=look["zoom"])
         _leaf(canvas, rng, centre, float(radius * size), material, look)
     return _develop(canvas, rng)
 
 
 def _develop(canvas: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Light from one side, exposure and contrast as a camera sets them, a colour cast, and sometimes blur or grain."""
+    """Light from one side, exposure and contrast of a camera, a colour cast, perhaps grain."""
     light = Image.fromarray(rng.integers(130, 256, (3, 3), dtype=np.uint8)).resize(
         canvas.size, Image.Resampling.BICUBIC
     )

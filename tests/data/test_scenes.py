@@ -8,7 +8,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from qknb.data.scenes import PHOTOGRAPHS, cut, draw_material, photographs, scene
+from qknb.data.materials import PHOTOGRAPHS, cut, draw_material, photographs
+from qknb.data.scenes import scene
 
 
 def digest(images):
