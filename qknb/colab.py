@@ -143,7 +143,7 @@ def mount_drive(*paths: str | Path) -> None:
     drive = Path(DRIVE)
     on_it = any(drive in Path(os.path.abspath(str(path).strip())).parents for path in paths)
     if "google.colab" in sys.modules and on_it and not (drive / "MyDrive").exists():
-        from google.colab import drive as colab_drive
+        from google.colab import drive as colab_drive  # pyright: ignore[reportMissingImports]
 
         colab_drive.mount(str(drive))
 

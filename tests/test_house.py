@@ -2,11 +2,11 @@
 
 import json
 import re
-import shutil
 import subprocess
+import sys
 
 import pytest
-from helpers.paths import ROOT
+from helpers.paths import NOTEBOOKS, ROOT
 
 NAMELESS = {"utils", "util", "helpers", "misc", "common", "tools", "lib"}
 
@@ -69,25 +69,37 @@ def test_modules_are_short():
     assert long.keys() <= STILL_LONGER_THAN_300_LINES, f"longer than 300 lines: {long}"
 
 
-def ruff(*arguments):
-    ruff = shutil.which("ruff") or shutil.which("ruff", path=str(ROOT / ".venv" / "bin"))
-    if not ruff:
-        pytest.fail("ruff is not installed: make test installs it")
-    done = subprocess.run([ruff, *arguments], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode in (0, 1), done.stderr
+def tool(*words):
+    """Output of a tool that `make test` installs, such as ruff; it may end with status 1."""
+    done = subprocess.run([sys.executable, "-m", *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode in (0, 1) and "No module named" not in done.stderr, done.stderr
     return done.stdout
 
 
 def test_ruff_finds_nothing():
     found = [
         f"{name}:{one['location']['row']}: {one['code']} {one['message']}"
-        for one in json.loads(ruff("check", "--output-format", "json", "."))
+        for one in json.loads(tool("ruff", "check", "--output-format", "json", "."))
         if not (name := one["filename"].removeprefix(f"{ROOT}/")).startswith(STILL_WITH_FINDINGS)
     ]
     assert not found, "\n".join(found)
 
 
 def test_files_are_formatted():
-    lines = re.findall(r"^Would reformat: (.*)$", ruff("format", "--check", "."), re.MULTILINE)
+    lines = re.findall(
+        r"^Would reformat: (.*)$", tool("ruff", "format", "--check", "."), re.MULTILINE
+    )
     found = [name for name in lines if not name.startswith(STILL_WITH_FINDINGS)]
     assert not found, f"ruff format {' '.join(found)}"
+
+
+@pytest.mark.slow
+def test_types_of_the_public_surface():
+    """The modules that pyproject.toml names."""
+    out = tool("pyright", "--pythonpath", sys.executable)
+    assert out.splitlines()[-1].startswith("0 errors"), out
+
+
+def test_stored_notebooks_carry_no_outputs():
+    said = tool("nbstripout", "--keep-id", "--verify", *map(str, NOTEBOOKS))
+    assert not said, said
