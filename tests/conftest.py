@@ -1,4 +1,4 @@
-"""Shared fixtures: where the reference data lies, and quiet TensorFlow."""
+"""Shared fixtures: where the reference data lies, small runs, and quiet TensorFlow."""
 
 import os
 from pathlib import Path
@@ -47,3 +47,11 @@ def small_backbone():
     with pytest.MonkeyPatch.context() as patch:
         use_small_backbone(patch)
         yield
+
+
+def pytest_collection_modifyitems(items):
+    """Tests in tests/notebooks run notebooks, or drive a browser: marked as such by their place."""
+    for item in items:
+        if item.path.parent.name == "notebooks":
+            browser = item.path.name == "test_browser.py"
+            item.add_marker(pytest.mark.browser if browser else pytest.mark.notebooks)
