@@ -37,9 +37,9 @@ def run_traces(options):
                 p.parent for p in folder.glob("*/manifest.json") if p.parent.name != "prepared"
             )
         )
-    written, left_out = collect_traces(runs, options.into, options.label)
+    written, omitted = collect_traces(runs, options.into, options.label)
     print(
         f"{options.into}: {len(written)} runs"
-        + (f"; not complete, left out: {', '.join(left_out)}" if left_out else "")
+        + (f"; not complete, omitted: {', '.join(omitted)}" if omitted else "")
     )
     return 0 if written else 1

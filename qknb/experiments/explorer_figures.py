@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from qknb.evaluation.spread import show_difference
-from qknb.experiments.switch_findings import heat, label_of
+from qknb.experiments.switch_findings import heat
 from qknb.report.style import COLOURS, Sheet, styled
 
 __all__ = ["curves_figure", "heat_figure", "lengths_figure", "movement_figure", "tip_of"]

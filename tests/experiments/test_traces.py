@@ -66,8 +66,8 @@ def test_collected_traces_are_read_as_they_were(tmp_path, capsys):
         make_run(tmp_path / "sweep" / "a"),
         make_run(tmp_path / "sweep" / "live", done=1),
     ]
-    written, left_out = collect_traces(runs, tmp_path / "kept.jsonl", "photos")
-    assert (written, left_out) == (["a", "b"], ["live"])
+    written, omitted = collect_traces(runs, tmp_path / "kept.jsonl", "photos")
+    assert (written, omitted) == (["a", "b"], ["live"])
     assert read_traces([tmp_path / "kept.jsonl"]) == [
         trace_of(tmp_path / "sweep" / name, "photos") for name in "ab"
     ]
@@ -90,7 +90,7 @@ def test_collected_traces_are_read_as_they_were(tmp_path, capsys):
     )
     assert (tmp_path / "again.jsonl").read_text() == (
         tmp_path / "kept.jsonl"
-    ).read_text() and "left out: live" in capsys.readouterr().out
+    ).read_text() and "omitted: live" in capsys.readouterr().out
     assert main(["traces", str(tmp_path / "nowhere"), "--into", str(tmp_path / "x.jsonl")]) == 1
 
 
@@ -100,7 +100,7 @@ def test_a_folder_that_has_no_trace_takes_none_from_the_others(tmp_path, capsys)
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "manifest.json").write_text("{")
     assert main(["traces", str(tmp_path), "--into", str(tmp_path / "t.jsonl")]) == 0
-    assert "1 runs; not complete, left out: bare, damaged" in capsys.readouterr().out
+    assert "1 runs; not complete, omitted: bare, damaged" in capsys.readouterr().out
 
 
 def test_a_run_that_is_not_prepared_has_no_trace(tmp_path):
