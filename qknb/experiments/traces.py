@@ -21,6 +21,7 @@ __all__ = [
     "phase_history",
     "read_traces",
     "tasks_of",
+    "tip_of",
     "trace_of",
 ]
 
@@ -153,6 +154,31 @@ def label_of(trace: dict) -> int | str:
     else:
         numbers = f"{policy.get('phases')} phases, growth {policy.get('phase_growth', 1):g}"
     return f"{name} ({numbers})"
+
+
+def tip_of(trace: dict) -> str:
+    """What hovering over a run shows: its settings, some a line."""
+    s = trace["settings"]
+    last = trace["phases"][-1]["name"]
+    scores = [
+        f"{split} micro-AP {trace[split][last]:.3f}"
+        for split in ("val", "test")
+        if last in trace[split]
+    ]
+    lines = [
+        trace["name"],
+        f"images {trace['images']}, {trace['keys']:,} keys, seed {s['seed']}",
+        f"budget {trace['budget']:,} steps, batch {s['batch_size']}",
+        ", ".join(f"{name} {value}" for name, value in trace["policy"].items()),
+        ", ".join((
+            f"rate {s['learning_rate']:g}",
+            "a schedule each phase" if s["restart_schedule"] else "one schedule",
+            "optimizer reset at switches" if s["reset_optimizer"] else "optimizer goes on",
+            "backbones train" if s["train_backbone"] else "heads train",
+        )),
+        ", ".join([f"{len(trace['phases'])} phases", *(scores or ["in training"])]),
+    ]  # fmt: skip
+    return "\n".join(lines)
 
 
 def tasks_of(traces: list[dict]) -> dict[str, list[dict]]:

@@ -237,18 +237,39 @@ def planned_lengths(n_keys, settings):
 
 
 def write_policy(path, policy, **settings):
-    """Write a policy, and further settings that go with it (total_steps, eval_every, ...), as a YAML mapping of settings.
+    """Write a policy, and settings that go with it (total_steps, ...), as a YAML mapping.
 
-    A notebook's `settings` and the command line take the file as one word, "@path" (in quotes where the path has a space); a grid of `python -m qknb sweep` as
-    `policy: path`. Returns the Path.
+    A notebook's `settings` and the command line take the file as one word, "@path" (in quotes where
+    the path has a space); a grid of `python -m qknb sweep` as `policy: path`.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    ValueError
+        There is a file of this name that is not a policy: it is not overwritten.
     """
     path = Path(path)
+    if (path.exists() or path.is_symlink()) and not _is_policy(path):
+        raise ValueError(f"{path} is there and is not a policy: choose another name")
+    word = shlex.quote("@" + path.name)
     text = yaml.safe_dump(policy.settings() | settings, sort_keys=False)
     write_text(
         path,
-        f"# When to switch sides (see qknb/training/switching.py). Use it as one word among the settings: {shlex.quote('@' + path.name)}\n{text}",
+        "# When to switch sides (see qknb/training/switching.py).\n"
+        f"# Use it as one word among the settings: {word}\n{text}",
     )
     return path
+
+
+def _is_policy(path):
+    """Whether the file is one that `write_policy` wrote, as far as can be seen."""
+    try:
+        return not path.is_symlink() and "switch_policy" in read_policy(path)
+    except ValueError:
+        return False
 
 
 def read_policy(path):

@@ -9,16 +9,19 @@ import subprocess
 import sys
 import time
 
+import ipywidgets as w
 import numpy as np
 import pytest
 from helpers.made_traces import end_of, made_trace, made_traces
 from helpers.table_rows import rows_of
 from PIL import Image
 
-from qknb.config import PRESETS, experiment
+from qknb.config import PRESETS, SETTINGS, experiment
 from qknb.experiments.explorer import POLICIES, Explorer
-from qknb.experiments.explorer_figures import curves_figure, lengths_figure, tip_of
+from qknb.experiments.explorer_figures import curves_figure, lengths_figure
+from qknb.experiments.explorer_widget import drawn, explorer_box
 from qknb.experiments.replay import replay
+from qknb.experiments.traces import tip_of
 from qknb.notebooks import read_settings, setting_words
 from qknb.report.style import svg
 from qknb.training.switching import FixedSteps, Saturation, policy_of, read_policy
@@ -55,22 +58,25 @@ def explorer(kept):
 
 def parts(box):
     """Widgets of a box by their description, and the HTML parts by what they hold."""
-    import ipywidgets as w
-
-    def walk(widget):
-        yield widget
-        for child in getattr(widget, "children", ()):
-            yield from walk(child)
-
     named, shown = {}, []
     for widget in walk(box):
         if isinstance(widget, w.HTML):
             shown.append(widget)
         elif getattr(widget, "description", ""):
             named[widget.description] = widget
-        elif isinstance(widget, w.SelectMultiple):
-            named["runs"] = widget
     return named, shown
+
+
+def walk(widget):
+    yield widget
+    for child in getattr(widget, "children", ()):
+        yield from walk(child)
+
+
+def cells_of(box):
+    """The table's buttons by the names of their runs, as their tooltips say them."""
+    (table,) = [widget for widget in walk(box) if isinstance(widget, w.GridBox)]
+    return {b.tooltip.splitlines()[0]: b for b in walk(table) if isinstance(b, w.Button)}
 
 
 def curves_of(shown):
@@ -79,11 +85,44 @@ def curves_of(shown):
     )
 
 
-def test_it_begins_with_the_longest_phases_and_the_largest_budget(kept):
-    assert Explorer([kept]).chosen == ["made: cycle-200_1200-s2"] and Explorer([kept]).images == [
-        "made"
-    ]
+def test_it_begins_where_a_policy_has_something_to_decide(kept):
+    """One run stands still in each of its phases, and only without patience is that seen."""
+    found = Explorer([kept])
+    assert found.chosen[0] == "made: cycle-200_1200-s2" and found.patience == 1
+    assert len(replay(found.first, found.policy()).switches) == 6
+    assert (found.budget, found.cycle, list(found.tasks)) == (1200, 200, ["made"])
+    assert found.chosen[1:] == [
+        "made: cycle-50_1200-s2",
+        "made: cycle-100_1200-s2",
+        "made: micro_ap_1200-s2",
+    ], "beside it: what else ran on the same images as long"
     assert Explorer([]).chosen == [] and Explorer([]).sentences() == ["No run is chosen."]
+
+
+def test_only_runs_that_compare_stand_in_one_map(tmp_path):
+    """The same word for other images, or for training with other settings, is another task."""
+    traces = made_traces()
+    for trace in made_traces(seeds=(3,)):
+        trace["settings"]["learning_rate"] = 1e-2
+        traces.append(trace | {"name": "fast-" + trace["name"]})
+    traces.append(made_trace(100, 600, 4) | {"keys": 70, "name": "smoke"})
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(t) + "\n" for t in traces))
+    found = Explorer([tmp_path / "t.jsonl"])
+    assert list(found.tasks) == [
+        "made (learning_rate 0.001)",
+        "made (learning_rate 0.01)",
+        "made (keys 70)",
+    ]
+    found.choose("made: cycle-100_600-s1")
+    assert {key[2] for key in found.values()} == {1, 2}
+    found.choose("made: smoke")
+    assert found.heat() is None and found.chosen == ["made: smoke"]
+    assert "no map" in drawn(found, "heat")
+    named, _ = parts(box := explorer_box(found, "policy.yml"))
+    assert list(cells_of(box)) == ["smoke"] and named["images"].value == "made (keys 70)"
+    named["images"].value = "made (learning_rate 0.01)"
+    assert found.chosen[0] == "made: fast-cycle-200_1200-s3"
+    assert len(cells_of(box)) == 6 and named["seed"].value == 3
 
 
 def test_switches_follow_the_policy(explorer):
@@ -105,11 +144,11 @@ def test_switches_follow_the_policy(explorer):
 
 
 def test_moving_a_slider_changes_what_is_shown(explorer):
-    box = explorer.widget()
+    box = explorer_box(explorer, "policy.yml")
     named, shown = parts(box)
-    assert [
-        tab.get_title(i) for tab in box.children if hasattr(tab, "get_title") for i in range(2)
-    ] == ["length and budget", "movement"]
+    (tabs,) = [widget for widget in walk(box) if isinstance(widget, w.Tab)]
+    titles = [tabs.get_title(i) for i in range(3)]
+    assert titles == ["length and budget", "movement", "settings"]
     before, heat = (
         curves_of(shown).value,
         next(p.value for p in shown if "by phase length and budget" in p.value),
@@ -128,11 +167,44 @@ def test_moving_a_slider_changes_what_is_shown(explorer):
     assert not any(p.value == heat for p in shown)
     named["switch when"].value = "fixed"
     assert explorer.kind == "fixed" and named["patience (evaluations)"].disabled
-    named["runs"].value = ("made: cycle-50_600-s1", "made: cycle-100_600-s1")
-    assert (
-        explorer.chosen == ["made: cycle-50_600-s1", "made: cycle-100_600-s1"]
-        and "cycle-100_600-s1" in curves_of(shown).value
-    )
+    cells = cells_of(box)
+    assert list(cells) == [t["name"] for t in explorer.traces.values() if "s2" in t["name"]]
+    assert cells["cycle-50_600-s2"].description == f"{end_of(50, 600, 2):.3f}"
+    cells["cycle-50_600-s2"].click()
+    assert explorer.chosen[0] == "made: cycle-50_600-s2"
+    assert "cycle-100_600-s2" in curves_of(shown).value, "beside it: the other lengths"
+    assert cells_of(box)["cycle-50_600-s2"].button_style == "info"
+    named["beside it"].value = "seed"
+    assert explorer.chosen == ["made: cycle-50_600-s2", "made: cycle-50_600-s1"]
+    named["seed"].value = 1
+    assert explorer.chosen[0] == "made: cycle-200_1200-s1"
+
+
+@pytest.mark.parametrize(
+    "kind, state, planned",
+    [
+        ("fixed", {"cycle": 500}, [500, 500, 200]),
+        ("short_cycles", {"cycle": 200, "first_steps": 300}, [300, 300, 200, 200, 200]),
+        ("schedule", {"phases": 3, "growth": 2.0}, [171, 343, 686]),
+        ("loss", {}, []),
+    ],
+)
+def test_every_policy_can_be_chosen_and_its_phases_are_shown(explorer, kind, state, planned):
+    """1,200 steps in phases of x, 2x, 4x: x = 171.4."""
+    named, shown = parts(explorer_box(explorer, "policy.yml"))
+    assert set(value for _, value in named["switch when"].options) == set(POLICIES.values())
+    for name, value in state.items():
+        setattr(explorer, name, value)
+    named["switch when"].value = kind
+    assert explorer.planned() == planned
+    seen = {text for text, control in named.items() if getattr(control, "disabled", None) is False}
+    assert ("number of phases" in seen) == (kind == "schedule")
+    assert ("patience (evaluations)" in seen) == (kind == "loss")
+    (text,) = [part for part in shown if "Fixed phases of" in part.value]
+    words = f"As planned: {len(planned)} phases of {', '.join(map(str, planned))} steps"
+    assert (words in text.value) == bool(planned)
+    tip = f"switches as planned: after {', '.join(map(str, planned))}"
+    assert (tip in curves_of(shown).value) == bool(planned)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +255,7 @@ def test_each_slider_changes_the_text_as_counted_by_hand(
     explorer.chosen = [f"made: {run}"]
     for name, given in state.items():
         setattr(explorer, name, given)
-    named, shown = parts(explorer.widget())
+    named, shown = parts(explorer_box(explorer, "policy.yml"))
     (text,) = [part for part in shown if "Fixed phases of" in part.value]
     assert before in text.value and after not in text.value
     named[control].value = value
@@ -192,7 +264,7 @@ def test_each_slider_changes_the_text_as_counted_by_hand(
 
 def test_reading_runs_again_brings_what_is_new(explorer, kept):
     explorer.cycle = 100
-    named, shown = parts(explorer.widget())
+    named, shown = parts(explorer_box(explorer, "policy.yml"))
     (text,) = [part for part in shown if "Fixed phases of" in part.value]
     assert "0.415 expected" in text.value
     with kept.open("a") as file:
@@ -200,14 +272,12 @@ def test_reading_runs_again_brings_what_is_new(explorer, kept):
             file.write(json.dumps(made_trace(cycle, 1200, 3, 0.6)) + "\n")
     assert "0.415 expected" in text.value, "nothing is read unasked"
     named["read runs again"].click()
-    assert (
-        "0.477 expected" in text.value and "made: cycle-100_1200-s3" in named["runs"].options
-    )  # (.39 + .44 + .6) / 3
-    assert named["runs"].value == ("made: cycle-200_1200-s2",), "what was chosen stays chosen"
+    assert "0.477 expected" in text.value and 3 in named["seed"].options  # (.39 + .44 + .6) / 3
+    assert explorer.chosen == ["made: cycle-200_1200-s2"], "what was chosen stays chosen"
 
 
 def test_the_button_writes_a_policy_that_a_run_accepts(explorer, tmp_path):
-    named, shown = parts(explorer.widget(tmp_path / "p.yml"))
+    named, shown = parts(explorer_box(explorer, tmp_path / "p.yml"))
     named["patience (evaluations)"].value = 4
     named["write policy"].click()
     settings = experiment("cpu", **read_settings([f"@{tmp_path / 'p.yml'}"]))
@@ -268,7 +338,7 @@ def test_the_file_leaves_out_what_the_run_had_at_its_default(explorer, tmp_path)
 
 def test_the_word_that_the_button_shows_can_be_pasted_into_settings(explorer, tmp_path):
     path = tmp_path / "my <files>" / "a policy.yml"
-    named, shown = parts(explorer.widget(path))
+    named, shown = parts(explorer_box(explorer, path))
     named["write policy"].click()
     (word,) = [
         m[1] for part in shown if (m := re.search("written: .*<code>(.*)</code>", part.value))
@@ -283,7 +353,7 @@ def test_a_run_in_training_is_followed(tmp_path, kept):
 
     live = Explorer([kept], live=make_run(tmp_path / "live", done=1))
     live.chosen = ["scenes: live"]
-    named, shown = parts(live.widget())
+    named, shown = parts(explorer_box(live, "policy.yml"))
     before = curves_of(shown).value
     named["follow"].value += 1
     assert curves_of(shown).value == before, "nothing new, nothing drawn"
@@ -323,7 +393,7 @@ def test_a_run_that_another_process_writes_is_followed(tmp_path, kept):
 
     live = Explorer([kept], live=make_run(tmp_path / "live", done=1))
     live.chosen = ["scenes: live"]
-    named, shown = parts(live.widget())
+    named, shown = parts(explorer_box(live, "policy.yml"))
     words = [
         sys.executable,
         "-c",
@@ -401,7 +471,7 @@ def test_findings_and_policies_offered(explorer):
         any("beats" in s or "cannot be told apart" in s or "stays behind" in s for s in sentences)
         and len(rows_of(table)) == 4
     )
-    assert set(POLICIES.values()) == {"micro_ap", "loss", "fixed"}
+    assert set(POLICIES.values()) == set(SETTINGS["switch_policy"].choices)
 
 
 def test_a_redraw_is_quick(explorer):
@@ -410,10 +480,10 @@ def test_a_redraw_is_quick(explorer):
     The bound leaves room for slow machines.
     """
     box_parts = ("curves", "sentences", "heat")
-    [explorer.drawn(name) for name in box_parts]
+    [drawn(explorer, name) for name in box_parts]
     best = np.inf
     for patience in (1, 3, 5):
         explorer.patience, begin = patience, time.process_time()
-        [explorer.drawn(name) for name in box_parts]
+        [drawn(explorer, name) for name in box_parts]
         best = min(best, time.process_time() - begin)
     assert best < 1.5
