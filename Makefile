@@ -31,7 +31,7 @@ lab: $(VENV)/.installed-lab
 	$(PY) tools/lab.py
 
 explore: $(VENV)/.installed-lab
-	$(VENV)/bin/voila notebooks/07_when_to_switch.ipynb
+	$(PY) -m qknb.experiments.explorer_page
 
 bench: $(VENV)/.installed-test
 	$(PY) benchmarks/bench_mining.py

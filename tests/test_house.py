@@ -14,10 +14,8 @@ NAMELESS = {"utils", "util", "helpers", "misc", "common", "tools", "lib"}
 STILL_LONGER_THAN_300_LINES = {
     "qknb/copies/index.py",
     "qknb/data/transforms.py",
-    "qknb/experiments/explorer_figures.py",
     "qknb/experiments/sweep.py",
     "qknb/experiments/sweep_results.py",
-    "qknb/experiments/switch_findings.py",
     "qknb/models/efficientnet_lite.py",
     "qknb/report/edit_recall.py",
     "qknb/report/evaluation_viewer.py",

@@ -40,12 +40,12 @@ def _sheet(title, width, panel, below, panels=1):
     """A sheet and its axes from the top: `panel` inches high, `below` inches under the last."""
     size, gap = 11.5 if width > 6 else 10, 0.12
     title = wrapped(title, (width - 0.3) * 0.88, size, 3)
-    above = 0.42 + 0.19 * (title.count("\n") + 1)
+    above = 0.36 + 0.19 * (title.count("\n") + 1)
     height = above + panels * panel + (panels - 1) * gap + below
     sheet = Sheet(figsize=(width, height))
     sheet.suptitle(title, x=0.1 / width, y=1 - 0.08 / height, ha="left", va="top", fontsize=size)
     places = [below + i * (panel + gap) for i in reversed(range(panels))]
-    across = 0.62 / width, 1 - 0.74 / width
+    across = 0.72 / width, 1 - 0.97 / width
     return sheet, *(
         sheet.add_axes((across[0], place / height, across[1], panel / height)) for place in places
     )
@@ -105,7 +105,7 @@ def curves_figure(traces, replayed=None, planned=(), title=None, width=WIDE):
     for phase in replayed.phases if replayed else ():
         _mark_switch(axes, phase)
     axes.set(xlabel=_STEPS, ylabel="validation micro-AP")
-    axes.xaxis.set_major_locator(MaxNLocator(8 if width > 6 else 4, integer=True))
+    _step_axis(axes, width)
     if traces:
         _shade(axes, traces[0], 12 if width > 6 else 6)
         end = max(max((*t["step"], 1)) for t in traces)
@@ -113,6 +113,11 @@ def curves_figure(traces, replayed=None, planned=(), title=None, width=WIDE):
         _mark_plan(axes, planned, end)
         _legend(sheet, *axes.get_legend_handles_labels(), columns)
     return sheet
+
+
+def _step_axis(axes, width):
+    axes.xaxis.set_major_locator(MaxNLocator(8 if width > 6 else 4, integer=True))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
 
 
 def _mark_plan(axes, planned, end):
@@ -147,7 +152,7 @@ def _shade(axes, trace, names):
         begin, end, side = phase["begin"], phase["begin"] + phase["steps"], phase["name"][0]
         tip = _gid(f"{phase['name']}: {phase['steps']:,} steps")
         axes.axvspan(begin, end, color=_SHADE.get(side, "#eeeeee"), linewidth=0, zorder=-3, gid=tip)
-        if i % -(-len(phases) // names) == 0:
+        if names and i % -(-len(phases) // names) == 0:
             axes.annotate(
                 phase["name"],
                 ((begin + end) / 2, 1.015),
@@ -168,7 +173,7 @@ def movement_figure(trace, width=WIDE):
     x = np.insert(np.array(trace["step"], float), breaks, np.nan)
     side = np.array([trace["phases"][p]["name"][0] for p in trace["phase"]])
     for axes, kind in ((upper, "moved"), (lower, "drift")):
-        _shade(axes, trace, 12 if width > 6 else 6)
+        _shade(axes, trace, (12 if width > 6 else 6) * (axes is upper))
         near, far = (np.array(trace[f"{kind}_{which}"], float) for which in ("near", "far"))
         for letter, dashes in (("Q", "-"), ("K", _DASHES[1])):
             y = np.where(side == letter, near, far)
@@ -176,7 +181,8 @@ def movement_figure(trace, width=WIDE):
             axes.plot(x, y, color=COLOURS[letter], linestyle=dashes, marker="o", markersize=2,
                       linewidth=1.3, label=f"descriptors of {letter}")  # fmt: skip
         axes.set(ylabel="mean d², log", yscale="log", xlim=(0, max(trace["step"][-1], 1)))
-        axes.xaxis.set_major_locator(MaxNLocator(8 if width > 6 else 4, integer=True))
+        axes.set_ylim(top=axes.get_ylim()[1] * 4)  # room for what it shows
+        _step_axis(axes, width)
         axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 3), numticks=8))
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.yaxis.set_minor_formatter(NullFormatter())
@@ -214,7 +220,7 @@ def heat_figure(values, chosen=None, title=None, width=4.6):
         look = {"facecolor": shades.to_rgba(value), "edgecolor": "white", "gid": _gid(tip)}
         axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, **look))
         text = f"{value:.3f}" + ("" if np.isnan(spread[i, j]) else f"\n± {spread[i, j]:.3f}")
-        ink = COLOURS["ink"] if ends(value) < 0.8 else "white"
+        ink = COLOURS["ink"] if ends(value) < 0.6 else "white"
         axes.text(j, i, text, ha="center", va="center", fontsize=8, color=ink)
     axes.set(
         xlim=(-0.5, len(budgets) - 0.5),

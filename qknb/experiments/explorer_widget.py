@@ -22,8 +22,13 @@ _STYLE = """<style>
   align-items: flex-start; justify-content: flex-end; }
 .qknb-explorer .widget-box { overflow: visible; }
 .qknb-main { flex: 999 1 440px; min-width: min(100%, 320px); }
-.qknb-side { flex: 1 1 300px; min-width: 0; max-width: 100%; }
+.qknb-side { flex: 1 1 340px; min-width: 0; max-width: 100%; }
 .qknb-side > * { width: auto; max-width: 100%; }
+.qknb-side .widget-readout { min-width: 3.2em; width: auto; }
+.qknb-side .widget-box > * { flex: 0 0 auto; width: auto; }
+.qknb-side .widget-box > .widget-text { flex: 1 1 10em; min-width: 0; }
+.qknb-main .lm-TabBar-tab, .qknb-main .p-TabBar-tab { flex: 0 1 auto; min-width: 3em;
+  max-width: none; }
 .qknb-figure { container-type: inline-size; width: calc(100% - 4px); height: auto; }
 .qknb-figure .widget-html-content { flex: 1; min-width: 0; line-height: 1.4; }
 .qknb-figure svg { max-width: 100%; height: auto; background: white; }
@@ -86,7 +91,7 @@ def explorer_box(explorer, policy_file):
 
     runs, show_runs = _runs(explorer, draw)
     below = w.Tab([parts["heat"], parts["movement"], parts["runs"]])
-    for i, title in enumerate(("length and budget", "movement", "settings")):
+    for i, title in enumerate(("map", "movement", "settings")):
         below.set_title(i, title)  # ipywidgets 7, which is Colab's, has no other way
     main = w.VBox([parts["curves"], parts["sentences"], below]).add_class("qknb-main")
     side = [*_policy(explorer, draw), *runs, *_live(explorer, draw, show_runs)]

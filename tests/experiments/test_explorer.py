@@ -148,7 +148,7 @@ def test_moving_a_slider_changes_what_is_shown(explorer):
     named, shown = parts(box)
     (tabs,) = [widget for widget in walk(box) if isinstance(widget, w.Tab)]
     titles = [tabs.get_title(i) for i in range(3)]
-    assert titles == ["length and budget", "movement", "settings"]
+    assert titles == ["map", "movement", "settings"]
     before, heat = (
         curves_of(shown).value,
         next(p.value for p in shown if "by phase length and budget" in p.value),
@@ -292,6 +292,37 @@ def test_the_button_writes_a_policy_that_a_run_accepts(explorer, tmp_path):
     named["policy file"].value = str(tmp_path / "p.yml" / "below a file.yml")
     named["write policy"].click()
     assert any("not written" in p.value for p in shown)
+
+
+@pytest.mark.parametrize(
+    "name", ["../out.yml", "/tmp/out.yml", "a\\b.yml", ".hidden.yml", "policy", "x.py", ""]
+)
+def test_the_page_writes_into_its_folder_alone(explorer, tmp_path, name):
+    named, shown = parts(explorer_box(explorer, tmp_path / "inside" / "p.yml"))
+    named["policy file"].value = name
+    named["write policy"].click()
+    assert any("not written" in p.value for p in shown)
+    assert [p.name for p in tmp_path.rglob("*")] == ["made.jsonl"]
+
+
+def test_nothing_is_overwritten_that_is_no_policy(explorer, tmp_path):
+    """A grid, a link to a file elsewhere, YAML of another kind."""
+    grid, elsewhere = tmp_path / "grid.yml", tmp_path / "elsewhere.yml"
+    grid.write_text("base: {preset: cpu}")
+    explorer.write_policy(elsewhere)
+    (tmp_path / "link.yml").symlink_to(elsewhere)
+    (tmp_path / "list.yml").write_text("[switch_policy]")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    named, shown = parts(explorer_box(explorer, tmp_path / "p.yml"))
+    for name in ("grid.yml", "link.yml", "list.yml"):
+        named["policy file"].value = name
+        named["write policy"].click()
+        assert any("is not a policy: choose another name" in p.value for p in shown)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    named["policy file"].value = "elsewhere.yml"
+    explorer.kind = "fixed"
+    named["write policy"].click()
+    assert read_policy(elsewhere)["switch_policy"] == "fixed", "a policy may be written again"
 
 
 @pytest.mark.parametrize("preset", PRESETS)

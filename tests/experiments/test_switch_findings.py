@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from helpers.made_traces import end_of, made_trace, made_traces
-from helpers.table_rows import rows_of
+from helpers.table_rows import rows_of, shown_of
 
 from qknb.experiments.switch_findings import (
     best_cycle,
@@ -29,7 +29,7 @@ def test_finals_and_the_heat_map():
     assert np.isnan(mean[1, 1]) and np.isnan(spread[2, 0]) and n[1, 1] == 0 and n[2, 0] == 1
 
 
-def test_seeds_that_not_every_way_has_run_do_not_move_the_means():
+def test_seeds_that_not_every_policy_has_run_do_not_move_the_means():
     """Phases of 50 steps are the worse ones in the seed that both have; a second, easier seed of
     theirs alone must not turn that round.
     """
@@ -63,7 +63,7 @@ def test_phases_longer_than_the_budget_are_phases_of_the_budget():
     assert values == {(600, 600, 1): 0.5, (300, 600, 1): 0.4}
 
 
-def test_policies_with_other_numbers_are_other_ways():
+def test_policies_with_other_numbers_are_other_policies():
     traces = [
         made_trace(100, 600, final=v, policy=Saturation("micro_ap", patience, 0.002, 50, 600))
         for patience, v in ((2, 0.4), (3, 0.5))
@@ -160,7 +160,7 @@ def test_the_choice_on_validation_is_said():
     )
 
 
-def test_the_table_has_every_way_once():
+def test_the_table_has_every_policy_once():
     table = findings_table(finals(made_traces(gain=0.02)))
     assert [row[0] for row in rows_of(table)] == [
         "50 steps",
@@ -171,7 +171,7 @@ def test_the_table_has_every_way_once():
     assert (
         rows_of(table)[2][-1] == "–"
         and "4 of 4" in rows_of(table)[0][-1]
-        and "±" in rows_of(table)[0][1]
+        and "±" in shown_of(table)[0][1]
     )
     assert rows_of(findings_table({})) == () and "(candidates: not recorded)" in table.caption
     traces = [trace | {"cut": "100 globally best pairs"} for trace in made_traces()]

@@ -7,6 +7,7 @@ Screenshots stay in build/browser/.
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -157,9 +158,9 @@ def serving(words, folder, answers):
 
 
 @contextlib.contextmanager
-def page_of(browser, shot):
+def page_of(browser, shot, width=1500):
     """A new page; what it shows at the end, or at an error, is kept in build/browser/."""
-    page = browser.new_page(viewport={"width": 1500, "height": 1100})
+    page = browser.new_page(viewport={"width": width, "height": 1100})
     SHOTS.mkdir(parents=True, exist_ok=True)
     try:
         yield page
@@ -257,19 +258,60 @@ def test_no_browser_is_a_failure_where_one_is_required(monkeypatch, tmp_path, re
         next(browser.__wrapped__())
 
 
-def test_the_page_of_voila_does_the_same(browser, folder, record_property):
+VISIBLE = ".qknb-figure svg:visible"
+
+
+def test_the_page_of_its_own_does_the_same_and_fits_a_phone(browser, folder, record_property):
     pytest.importorskip("voila")
-    words = [
-        "voila",
-        "explorer.ipynb",
-        "--no-browser",
-        "--port={port}",
-        "--show_tracebacks=True",
-        "--ServerApp.ip=127.0.0.1",
-    ]
-    with (
-        serving(words, folder, "/voila/static/voila.js") as address,
-        page_of(browser, "explorer_voila.png") as page,
-    ):
-        page.goto(address, timeout=90_000)
-        drive(page, "explorer_voila.png", record_property)
+    words = ["qknb.experiments.explorer_page", "--port={port}", "--no-browser"]
+    words += [f"--root={folder}", f"--collected={folder}/collected", f"--policy={folder}/page.yml"]
+    with serving(words, folder, "/voila/static/voila.js") as address:
+        with urllib.request.urlopen(address, timeout=20) as answer:
+            assert "/login" in answer.url, "another account of the machine has no token"
+        token = re.findall(r"token=(\w+)", (folder / "server.log").read_text())[-1]
+        with page_of(browser, "explorer_voila.png") as page:
+            page.goto(f"{address}/?token={token}", timeout=90_000)
+            drive(page, "explorer_voila.png", record_property)
+            assert "python -m qknb traces" not in page.inner_text("body"), "the explorer alone"
+            use_each_control(page, folder / "page.yml")
+        for width in (390, 768):
+            shot = f"explorer_{width}.png"
+            with page_of(browser, shot, width) as page:
+                page.goto(f"{address}/?token={token}", timeout=90_000)
+                page.wait_for_selector(VISIBLE, timeout=90_000)
+                for figure in page.locator(VISIBLE).all():
+                    box = figure.bounding_box()
+                    assert 0.8 * width < box["width"] < width or box["height"] > 200, box
+                assert page.evaluate("document.documentElement.scrollWidth") <= width
+                page.screenshot(path=SHOTS / shot, full_page=True)
+
+
+def use_each_control(page, policy_file):
+    """Each answers with another figure or text."""
+    text = page.locator(".qknb-figure").nth(1)
+
+    def changes(act, part=text):
+        before = part.inner_html()
+        act()
+        deadline = time.monotonic() + 30
+        while part.inner_html() == before and time.monotonic() < deadline:
+            page.wait_for_timeout(50)
+        assert part.inner_html() != before
+
+    policy = page.locator(".widget-dropdown select").first
+    figure = page.locator(".qknb-figure").first
+    for words in ("the loss saturates", "long first phases", "growing phases", "fixed steps"):
+        option = policy.locator("option", has_text=words).inner_text()
+        changes(lambda option=option: policy.select_option(label=option), figure)
+    changes(lambda: page.locator(".qknb-runs button").first.click(), figure)
+    changes(lambda: page.get_by_role("button", name="2", exact=True).click(), figure)
+    beside = page.locator(".widget-dropdown select").last
+    changes(lambda: beside.select_option(label="no other runs"), figure)
+    page.locator(".widget-text input[type=text]").last.fill("../page.yml")
+    page.get_by_role("button", name="write policy").click()
+    page.get_by_text("not written").wait_for(timeout=20_000)
+    page.locator(".widget-text input[type=text]").last.fill(policy_file.name)
+    page.get_by_role("button", name="write policy").click()
+    page.get_by_text("written: use it").wait_for(timeout=20_000)
+    assert "switch_policy: fixed" in policy_file.read_text()
+    assert not (policy_file.parent.parent / "page.yml").exists()
