@@ -38,14 +38,12 @@ COUNTED_AS = {
 # (file, imported module): why it still stands against the direction. Nothing is ever added here.
 STILL_AGAINST = {
     ("qknb/run.py", "qknb.training.auto_preset"): 'cli and notebooks should resolve preset="auto"',
-    ("qknb/data/prepare_disc21.py", "qknb.training.estimate"): "sizes of sets belong to data",
     ("qknb/training/estimate.py", "qknb.report.tables"): "words for amounts belong to system",
     ("qknb/training/summary.py", "qknb.report.tables"): "words for amounts belong to system",
 }
 # The same for imports that close a circle within one part.
 STILL_IN_A_CIRCLE = {
     ("qknb/training/probe.py", "qknb.training.estimate"): "Rates belongs beside measure_rates",
-    ("qknb/data/prepare.py", "qknb.data.prepare_disc21"): "what both share wants its own module",
     ("qknb/experiments/explorer_widget.py", "qknb.experiments.explorer"): "POLICIES can be passed",
 }
 

@@ -1,111 +1,42 @@
-"""The prepared images of a run, written: originals and edited copies at training size, with their GIST. `qknb.data.image_sets` opens them.
+"""The prepared images of a run, written: originals and edited copies at training size, with their
+GIST. `qknb.data.image_sets` opens them.
 
-Each set is a folder with `images.npy` uint8 (n, s, s, 3), `gist.npy` float32 (n, 960) raw, and `items.jsonl` (one object a row: id,
-source, view, edits). Files are few and large, written block by block; a killed preparation continues where it was.
+Each set is a folder with `images.npy` uint8 (n, s, s, 3), `gist.npy` float32 (n, 960) raw, and
+`items.jsonl` (one object a row: id, source, view, edits). Files are few and large, written block by
+block; a killed preparation continues where it was.
 """
 
-import dataclasses
 import functools
 import hashlib
 import json
+from pathlib import Path
 
 import joblib
 import numpy as np
 from PIL import Image
 
+from qknb.config import Experiment
 from qknb.data import gist as gist_module
 from qknb.data.augment import augment
 from qknb.data.image_sets import open_set
+from qknb.data.sources import Source
+from qknb.data.truth import write_truth
 from qknb.system.block_writer import BlockWriter
 from qknb.system.files import replacing
 from qknb.system.progress import progress
 from qknb.system.workers import in_workers
 
-__all__ = ["Split", "plan_split", "build_set", "prepare_rows", "to_square"]
+__all__ = ["build_held_out", "build_set", "prepare_rows", "to_square"]
 
 BLOCK = (
     64  # images a task: small enough to lose little in a kill, large enough to keep workers busy
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Split:
-    """Which images (positions in the source) serve where. Nothing held out is ever trained on, and validation shares no image with test."""
-
-    keys: np.ndarray
-    val_references: np.ndarray
-    val_queries: np.ndarray
-    test_references: np.ndarray | None = None
-    test_queries: np.ndarray | None = None
-
-
-def plan_split(n, settings, held_out=("val", "test")):
-    """Divide `n` images at random (by `settings.seed`) into training keys, validation and test (or only the sets named in `held_out`).
-
-    Queries with a match are copies of references; distractor queries are copies of further held-out images. When the held-out sets asked
-    for would take more than half of the images, they shrink in proportion.
-
-    Raises
-    ------
-    ValueError
-        Fewer images than a batch of keys and the smallest held-out sets need.
-    """
-    sizes = {}
-    for part in held_out:
-        queries = getattr(settings, f"{part}_queries")
-        references = getattr(settings, f"{part}_references")
-        sizes[part] = (references, queries)
-
-    def held(scale):
-        total, counts = 0, {}
-        for part, (references, queries) in sizes.items():
-            r, q = max(4, int(references * scale)), max(4, int(queries * scale))
-            distractors = min(
-                int(round(q * settings.distractor_share)), q - 1
-            )  # micro-AP needs a match
-            positives = min(q - distractors, r)
-            counts[part] = (r, positives, distractors)
-            total += r + distractors
-        return total, counts
-
-    total, counts = held(1.0)
-    room = max(0, min(n // 2, n - settings.batch_size))
-    if total > room:
-        scale = room / total
-        total, counts = held(scale)
-        while (
-            total > room and total > held(0.0)[0]
-        ):  # sets that are at their least already do not shrink with the others
-            scale *= 0.95
-            total, counts = held(scale)
-    needed = held(0.0)[0] + settings.batch_size
-    if n < needed or n - total < settings.batch_size:
-        raise ValueError(
-            f"{n} usable images are too few: training takes at least one batch of {settings.batch_size} keys beside {held(0.0)[0]} held-out images. "
-            f"Give at least {needed} images, or lower batch_size. To find copies among fewer, take a run of other images (`make demo` makes one): python -m qknb index FOLDER --run RUN"
-        )
-    order = np.random.default_rng([settings.seed, 7]).permutation(n)
-    parts, at = {}, 0
-    for part, (references, positives, distractors) in counts.items():
-        refs, extra = (
-            order[at : at + references],
-            order[at + references : at + references + distractors],
-        )
-        at += references + distractors
-        queries = np.concatenate([refs[:positives], extra])
-        shuffle = np.random.default_rng([settings.seed, 8, len(parts)]).permutation(len(queries))
-        parts[f"{part}_references"], parts[f"{part}_queries"] = np.sort(refs), queries[shuffle]
-    keys = np.sort(order[at:])
-    if settings.max_keys:
-        keys = keys[
-            np.random.default_rng([settings.seed, 9]).permutation(len(keys))[: settings.max_keys]
-        ]
-        keys.sort()
-    return Split(keys=keys, **parts)
-
-
 def to_square(image, size):
-    """PIL RGB image -> uint8 (size, size, 3). The whole picture, squashed to a square with Pillow's antialiased bilinear filter."""
+    """PIL RGB image -> uint8 (size, size, 3). The whole picture, squashed to a square with Pillow's
+    antialiased bilinear filter.
+    """
     return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=3.0))
 
 
@@ -137,8 +68,9 @@ def build_set(
     purpose : str
         Enters the edits' random seed, so that test copies are never the training copies.
     overlays : source, optional
-        What edits lay over or behind an image (`qknb.data.augment`); default: synthetic scenes. Training images only: a query that shows a held-out
-        image would count as wrong when it finds it.
+        What edits lay over or behind an image (`qknb.data.augment`); default: synthetic scenes.
+        Training images only: a query that shows a held-out image would count as wrong when it finds
+        it.
     id_format : str, optional
         E.g. "Q{:05d}"; default: the source's own id (with "#view" behind it for copies).
     edits : sequence of (name, parameters)
@@ -220,10 +152,56 @@ def build_set(
     return open_set(folder, fingerprint)
 
 
+def build_held_out(
+    store: Path,
+    part: str,
+    source: Source,
+    rows: dict[str, np.ndarray],
+    settings: Experiment,
+    overlays: Source | None,
+    replace: bool = True,
+) -> dict[str, int]:
+    """Prepare one held-out split: originals as references, edited copies as queries, and its truth.
+
+    Parameters
+    ----------
+    store : Path
+        The run's folder of sets.
+    part : "val" or "test"
+    source, rows : Source, {"references", "queries": (n,) int}
+    settings, overlays, replace
+        See `build_set`.
+
+    Returns
+    -------
+    dict
+        {set: images}
+    """
+    build = functools.partial(build_set, settings=settings, replace=replace)
+    references = build(
+        store / f"{part}_references", source, rows["references"], id_format="R{:06d}"
+    )
+    queries = build(
+        store / f"{part}_queries",
+        source,
+        rows["queries"],
+        views=1,
+        purpose=part,
+        overlays=overlays,
+        id_format="Q{:05d}",
+    )
+    match = {item["source"]: item["id"] for item in references.items}
+    pairs = [(item["id"], match.get(item["source"], "")) for item in queries.items]
+    write_truth(store / f"truth_{part}.csv", pairs)
+    return {f"{part}_references": len(references), f"{part}_queries": len(queries)}
+
+
 def prepare_rows(
     block, start, stop, rows, *, source, settings, views, purpose, overlays, id_format, given
 ):
-    """Rows start..stop, whose images are `rows` of the source: (block, images, gist, items). Runs in a worker process."""
+    """Rows start..stop, whose images are `rows` of the source: (block, images, gist, items). Runs
+    in a worker process.
+    """
     images, small, items = [], [], []
     each, ids = max(1, views), source.ids
     for row in range(start, stop):

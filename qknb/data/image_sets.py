@@ -1,7 +1,9 @@
-"""Prepared image sets, opened: memory-mapped arrays, records read when asked for, and the held-out splits made of them.
+"""Prepared image sets, opened: memory-mapped arrays, records read when asked for, and the held-out
+splits made of them.
 
-A set is a folder that `qknb.data.dataset` wrote. A folder may instead hold `view.json`, which names another set and a span of its rows: splits that
-share their images (DISC21's 25k, 50k and phase 2 all search the same million references) keep them once.
+A set is a folder that `qknb.data.dataset` wrote. A folder may instead hold `view.json`, which names
+another set and a span of its rows: splits that share their images (DISC21's 25k, 50k and phase 2
+all search the same million references) keep them once.
 """
 
 import dataclasses
@@ -31,7 +33,9 @@ CHUNK = 1 << 24  # bytes looked through at a time
 
 
 class Items(Sequence):
-    """The records of items.jsonl, one object a row: parsed when asked for, since a million of them as dicts would take gigabytes."""
+    """The records of items.jsonl, one object a row: parsed when asked for, since a million of them
+    as dicts would take gigabytes.
+    """
 
     def __init__(self, path):
         self.path = Path(path)
@@ -77,7 +81,9 @@ class Items(Sequence):
 
 @dataclasses.dataclass(frozen=True)
 class ImageSet:
-    """One prepared set, memory-mapped. `images` (n, s, s, 3) uint8, `gist` (n, 960) float32, `items` sequence of dict, `fingerprint` str."""
+    """One prepared set, memory-mapped. `images` (n, s, s, 3) uint8, `gist` (n, 960) float32,
+    `items` sequence of dict, `fingerprint` str.
+    """
 
     name: str
     images: np.ndarray
@@ -93,7 +99,9 @@ class ImageSet:
         return [item["id"] for item in self.items]
 
     def part(self, name, start, stop):
-        """Rows start..stop under another name; all rows: this set itself, name included, so that what is made of it is made once."""
+        """Rows start..stop under another name; all rows: this set itself, name included, so that
+        what is made of it is made once.
+        """
         if (start, stop) == (0, len(self)):
             return self
         fingerprint = hashlib.sha256(f"{self.fingerprint}:{start}:{stop}".encode()).hexdigest()
@@ -107,7 +115,9 @@ class ImageSet:
 
 
 def open_set(folder, fingerprint=None):
-    """Open a complete set (`ImageSet`), or None when it is missing, unfinished, or made of something else than `fingerprint`."""
+    """Open a complete set (`ImageSet`), or None when it is missing, unfinished, or made of
+    something else than `fingerprint`.
+    """
     folder = Path(folder)
     if (folder / "view.json").exists():
         view = json.loads((folder / "view.json").read_text(encoding="utf-8"))
@@ -135,8 +145,10 @@ def open_split(store, split):
 
     Returns
     -------
-    (queries : ImageSet, references : ImageSet, truth : (m, 2) int64 rows of (query, reference)), or None when it is not prepared.
-        A match whose reference image is not in the set has a row beyond its end: it cannot be found, and counts as missed.
+    (queries : ImageSet, references : ImageSet, truth : (m, 2) int64 rows of (query, reference)), or
+    None when it is not prepared.
+        A match whose reference image is not in the set has a row beyond its end: it cannot be
+        found, and counts as missed.
     """
     queries, references = (
         open_set(Path(store) / f"{split}_{part}") for part in ("queries", "references")
@@ -157,7 +169,9 @@ def open_split(store, split):
 
 
 def split_names(store):
-    """({split name}: held-out splits in order, {alias: split}). A run without a record of them has val and test."""
+    """({split name}: held-out splits in order, {alias: split}). A run without a record of them has
+    val and test.
+    """
     try:
         facts = json.loads((Path(store) / "splits.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -166,12 +180,16 @@ def split_names(store):
 
 
 def write_splits(store, splits, aliases):
-    """Record the held-out splits of a run; an alias is a second name of a split, "test" being the one that figures and tables show first."""
+    """Record the held-out splits of a run; an alias is a second name of a split, "test" being the
+    one that figures and tables show first.
+    """
     write_json(Path(store) / "splits.json", {"splits": list(splits), "aliases": dict(aliases)})
 
 
 def truth_pairs(queries, references):
-    """Matching rows of two sets by the original they were made of: (m, 2) int64 of (query row, reference row)."""
+    """Matching rows of two sets by the original they were made of: (m, 2) int64 of (query row,
+    reference row).
+    """
     by_source = {item["source"]: row for row, item in enumerate(references.items)}
     pairs = [
         (row, by_source[item["source"]])

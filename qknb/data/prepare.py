@@ -7,15 +7,15 @@ import time
 import numpy as np
 
 from qknb.config import DISC21
-from qknb.data.dataset import build_set, plan_split
+from qknb.data.dataset import build_held_out, build_set
 from qknb.data.image_sets import open_set, open_split, split_names
 from qknb.data.scan import scan
 from qknb.data.scenes import Scenes
 from qknb.data.sources import Subset
-from qknb.data.truth import write_truth
+from qknb.data.splits import plan_split
 from qknb.system.locks import alone
 
-__all__ = ["build_held_out", "prepare", "prepared"]
+__all__ = ["prepare", "prepared"]
 
 
 def prepare(run):
@@ -96,42 +96,6 @@ def _prepare_images(run, replace=True):
         rows = {name: getattr(split, f"{part}_{name}") for name in ("references", "queries")}
         counts |= build_held_out(store, part, source, rows, s, overlays, replace)
     return counts
-
-
-def build_held_out(store, part, source, rows, settings, overlays, replace=True):
-    """Prepare one held-out split from a source: originals as references, edited copies as queries, and its ground truth.
-
-    Parameters
-    ----------
-    part : "val" or "test"
-    rows : {"references", "queries": (n,) int}
-    replace : bool
-        See `qknb.data.dataset.build_set`.
-
-    Returns
-    -------
-    {set: count}
-    """
-    build = functools.partial(build_set, replace=replace)
-    references = build(
-        store / f"{part}_references", source, rows["references"], settings, id_format="R{:06d}"
-    )
-    queries = build(
-        store / f"{part}_queries",
-        source,
-        rows["queries"],
-        settings,
-        views=1,
-        purpose=part,
-        overlays=overlays,
-        id_format="Q{:05d}",
-    )
-    match = {item["source"]: item["id"] for item in references.items}
-    write_truth(
-        store / f"truth_{part}.csv",
-        [(item["id"], match.get(item["source"], "")) for item in queries.items],
-    )
-    return {f"{part}_references": len(references), f"{part}_queries": len(queries)}
 
 
 def prepared(run):

@@ -1,7 +1,9 @@
-"""DISC21 as a run's images: training keys and their copies from the training images, tests as the challenge gives them.
+"""DISC21 as a run's images: training keys and their copies from the training images, tests as the
+challenge gives them.
 
-Validation is carved from the training images, never from the test. All official splits search the same references, and the 25k are the first
-half of the 50k: each image is stored once, and splits are views (see `qknb.data.image_sets`).
+Validation is carved from the training images, never from the test. All official splits search the
+same references, and the 25k are the first half of the 50k: each image is stored once, and splits
+are views (see `qknb.data.image_sets`).
 """
 
 import functools
@@ -9,15 +11,15 @@ import functools
 import numpy as np
 
 from qknb.config import DISC21
-from qknb.data.dataset import build_set, plan_split
+from qknb.data.amounts import Amounts, disk_table, preparation_bytes
+from qknb.data.dataset import build_held_out, build_set
 from qknb.data.disc21 import Disc21
 from qknb.data.disc21_layout import SPLITS
 from qknb.data.image_sets import open_set, write_splits, write_view
-from qknb.data.prepare import build_held_out
 from qknb.data.sources import Subset
+from qknb.data.splits import plan_split
 from qknb.data.truth import write_truth
 from qknb.system.files import need_disk
-from qknb.training.estimate import Amounts, disk_table, preparation_bytes
 
 __all__ = ["chosen_splits", "disc21_amounts", "prepare_disc21"]
 
@@ -44,7 +46,8 @@ def chosen_splits(tree, wanted="all"):
     ValueError
         An unknown name.
     FileNotFoundError
-        A split asked for by name has no images or no ground truth, or no split is complete; the message says which file is missing.
+        A split asked for by name has no images or no ground truth, or no split is complete; the
+        message says which file is missing.
     """
     if wanted != "all":
         names = [name.strip() for name in wanted.split(",") if name.strip()]
@@ -69,7 +72,7 @@ def chosen_splits(tree, wanted="all"):
 
 
 def disc21_amounts(settings):
-    """How much there is to do for a run on DISC21. `qknb.training.estimate.Amounts`; raises as `prepare_disc21`."""
+    """How much there is to do for a run on DISC21. `Amounts`; raises as `prepare_disc21`."""
     tree = Disc21(settings.images.removeprefix(DISC21))
     splits = chosen_splits(tree, settings.disc21_splits)
     counts, _ = _counts(tree, splits, settings)
@@ -80,7 +83,9 @@ def disc21_amounts(settings):
 
 
 def _counts(tree, splits, settings):
-    """How many images each stored set will have, before anything is read: {set: count}; and the `Split` of the training images."""
+    """How many images each stored set will have, before anything is read: {set: count}; and the
+    `Split` of the training images.
+    """
     plan = plan_split(len(tree.train()), settings, held_out=("val",))
     counts = {
         "keys": len(plan.keys),
@@ -94,11 +99,12 @@ def _counts(tree, splits, settings):
 
 
 def prepare_disc21(run, replace=True):
-    """Prepare a run whose images are "disc21:PATH". Resumable; called by `qknb.data.prepare.prepare`.
+    """Prepare a run whose images are "disc21:PATH". Resumable; called by
+    `qknb.data.prepare.prepare`.
 
-    Prints what was found beside the full counts, what is missing, and the disk it needs, before it writes anything. Leaves store/keys,
-    copies, val_*, references, dev_queries and phase2_queries; a view and truth_<split>.csv for each official split; "test" as another name
-    of the first of them.
+    Prints what was found beside the full counts, what is missing, and the disk it needs, before it
+    writes anything. Leaves store/keys, copies, val_*, references, dev_queries and phase2_queries; a
+    view and truth_<split>.csv for each official split; "test" as another name of the first of them.
 
     Returns
     -------
@@ -170,7 +176,9 @@ def _query_sets(tree, splits):
 
 
 def _write_split(store, split, truth, n_references):
-    """Views and ground truth of one official split; ids are in order, so a split is a span of its set."""
+    """Views and ground truth of one official split; ids are in order, so a split is a span of its
+    set.
+    """
     write_view(store / f"{split}_references", "references", 0, n_references)
     if split != "phase2":  # that one is stored under its own name
         ids = np.array(open_set(store / "dev_queries").ids)

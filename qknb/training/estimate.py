@@ -4,38 +4,28 @@ Amounts follow from the settings and the number of images; rates are measured on
 (`qknb.training.probe`), or given.
 """
 
-import dataclasses
 import time
 from typing import NamedTuple
 
 from qknb.config import DISC21
-from qknb.data.dataset import plan_split
+from qknb.data.amounts import Amounts, disk_table, is_copy
 from qknb.data.folders import image_files
 from qknb.data.image_sets import open_set, open_split, split_names
+from qknb.data.splits import plan_split
 from qknb.system.dataframes import make_table
 from qknb.training.switching import next_limit, phase_steps, planned_lengths, policy_of
 
 __all__ = [
-    "Amounts",
     "Rates",
     "amounts",
     "announce",
-    "disk_table",
     "embedded_images",
-    "preparation_bytes",
     "run_amounts",
+    "run_disk_table",
     "time_table",
 ]
 
 LITTLE = 500  # images, and steps, that take less time than measuring how long they will take
-RECORD = {"original": 100, "copy": 800}  # bytes of a row of items.jsonl: ids; ids and edits
-
-
-class Amounts(NamedTuple):
-    """Images by stored set, and (queries, references) of every held-out search."""
-
-    counts: dict[str, int]
-    searches: tuple[tuple[int, int], ...]
 
 
 class Rates(NamedTuple):
@@ -139,7 +129,7 @@ def announce(run, max_hours=float("inf"), *, again=False):
 
     work = run_amounts(run)
     features = feature_dim(s.backbone)
-    print(disk_table(work.counts, s, features).text(), "\n", flush=True)
+    print(run_disk_table(work.counts, s, features).text(), "\n", flush=True)
     if s.method != "qk":
         print(
             f"Memory and time are estimated for method='qk' only. The first steps of a run with method={s.method!r} show its pace: training says when it ends."
@@ -190,58 +180,27 @@ def _readable(images, n=16):
     return Subset(folder, good) if len(good) > 1 else None
 
 
-def is_copy(name):
-    """Whether the images of a stored set are edited copies (made here) rather than images as they are."""
-    return name in ("copies", "val_queries", "test_queries")
-
-
-def set_bytes(name, n, settings):
-    """Bytes of a stored set of `n` images: squares of uint8, 960 float32 of GIST, and records."""
-    return n * (
-        settings.image_size**2 * 3 + 960 * 4 + RECORD["copy" if is_copy(name) else "original"]
-    )
-
-
-def preparation_bytes(counts, settings):
-    """Bytes of all stored sets together."""
-    return sum(set_bytes(name, n, settings) for name, n in counts.items())
-
-
-def disk_table(counts, settings, n_features=None):
-    """The disk a run needs, by set (`qknb.system.dataframes.Table`).
+def run_disk_table(counts, settings, n_features):
+    """The disk that a whole run needs: prepared sets, banks and descriptors (`Table`).
 
     Parameters
     ----------
     counts : {set: images}
-    n_features : int, optional
-        Width of pooled features (`qknb.models.backbones.feature_dim`): with it, banks and descriptors of the whole training are counted too.
+    n_features : int
+        Width of pooled features (`qknb.models.names.feature_dim`).
     """
-    rows = [(name, n, set_bytes(name, n, settings)) for name, n in counts.items()]
-    if n_features:
-        gist, held = (
-            settings.gist_dim,
-            sum(n for name, n in counts.items() if name not in ("keys", "copies")),
-        )
-        width = (settings.whiten_dim if settings.head_input == "whitened" else n_features) + gist
-        trained = counts["keys"] + counts["copies"]
-        rows.append(
-            (
-                "banks, until training ends",
-                trained + counts["keys"] + 2 * held,
-                2 * (trained * width + counts["keys"] * (n_features + gist))
-                + 4 * held * (width + n_features + gist),
-            )
-        )
-        n_rows = len(planned_lengths(counts["keys"], settings)) + 3
-        rows.append(("held-out descriptors", held * n_rows, 4 * n_rows * held * gist))
-    total = sum(size for *_, size in rows)
-    rows.append(("in all", None, total))
-    caption = f"Disk at image_size={settings.image_size}."
-    if total > 20e9 and settings.image_size > 96:
-        small = preparation_bytes(counts, dataclasses.replace(settings, image_size=96))
-        caption += f" The prepared images would take {small / 1e9:.0f} GB instead of {preparation_bytes(counts, settings) / 1e9:.0f} with image_size=96."
-    columns = {"on disk": "text", "images": "count", "size": "bytes"}
-    return make_table(caption, columns, rows, rules=[len(rows) - 1])
+    gist = settings.gist_dim
+    held = sum(n for name, n in counts.items() if name not in ("keys", "copies"))
+    width = (settings.whiten_dim if settings.head_input == "whitened" else n_features) + gist
+    trained = counts["keys"] + counts["copies"]
+    bank_bytes = 2 * (trained * width + counts["keys"] * (n_features + gist))
+    bank_bytes += 4 * held * (width + n_features + gist)
+    n_rows = len(planned_lengths(counts["keys"], settings)) + 3
+    further = [
+        ("banks, until training ends", trained + counts["keys"] + 2 * held, bank_bytes),
+        ("held-out descriptors", held * n_rows, 4 * n_rows * held * gist),
+    ]
+    return disk_table(counts, settings, further)
 
 
 def embedded_images(counts, settings):

@@ -7,11 +7,12 @@ import pytest
 from PIL import Image
 
 from qknb.config import experiment
-from qknb.data.dataset import build_set, plan_split, prepare_rows, to_square
+from qknb.data.dataset import build_set, prepare_rows, to_square
 from qknb.data.gist import gist, gist_input
 from qknb.data.image_sets import open_set, truth_pairs
 from qknb.data.scenes import Scenes
 from qknb.data.sources import Folder
+from qknb.data.splits import plan_split
 
 
 @pytest.mark.parametrize("n", [60, 96, 500, 2726, 5000])

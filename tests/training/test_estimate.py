@@ -9,19 +9,18 @@ from helpers.made_disc21 import QUERIES, REFERENCES, make_tree
 from helpers.table_rows import rows_of, shown_of
 
 from qknb.config import experiment
+from qknb.data.amounts import Amounts, preparation_bytes
 from qknb.data.prepare import prepare
 from qknb.run import Run
 from qknb.training import bank
 from qknb.training.estimate import (
-    Amounts,
     Rates,
     amounts,
     announce,
-    disk_table,
     embedded_images,
     looks,
-    preparation_bytes,
     run_amounts,
+    run_disk_table,
     time_table,
 )
 from qknb.training.switching import phase_steps
@@ -57,7 +56,7 @@ def test_disk_by_set_of_the_whole_data():
     total = preparation_bytes(FULL, s)
     pixels = (3 * 1_000_000 + 50_200) * 224 * 224 * 3
     assert total == pytest.approx(pixels + (3 * 1_000_000 + 50_200) * 3840, rel=0.005)
-    table = disk_table(FULL, s, n_features=1536)
+    table = run_disk_table(FULL, s, 1536)
     rows = {row[0]: row for row in rows_of(table)}
     assert rows["keys"][2] == pytest.approx(154.4e9, rel=0.01) and rows["in all"][2] == sum(
         row[2] for row in rows_of(table)[:-1]
