@@ -10,7 +10,7 @@ PY = $(VENV)/bin/python
 PYTEST = $(PY) -m pytest -n $(WORKERS) --dist loadfile
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test test-fast check lab explore bench bench-all bench-gpu clean
+.PHONY: demo test test-fast check lab explore site bench bench-all bench-gpu clean
 
 demo: $(VENV)/.installed
 	$(PY) -m qknb notebooks --run $(RUN) --preset $(PRESET) $(if $(IMAGES),"images=$(IMAGES)")
@@ -32,6 +32,9 @@ lab: $(VENV)/.installed-lab
 
 explore: $(VENV)/.installed-lab
 	$(PY) -m qknb.experiments.explorer_page
+
+site: $(VENV)/.installed-site
+	$(PY) tools/build_site.py --run runs/$(RUN)
 
 bench: $(VENV)/.installed-test
 	$(PY) benchmarks/bench_mining.py
@@ -56,6 +59,10 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.installed-lab: pyproject.toml | $(VENV)/bin/python
 	$(PY) -m pip install -q -e ".[tensorflow,lab]"
+	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-site: pyproject.toml | $(VENV)/bin/python
+	$(PY) -m pip install -q -e ".[tensorflow,site]"
 	touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/python

@@ -8,7 +8,6 @@ import csv
 import numpy as np
 import pytest
 from helpers.made_run import EDITS, QUERIES, make_run
-from helpers.paths import ROOT
 from helpers.table_rows import rows_of
 from PIL import Image, ImageFilter
 
@@ -118,37 +117,6 @@ def test_tables_of_several_runs_are_written_where_asked(tmp_path, monkeypatch, c
         (line,) = csv.DictReader(file)
     assert (line["way of comparing"], line["copies found"], line["of"]) == ("GIST-256", "2", "6")
     assert (tmp_path / "kept" / "here" / "copytest_by_edit.csv").exists()
-
-
-def test_the_kept_table_is_the_readmes():
-    with open(
-        ROOT / "runs" / "reference-photos" / "copytest.csv", newline="", encoding="utf-8"
-    ) as file:
-        kept = [
-            [
-                f"{100 * float(line[name]):.0f}"
-                for name in ("share found", "reported pairs that are right")
-            ]
-            + [
-                f"{float(line[name]):.0f}"
-                for name in (
-                    "wrong pairs per 1,000 queries",
-                    "distractors taken for a copy, per 1,000",
-                )
-            ]
-            + [f"{100 * float(line['found at 9 right of 10']):.0f}"]
-            for line in csv.DictReader(file)
-        ]
-    _, _, table = (
-        (ROOT / "README.md")
-        .read_text(encoding="utf-8")
-        .partition("| way of comparing | copies found, of 100 |")
-    )
-    written = [
-        [cell.strip(" *") for cell in line.strip("|").split("|")[1:]]
-        for line in table.splitlines()[2:6]
-    ]
-    assert written == kept
 
 
 def test_phash_keeps_blurred_images_and_tells_others_apart():
