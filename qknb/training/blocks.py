@@ -1,15 +1,20 @@
-"""Where the blocks of a bank come from while a step is computed: the device's own memory, or a file that is read one block ahead.
+"""Blocks of a bank during a step: from the device's memory, or from a file read one block ahead.
 
-Both kinds are used in the same way, on both backends: `sources()` gives functions that are called inside the compiled step, and `fill`
-gives them a bank. They hand out the same numbers, so a phase ends in the same bits with either.
+Both kinds are used in the same way, on both backends: `sources()` gives functions that are called
+inside the compiled step, and `fill` gives them a bank. They hand out the same numbers, so a phase
+ends in the same bits with either.
 """
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+
+from qknb.system.host_call import call_on_host
 
 __all__ = [
     "BlockReader",
@@ -21,36 +26,52 @@ __all__ = [
 ]
 
 SEGMENT_VALUES = 2**29
-"""Values in one resident tensor, at most. Beyond 2^31 some kernels count in 32 bits; and a device that copies a tensor copies only so much."""
+"""Values in one resident tensor, at most.
+
+Beyond 2^31 some kernels count in 32 bits; and a device that copies a tensor copies only so much.
+"""
 
 PARTS = 8
-"""Tensors that a resident bank is made of, at least (one block is the least): a part exists twice while it is filled."""
+"""Tensors of a resident bank, at least (of one block each): a part exists twice while filled."""
 
-_DENSE = 4  # a chunk's rows are read with the gaps between them when the gaps are at most so many times as long
+# rows of a chunk are read with the gaps between them when the whole is at most so many times longer
+_DENSE = 4
 
 
-def even_block_rows(n_rows, most, devices=1):
-    """Rows a block, about `most`, so that a bank of `n_rows` rows has blocks of one size, the last is not nearly empty, and devices get equal shares."""
+def even_block_rows(n_rows: int, most: int, devices: int = 1) -> int:
+    """Rows a block, about `most`, for a bank of `n_rows` rows.
+
+    All blocks have one size, the last is not nearly empty, and devices get equal shares.
+    """
     n_blocks = -(-n_rows // most)
     return -(-n_rows // (n_blocks * devices)) * devices
 
 
 class BlockReader:
-    """Blocks of `block_rows` rows of a bank, or of some rows of it, in ascending order. The last block is filled up with group -1.
+    """Blocks of `block_rows` rows of a bank, or of some rows of it, in ascending order.
 
-    Files are read by plain reads and not through the memory map: pages of a map count as memory of this process.
+    The last block is filled up with group -1. Files are read by plain reads and not through the
+    memory map: pages of a map count as memory of this process.
 
     Parameters
     ----------
-    rows : (n, W) float16 array or memory map
-    group : (m,) int32
-        Key of each row that is used.
-    block_rows : int
-    index : (m,) int64, optional
-        The rows used, ascending; None: all.
+    rows
+        (n, W) float16, an array or memory map.
+    group
+        (m,) int32, the key of each row that is used.
+    block_rows
+        Rows of a block.
+    index
+        (m,) int64, the rows used, ascending; None: all.
     """
 
-    def __init__(self, rows, group, block_rows, index=None):
+    def __init__(
+        self,
+        rows: np.ndarray,
+        group: np.ndarray,
+        block_rows: int,
+        index: np.ndarray | None = None,
+    ):
         self.rows, self.group, self.block_rows = rows, np.asarray(group, np.int32), block_rows
         if index is not None and len(index) and index[-1] - index[0] + 1 == len(index):
             self.first, index = int(index[0]), None
@@ -69,12 +90,12 @@ class BlockReader:
         if getattr(self, "file", None) is not None:
             self.file.close()
 
-    def read(self, i):
-        """Block i: rows (block_rows, W) float16, group (block_rows,) int32. Beyond the bank's end: an empty block."""
-        start, stop = (
-            min(i * self.block_rows, self.n_rows),
-            min((i + 1) * self.block_rows, self.n_rows),
-        )
+    def read(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """Block i: rows (block_rows, W) float16, group (block_rows,) int32.
+
+        Beyond the bank's end: an empty block.
+        """
+        start, stop = (min(k * self.block_rows, self.n_rows) for k in (i, i + 1))
         rows = _aligned((self.block_rows, self.rows.shape[1]), np.float16)
         group = np.full(self.block_rows, -1, np.int32)
         n = stop - start
@@ -94,8 +115,11 @@ class BlockReader:
                     rows[:n] = self.rows[wanted]
         return rows, group
 
-    def gather(self, index):
-        """Rows at positions `index` (m,) of the bank: (m, W) float16. Positions beyond its end give row 0."""
+    def gather(self, index: np.ndarray) -> np.ndarray:
+        """Rows at positions `index` (m,) of the bank: (m, W) float16.
+
+        Positions beyond its end give row 0.
+        """
         index = np.where(np.asarray(index) < self.n_rows, index, 0)
         wanted, inverse = np.unique(index, return_inverse=True)
         return np.asarray(
@@ -111,7 +135,8 @@ class BlockReader:
             got = self.file.readinto(memoryview(out).cast("B"))
         if got != out.nbytes:
             raise OSError(
-                f"{self.rows.filename} is shorter than its {len(self.rows)} rows: it was changed while in use"
+                f"{self.rows.filename} is shorter than its {len(self.rows)} rows: it was changed "
+                "while in use"
             )
 
 
@@ -120,14 +145,17 @@ class ResidentBlocks:
 
     Parameters
     ----------
-    n_rows : int
-        Rows of the largest bank.
-    width : int
-    block_rows : int
-    segment_values : int
+    n_rows, width
+        Of the largest bank.
+    block_rows
+        Rows of a block.
+    segment_values
+        Values in one tensor, at most.
     """
 
-    def __init__(self, n_rows, width, block_rows, segment_values=SEGMENT_VALUES):
+    def __init__(
+        self, n_rows: int, width: int, block_rows: int, segment_values: int = SEGMENT_VALUES
+    ):
         n_blocks = -(-n_rows // block_rows)
         per_segment = max(1, min(segment_values // (block_rows * width), -(-n_blocks // PARTS)))
         self.block_rows, self.n_blocks = block_rows, n_blocks
@@ -138,16 +166,16 @@ class ResidentBlocks:
             self.group.append(_variable((count, block_rows), "int32", f"bank_group_{k}"))
 
     @property
-    def variables(self):
+    def variables(self) -> list[keras.Variable]:
         """All Keras variables of the bank (a model must own them)."""
         return self.rows + self.group
 
-    def fill(self, reader):
-        """Copy a bank in, part by part. (Assigning slices in place would make TensorFlow copy the whole part at every later read.)"""
-        if reader.n_blocks > self.n_blocks:
-            raise ValueError(
-                f"a bank of {reader.n_rows} rows was given where {self.n_blocks * self.block_rows} at most were announced"
-            )
+    def fill(self, reader: BlockReader) -> None:
+        """Copy a bank in, part by part.
+
+        (Assigning slices in place would make TensorFlow copy the whole part at every later read.)
+        """
+        _check_fits(reader, self)
         first = 0
         for rows, group in zip(self.rows, self.group, strict=True):
             all_rows, all_groups = np.empty(rows.shape, np.float16), np.empty(group.shape, np.int32)
@@ -158,13 +186,13 @@ class ResidentBlocks:
             group.assign(all_groups)
 
     @property
-    def segments(self):
-        """[(rows (blocks, R, W), group (blocks, R))] as tensors."""
+    def segments(self) -> list[tuple[Any, Any]]:
+        """Pairs of rows (blocks, R, W) and group (blocks, R), as tensors."""
         return [
             (rows.value, group.value) for rows, group in zip(self.rows, self.group, strict=True)
         ]
 
-    def gather(self, index):
+    def gather(self, index: Any) -> Any:
         """Rows at positions `index` (m,) int32 of the bank: (m, W) float16."""
         first, out = 0, None
         for rows in self.rows:
@@ -177,8 +205,8 @@ class ResidentBlocks:
             first += n
         return out
 
-    def sources(self):
-        """[(block, number of blocks)]: block(i) -> (rows (R, W) float16, group (R,) int32)."""
+    def sources(self) -> list[tuple[Callable[[Any], tuple[Any, Any]], int]]:
+        """Functions block(i) -> (rows (R, W), group (R,)), each with its number of blocks."""
         return [
             (_taker(rows, group), rows.shape[0])
             for rows, group in zip(self.rows, self.group, strict=True)
@@ -186,28 +214,32 @@ class ResidentBlocks:
 
 
 class StreamedBlocks:
-    """The bank stays in its file; a thread reads the next block while this one is computed. Three blocks of memory are the most it takes: the one
-    in use, the next, and one that the backend has not let go of yet.
+    """The bank stays in its file; a thread reads the next block while this one is computed.
+
+    Three blocks of memory are the most it takes: the one in use, the next, and one that the backend
+    has not let go of yet.
 
     Parameters
     ----------
-    n_rows, width, block_rows : int
+    n_rows, width, block_rows
         As for `ResidentBlocks`.
     """
 
     variables = ()
 
-    def __init__(self, n_rows, width, block_rows):
+    def __init__(self, n_rows: int, width: int, block_rows: int):
+        if keras.backend.backend() not in ("tensorflow", "jax"):
+            raise NotImplementedError(
+                'residency="stream" works with TensorFlow and JAX, not with '
+                f'{keras.backend.backend()}: set residency="device"'
+            )
         self.n_blocks, self.block_rows, self.width = -(-n_rows // block_rows), block_rows, width
         self._reader, self._ahead, self._lock = None, None, threading.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="next-block")
 
-    def fill(self, reader):
+    def fill(self, reader: BlockReader) -> None:
         """Name the bank to read from."""
-        if reader.n_blocks > self.n_blocks:
-            raise ValueError(
-                f"a bank of {reader.n_rows} rows was given where {self.n_blocks * self.block_rows} at most were announced"
-            )
+        _check_fits(reader, self)
         with self._lock:
             self._reader, self._ahead = reader, None
 
@@ -224,44 +256,34 @@ class StreamedBlocks:
         return block
 
     def _block(self, i):
-        return _from_host(
+        return call_on_host(
             self._next, i, ((self.block_rows, self.width), "float16"), ((self.block_rows,), "int32")
         )
 
-    def gather(self, index):
+    def gather(self, index: Any) -> Any:
         """As `ResidentBlocks.gather`, from the file."""
-        return _from_host(
+        return call_on_host(
             lambda i: (self._reader.gather(i),), index, ((index.shape[0], self.width), "float16")
         )[0]
 
-    def sources(self):
+    def sources(self) -> list[tuple[Callable[[Any], tuple[Any, Any]], int]]:
         """As `ResidentBlocks.sources`."""
         return [(self._block, self.n_blocks)]
 
 
-def _from_host(function, argument, *shapes):
-    """Call a NumPy function from inside a compiled step; `shapes` are the (shape, dtype) of what it returns."""
-    if keras.backend.backend() == "jax":
-        import jax
-
-        return jax.pure_callback(
-            function, tuple(jax.ShapeDtypeStruct(*s) for s in shapes), argument
+def _check_fits(reader, blocks):
+    if reader.n_blocks > blocks.n_blocks:
+        raise ValueError(
+            f"a bank of {reader.n_rows} rows was given where "
+            f"{blocks.n_blocks * blocks.block_rows} at most were announced"
         )
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        out = tf.numpy_function(function, [argument], [tf.as_dtype(dtype) for _, dtype in shapes])
-        out = tuple(out) if isinstance(out, (list, tuple)) else (out,)
-        for tensor, (shape, _) in zip(out, shapes, strict=True):
-            tensor.set_shape(shape)
-        return out
-    raise NotImplementedError(
-        f'residency="stream" works with TensorFlow and JAX, not with {keras.backend.backend()}: set residency="device"'
-    )
 
 
 def _aligned(shape, dtype, boundary=64):
-    """An empty array that begins where backends want tensors to begin: they then use it as it is, and would copy any other."""
+    """An empty array that begins where backends want tensors to begin.
+
+    They then use it as it is, and would copy any other.
+    """
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     memory = np.empty(size + boundary, np.uint8)
     first = -memory.ctypes.data % boundary
@@ -273,7 +295,5 @@ def _variable(shape, dtype, name):
 
 
 def _taker(rows, group):
-    return lambda i: (
-        rows.value[i],
-        group.value[i],
-    )  # plain indexing: TensorFlow then hands out a view, where ops.take copies the block
+    # plain indexing: TensorFlow then hands out a view, where ops.take copies the block
+    return lambda i: (rows.value[i], group.value[i])
