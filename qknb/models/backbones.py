@@ -7,6 +7,7 @@ network. Others: all of `keras.applications`, keras-hub's DINOv2, and any ONNX m
 
 import contextlib
 import hashlib
+from typing import Any
 
 import keras
 import numpy as np
@@ -101,8 +102,8 @@ def build_backbone(
     return model
 
 
-def weights_fingerprint(model: keras.Model) -> str:
-    """sha256 (hex) over all weights of a model in order: leaf name, shape, dtype and bytes of each.
+def weights_fingerprint(model: Any) -> str:
+    """sha256 (hex) over all weights of a Keras model: leaf name, shape, dtype and bytes of each.
 
     Equal for two builds with equal weights, different as soon as one bit of one weight differs.
     """
