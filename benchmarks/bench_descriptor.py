@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from measuring import made_run
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -26,23 +27,6 @@ def timed(n, function, *arguments):
     start = time.perf_counter()
     result = function(*arguments)
     return result, n / (time.perf_counter() - start)
-
-
-def made_run(root, image_size):
-    from qknb.config import experiment
-    from qknb.data.prepare import prepare
-    from qknb.run import Run
-    from qknb.training.trainer import train
-
-    run = Run(
-        root / "run",
-        experiment(
-            "smoke", image_size=image_size, train_backbone=False, phases=1, steps_per_phase=2
-        ),
-    )
-    prepare(run)
-    train(run)
-    return run.path
 
 
 def made_images(root, n):
@@ -119,7 +103,17 @@ def main(arguments=None):
         paths = paths[: len(paths) // BATCH * BATCH]
         if not paths:
             sys.exit(f"{folder}: at least {BATCH} images are needed")
-        descriptor = Descriptor.load(options.run or made_run(Path(root), options.image_size))
+        descriptor = Descriptor.load(
+            options.run
+            or made_run(
+                root,
+                "smoke",
+                image_size=options.image_size,
+                train_backbone=False,
+                phases=1,
+                steps_per_phase=2,
+            )
+        )
         rows = measure(descriptor, paths, os.cpu_count())
     whole = rows[-1][1]
     print(

@@ -18,7 +18,7 @@ import os
 import platform
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-from bench_mining import best_of  # noqa: E402
+from measuring import best_of  # noqa: E402
 
 
 def main(arguments=None):
@@ -189,7 +189,7 @@ def measure(rows, options):
         "backbone": backbone,
         "mining": mining,
         "operations": operations,
-        "peak": peak_bytes(),
+        "peak": device_peak_bytes(),
         "planned": plan(s, rows, "CPU", trunk=trunk, n_features=n_features).total,
     }
 
@@ -216,7 +216,7 @@ def mining_call(learner, near, group):
     return lambda: np.asarray(call(values, near, group))
 
 
-def peak_bytes():
+def device_peak_bytes():
     """Peak of the accelerator's memory as its runtime reports it; 0 where it does not."""
     import keras
 

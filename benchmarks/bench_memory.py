@@ -14,6 +14,8 @@ import os
 import subprocess
 import sys
 
+from measuring import peak_bytes
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 ROWS = 1000
@@ -76,9 +78,9 @@ def measured(backbone, size, batch):
 
     import_keras()
     train(backbone, 32, 2)
-    before = _peak()
+    before = peak_bytes()
     plan = train(backbone, size, batch)
-    return _peak() - before, plan.total
+    return peak_bytes() - before, plan.total
 
 
 def train(backbone, size, batch):
@@ -113,13 +115,6 @@ def train(backbone, size, batch):
     for _ in range(3):
         learner.train_on_batch(x)
     return plan(s, ROWS, "CPU", trunk=trunk)
-
-
-def _peak():
-    return (
-        int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
-        * 1024
-    )
 
 
 if __name__ == "__main__":

@@ -25,8 +25,11 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+
+from measuring import best_of, peak_bytes
+
+from qknb.system.machine import free_memory
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 WIDTH, FEATURES, BATCH = 1792, 1536, 32
@@ -91,10 +94,10 @@ def main(arguments=None):
             floor = None
             for way in options.ways:
                 need = dense_need * n if way == "dense" else 0
-                if need > free_bytes():
+                if need > free_memory():
                     print(
                         f"{n:>10,}  {WAYS[way]:<26}  needs some {need / 1e9:.0f} GB (scaled from "
-                        f"the rows before), {free_bytes() / 1e9:.0f} GB are free: not tried"
+                        f"the rows before), {free_memory() / 1e9:.0f} GB are free: not tried"
                     )
                     continue
                 result = child(way, path, options)
@@ -272,34 +275,6 @@ def one_block(block_rows):
         print(f"{name:<56}{seconds * 1e3:9.2f} ms{seconds / whole:8.1%}")
 
 
-def best_of(steps, function):
-    """Least seconds of `steps` calls after one that is not counted.
-
-    The function must wait for its own result.
-    """
-    function()
-    times = []
-    for _ in range(steps):
-        begin = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - begin)
-    return min(times)
-
-
-def free_bytes():
-    """Memory that a new process may take."""
-    if Path("/proc/meminfo").exists():
-        return (
-            int(
-                next(
-                    line for line in open("/proc/meminfo") if line.startswith("MemAvailable")
-                ).split()[1]
-            )
-            * 1024
-        )
-    return float("inf")
-
-
 def write_bank(path, n):
     """Float16 rows, 8,192 at a time: random ones, and the same with other signs of their columns,
     which no two blocks share.
@@ -319,22 +294,6 @@ def write_bank(path, n):
                 rng.integers(0, 2, WIDTH, np.uint16) << 15
             )  # of float16; ten million rows would take minutes to draw
             (drawn.view(np.uint16) ^ signs)[: n - at].tofile(file)
-
-
-def peak_bytes():
-    """Largest resident memory of this process so far."""
-    if Path("/proc/self/status").exists():
-        return (
-            int(
-                next(
-                    line for line in open("/proc/self/status") if line.startswith("VmHWM")
-                ).split()[1]
-            )
-            * 1024
-        )
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def measure(way, path, block_rows, steps, trial):

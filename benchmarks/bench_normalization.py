@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from measuring import made_run
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 BASELINES = ("GIST-256", "pretrained cosine", "pretrained whitened")
@@ -33,7 +34,17 @@ def main(arguments=None):
 
     import_keras()
     with tempfile.TemporaryDirectory() as root:
-        runs = [Path(run) for run in options.run] or [made_run(Path(root))]
+        runs = [Path(run) for run in options.run] or [
+            made_run(
+                root,
+                "cpu",
+                n_scenes=2000,
+                views=2,
+                phases=2,
+                steps_per_phase=200,
+                keep_banks=True,
+            )
+        ]
         found = [scores(run, options.split) for run in runs]
     kinds = list(found[0][BASELINES[0]])
     print(
@@ -53,21 +64,6 @@ def main(arguments=None):
                 for mean, sd in zip(values.mean(0), spread, strict=True)
             )
         )
-
-
-def made_run(root):
-    from qknb.config import experiment
-    from qknb.data.prepare import prepare
-    from qknb.run import Run
-    from qknb.training.trainer import train
-
-    run = Run(
-        root / "run",
-        experiment("cpu", n_scenes=2000, views=2, phases=2, steps_per_phase=200, keep_banks=True),
-    )
-    prepare(run)
-    train(run)
-    return run.path
 
 
 def scores(path, split):

@@ -20,6 +20,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from measuring import made_run
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
@@ -45,18 +47,9 @@ def main(arguments=None):
     import_keras()
     if options.run is None:
         with tempfile.TemporaryDirectory() as root:
-            return table(made_run(Path(root)), options)
+            settings = {"n_scenes": 1500, "views": 2, "keep_banks": True}
+            return table(made_run(root, "cpu", trained=False, **settings), options)
     table(Path(options.run), options)
-
-
-def made_run(root):
-    from qknb.config import experiment
-    from qknb.data.prepare import prepare
-    from qknb.run import Run
-
-    run = Run(root / "run", experiment("cpu", n_scenes=1500, views=2, keep_banks=True))
-    prepare(run)
-    return run.path
 
 
 def table(run, options):

@@ -1,4 +1,4 @@
-"""Benchmarks that need other machines are kept running here, on small sizes."""
+"""Benchmarks are kept running, on small sizes."""
 
 import os
 import re
@@ -6,38 +6,65 @@ import subprocess
 import sys
 
 import pytest
+from bench_devices import exchanged_bytes
 from helpers.paths import ROOT
+from measuring import made_run
 
 BENCH = ROOT / "benchmarks"
+
+
+SMALL = {
+    "bench_backbones": "--size 32 --rounds 1",
+    "bench_descriptor": "--limit 64 --image-size 32",
+    "bench_devices": "--rows 500 --devices 1 2",
+    "bench_gist": "--rounds 1 --images 8",
+    "bench_gpu": "--rows 300 --backbone EfficientNetLite0 --image-size 32 --policy float32 "
+    "--steps 1 --block-rows 128",
+    "bench_memory": "--backbones EfficientNetLite0 --sizes 32 --batch 2 --times 1",
+    "bench_mining": "--rows 2000 --steps 1",
+    "bench_normalization": "RUN",
+    "bench_refreshed": "RUN --steps 30 --every 1 4",
+    "bench_retrieval": "--sizes 100x1000 --top 500 --repeat 1",
+    "bench_sweep": "--steps 4 --keys 300 --runs 2",
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    settings = {"train_backbone": False, "phases": 2, "steps_per_phase": 4, "n_jobs": 1}
+    return made_run(tmp_path_factory.mktemp("run"), "smoke", keep_banks=True, **settings)
+
+
+def outputs(name, run=""):
+    """The lines that a benchmark prints for small sizes."""
+    on_jax = {"KERAS_BACKEND": "jax", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    out = subprocess.run(
+        [sys.executable, BENCH / f"{name}.py", *SMALL[name].replace("RUN", str(run)).split()],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | (on_jax if name == "bench_gpu" else {}),
+        timeout=500,
+    )
+    assert out.returncode == 0, out.stderr[-2000:]
+    return out.stdout.strip().splitlines()
 
 
 def test_the_accelerator_benchmark_runs_on_a_processor():
     """On JAX, as `make bench-gpu` does; what compiles need not be fast here."""
     pytest.importorskip("jax")
-    small = [
-        "--rows",
-        "300",
-        "--backbone",
-        "EfficientNetLite0",
-        "--image-size",
-        "32",
-        "--policy",
-        "float32",
-        "--steps",
-        "1",
-        "--block-rows",
-        "128",
-    ]
-    out = subprocess.run(
-        [sys.executable, BENCH / "bench_gpu.py", *small],
-        capture_output=True,
-        text=True,
-        env=dict(os.environ, KERAS_BACKEND="jax", JAX_DISABLE_MOST_OPTIMIZATIONS="1"),
-        timeout=300,
-    )
-    assert out.returncode == 0, out.stderr[-2000:]
-    row = out.stdout.strip().splitlines()[-1].split()
-    assert row[0] == "300" and float(row[3]) > 0 and row[5].endswith("%"), out.stdout
+    row = outputs("bench_gpu")[-1].split()
+    assert row[0] == "300" and float(row[3]) > 0 and row[5].endswith("%"), row
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(set(SMALL) - {"bench_gpu"}))
+def test_benchmarks_print_numbers(name, run):
+    lines = outputs(name, run)
+    assert len(lines) >= 2 and any(char.isdigit() for char in lines[-1]), lines
+
+
+def test_every_benchmark_is_tried():
+    assert {path.stem for path in BENCH.glob("bench_*.py")} == set(SMALL)
 
 
 def test_every_benchmark_starts_without_arguments():
@@ -48,10 +75,7 @@ def test_every_benchmark_starts_without_arguments():
                 assert 'nargs="?"' in line or 'nargs="*"' in line, f"{path.name}: {line.strip()}"
 
 
-def test_bytes_exchanged_are_read_from_the_program(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCH))
-    from bench_devices import exchanged_bytes
-
+def test_bytes_exchanged_are_read_from_the_program():
     program = """
       %a = f32[8,320]{1,0} all-gather(f32[1,320]{1,0} %x), dimensions={0}
       %b = (f16[320,16]{1,0}, s32[5]{0}) all-reduce(%y, %z), to_apply=%add
