@@ -96,7 +96,7 @@ def scores(path, split):
     def micro_ap(q, r, metric="l2"):
         return evaluate(
             top_pairs(q, r, run.experiment.max_results, metric=metric),
-            trainer.sets[f"truth_{split}"],
+            trainer.sets.held_out[split].truth,
         ).micro_ap
 
     out = {}

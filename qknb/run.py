@@ -119,7 +119,14 @@ class Run:
         return tuple(sorted(names, key=self.experiment.phase_number))
 
     def mark(self, step, **facts):
-        """Record that `step` is finished."""
+        """Record that `step` is finished.
+
+        The record is read again first: another process, or a notebook that was opened before, may
+        have written to it since.
+        """
+        path = self.path / "manifest.json"
+        if path.exists():
+            self._manifest["steps"] = _read_manifest(path)["steps"]
         self._manifest["steps"][step] = {"finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **facts}
         self._save()
 

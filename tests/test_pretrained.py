@@ -9,7 +9,8 @@ from helpers.made_backbone import use_small_backbone
 from qknb.config import experiment
 from qknb.copies.descriptor import Descriptor
 from qknb.copies.find import limits_of
-from qknb.data.prepare import prepare, prepared
+from qknb.data.prepare import prepare
+from qknb.data.prepared_sets import prepared
 from qknb.data.scenes import Scenes
 from qknb.report.tables import metric_rows
 from qknb.run import Run

@@ -92,3 +92,13 @@ def test_a_kill_while_the_first_manifest_is_written_leaves_the_name_free(tmp_pat
     assert killed.returncode == -9 and len(list((tmp_path / "r").iterdir())) == 1
     Run(tmp_path / "r", experiment("smoke")).mark("prepare")
     assert [path.name for path in (tmp_path / "r").iterdir()] == ["manifest.json"]
+
+
+def test_a_run_opened_before_another_wrote_takes_nothing_back(tmp_path):
+    early = Run(tmp_path / "r", experiment("smoke"))
+    late = Run(tmp_path / "r")
+    late.mark("prepare", keys=7)
+    late.mark("phase Q1")
+    early.mark("notebook 02")
+    assert set(Run(tmp_path / "r").manifest["steps"]) == {"prepare", "phase Q1", "notebook 02"}
+    assert early.done("prepare")["keys"] == 7

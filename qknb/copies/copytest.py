@@ -14,7 +14,7 @@ import numpy as np
 
 from qknb.copies.calibration import distance_at_precision
 from qknb.copies.hashing import phash
-from qknb.data.image_sets import open_split
+from qknb.data.prepared_sets import open_split
 from qknb.data.transforms import GROUPS, TRANSFORMS
 from qknb.evaluation.metrics import Predictions
 from qknb.evaluation.results import Ranked, judged, ranked_pairs

@@ -1,14 +1,14 @@
-"""The prepared images of a run, written: originals and edited copies at training size, with their
-GIST. `qknb.data.image_sets` opens them.
+"""Prepared image sets, written: originals and edited copies at training size, with their GIST.
 
-Each set is a folder with `images.npy` uint8 (n, s, s, 3), `gist.npy` float32 (n, 960) raw, and
-`items.jsonl` (one object a row: id, source, view, edits). Files are few and large, written block by
-block; a killed preparation continues where it was.
+`qknb.data.image_sets` opens them. Each set is a folder with `images.npy` uint8 (n, s, s, 3),
+`gist.npy` float32 (n, 960) raw, and `items.jsonl` (one object a row: id, source, view, edits).
+Files are few and large, written block by block; a killed preparation continues where it was.
 """
 
 import functools
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import joblib
@@ -18,7 +18,7 @@ from PIL import Image
 from qknb.config import Experiment
 from qknb.data import gist as gist_module
 from qknb.data.augment import augment
-from qknb.data.image_sets import open_set
+from qknb.data.image_sets import ImageSet, open_set
 from qknb.data.sources import Source
 from qknb.data.truth import write_truth
 from qknb.system.block_writer import BlockWriter
@@ -28,38 +28,34 @@ from qknb.system.workers import in_workers
 
 __all__ = ["build_held_out", "build_set", "prepare_rows", "to_square"]
 
-BLOCK = (
-    64  # images a task: small enough to lose little in a kill, large enough to keep workers busy
-)
+BLOCK = 64
+"""Images a task: few enough to lose little in a kill, enough to keep workers busy."""
 
 
-def to_square(image, size):
-    """PIL RGB image -> uint8 (size, size, 3). The whole picture, squashed to a square with Pillow's
-    antialiased bilinear filter.
-    """
+def to_square(image: Image.Image, size: int) -> np.ndarray:
+    """The whole picture squashed to a square, antialiased: uint8 (size, size, 3)."""
     return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=3.0))
 
 
 def build_set(
-    folder,
-    source,
-    rows,
-    settings,
+    folder: Path,
+    source: Source,
+    rows: Sequence[int] | np.ndarray,
+    settings: Experiment,
     *,
-    views=0,
-    purpose="train",
-    overlays=None,
-    id_format=None,
-    edits=(),
-    label=None,
-    replace=True,
-):
+    views: int = 0,
+    purpose: str = "train",
+    overlays: Source | None = None,
+    id_format: str | None = None,
+    edits: Sequence[tuple[str, dict]] = (),
+    replace: bool = True,
+) -> ImageSet:
     """Prepare one set, or continue it, or open it when it is complete.
 
     Parameters
     ----------
-    folder : path
-    source : see qknb.data.sources
+    folder : Path
+    source : Source
     rows : (m,) int
         Positions in `source`.
     settings : Experiment
@@ -67,7 +63,7 @@ def build_set(
         0: the originals. v > 0: v edited copies of each; row = position in `rows` * v + view.
     purpose : str
         Enters the edits' random seed, so that test copies are never the training copies.
-    overlays : source, optional
+    overlays : Source, optional
         What edits lay over or behind an image (`qknb.data.augment`); default: synthetic scenes.
         Training images only: a query that shows a held-out image would count as wrong when it finds
         it.
@@ -102,8 +98,9 @@ def build_set(
         return ready
     if not replace and (folder / "complete.json").exists() and open_set(folder) is not None:
         raise ValueError(
-            f"{folder} is whole, but made of other images or edits than there are now: what is missing beside it cannot be made again. Bring the images back as they "
-            "were, or begin a new run"
+            f"{folder} is whole, but made of other images or edits than there are now: what is "
+            "missing beside it cannot be made again. Bring the images back as they were, or begin "
+            "a new run"
         )
     n = len(rows) * max(1, views)
     size = settings.image_size
@@ -134,7 +131,7 @@ def build_set(
     with progress(
         total=n,
         initial=n - sum(b - a for a, b in (writer.blocks[i] for i in missing)),
-        label=label or f"prepare {folder.name}",
+        label=f"prepare {folder.name}",
         unit="image",
     ) as bar:
         for block, images, gist, items in in_workers(

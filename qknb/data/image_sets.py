@@ -1,5 +1,4 @@
-"""Prepared image sets, opened: memory-mapped arrays, records read when asked for, and the held-out
-splits made of them.
+"""Prepared image sets, opened: memory-mapped arrays, and records read when asked for.
 
 A set is a folder that `qknb.data.dataset` wrote. A folder may instead hold `view.json`, which names
 another set and a span of its rows: splits that share their images (DISC21's 25k, 50k and phase 2
@@ -14,20 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from qknb.data.truth import read_truth
 from qknb.system.block_writer import read_arrays
 from qknb.system.files import write_json
 
-__all__ = [
-    "ImageSet",
-    "Items",
-    "open_set",
-    "open_split",
-    "split_names",
-    "truth_pairs",
-    "write_splits",
-    "write_view",
-]
+__all__ = ["ImageSet", "Items", "open_set", "write_view"]
 
 CHUNK = 1 << 24  # bytes looked through at a time
 
@@ -95,12 +84,14 @@ class ImageSet:
         return len(self.images)
 
     @property
-    def ids(self):
+    def ids(self) -> list[str]:
+        """Of the images, in order."""
         return [item["id"] for item in self.items]
 
-    def part(self, name, start, stop):
-        """Rows start..stop under another name; all rows: this set itself, name included, so that
-        what is made of it is made once.
+    def part(self, name: str, start: int, stop: int) -> "ImageSet":
+        """Rows start..stop under another name.
+
+        All rows: this set itself, name included, so that what is made of it is made once.
         """
         if (start, stop) == (0, len(self)):
             return self
@@ -114,10 +105,8 @@ class ImageSet:
         )
 
 
-def open_set(folder, fingerprint=None):
-    """Open a complete set (`ImageSet`), or None when it is missing, unfinished, or made of
-    something else than `fingerprint`.
-    """
+def open_set(folder: str | Path, fingerprint: str | None = None) -> ImageSet | None:
+    """Open a complete set; None when it is missing, unfinished, or not made of `fingerprint`."""
     folder = Path(folder)
     if (folder / "view.json").exists():
         view = json.loads((folder / "view.json").read_text(encoding="utf-8"))
@@ -130,70 +119,12 @@ def open_set(folder, fingerprint=None):
     items = Items(folder / "items.jsonl")
     if len(items) != facts["n"]:
         raise ValueError(
-            f"{folder}/items.jsonl has {len(items)} rows for {facts['n']} images: delete the folder and prepare the run again"
+            f"{folder}/items.jsonl has {len(items)} rows for {facts['n']} images: delete the "
+            "folder and prepare the run again"
         )
     return ImageSet(folder.name, arrays["images"], arrays["gist"], items, facts["fingerprint"])
 
 
-def write_view(folder, of, start, stop):
+def write_view(folder: str | Path, of: str, start: int, stop: int) -> None:
     """Make `folder` stand for rows start..stop of the set `of` beside it."""
     write_json(Path(folder) / "view.json", {"of": of, "start": int(start), "stop": int(stop)})
-
-
-def open_split(store, split):
-    """Open a held-out split.
-
-    Returns
-    -------
-    (queries : ImageSet, references : ImageSet, truth : (m, 2) int64 rows of (query, reference)), or
-    None when it is not prepared.
-        A match whose reference image is not in the set has a row beyond its end: it cannot be
-        found, and counts as missed.
-    """
-    queries, references = (
-        open_set(Path(store) / f"{split}_{part}") for part in ("queries", "references")
-    )
-    if queries is None or references is None:
-        return None
-    path = Path(store) / f"truth_{split}.csv"
-    if not path.exists():
-        return queries, references, truth_pairs(queries, references)
-    query_row = {name: row for row, name in enumerate(queries.ids)}
-    reference_row = {name: row for row, name in enumerate(references.ids)}
-    pairs = [
-        (query_row[query], reference_row.setdefault(reference, len(reference_row)))
-        for query, reference in read_truth(path)
-        if reference
-    ]
-    return queries, references, np.asarray(pairs, np.int64).reshape(-1, 2)
-
-
-def split_names(store):
-    """({split name}: held-out splits in order, {alias: split}). A run without a record of them has
-    val and test.
-    """
-    try:
-        facts = json.loads((Path(store) / "splits.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return ("val", "test"), {}
-    return tuple(facts["splits"]), facts["aliases"]
-
-
-def write_splits(store, splits, aliases):
-    """Record the held-out splits of a run; an alias is a second name of a split, "test" being the
-    one that figures and tables show first.
-    """
-    write_json(Path(store) / "splits.json", {"splits": list(splits), "aliases": dict(aliases)})
-
-
-def truth_pairs(queries, references):
-    """Matching rows of two sets by the original they were made of: (m, 2) int64 of (query row,
-    reference row).
-    """
-    by_source = {item["source"]: row for row, item in enumerate(references.items)}
-    pairs = [
-        (row, by_source[item["source"]])
-        for row, item in enumerate(queries.items)
-        if item["source"] in by_source
-    ]
-    return np.asarray(pairs, np.int64).reshape(-1, 2)

@@ -10,15 +10,17 @@ import functools
 
 import numpy as np
 
-from qknb.config import DISC21
+from qknb.config import DISC21, Experiment
 from qknb.data.amounts import Amounts, disk_table, preparation_bytes
 from qknb.data.dataset import build_held_out, build_set
 from qknb.data.disc21 import Disc21
 from qknb.data.disc21_layout import SPLITS
-from qknb.data.image_sets import open_set, write_splits, write_view
+from qknb.data.image_sets import open_set, write_view
+from qknb.data.prepared_sets import write_splits
 from qknb.data.sources import Subset
 from qknb.data.splits import plan_split
 from qknb.data.truth import write_truth
+from qknb.run import Run
 from qknb.system.files import need_disk
 
 __all__ = ["chosen_splits", "disc21_amounts", "prepare_disc21"]
@@ -28,7 +30,7 @@ UNKNOWN = (("edits unknown", {}),)  # recorded with the challenge's queries
 OVERLAYS = 2_000  # training images that edits draw their overlays and backgrounds from
 
 
-def chosen_splits(tree, wanted="all"):
+def chosen_splits(tree: Disc21, wanted: str = "all") -> tuple[str, ...]:
     """The official splits to prepare, in order.
 
     Parameters
@@ -54,7 +56,8 @@ def chosen_splits(tree, wanted="all"):
         unknown = [name for name in names if name not in OFFICIAL]
         if unknown or not names:
             raise ValueError(
-                f"disc21_splits={wanted!r}: give all, or one or more of {', '.join(OFFICIAL)} with commas between"
+                f"disc21_splits={wanted!r}: give all, or one or more of {', '.join(OFFICIAL)} with "
+                "commas between"
             )
         for name in names:
             tree.require(name, partial=True)
@@ -71,7 +74,7 @@ def chosen_splits(tree, wanted="all"):
     return tuple(found)
 
 
-def disc21_amounts(settings):
+def disc21_amounts(settings: Experiment) -> Amounts:
     """How much there is to do for a run on DISC21. `Amounts`; raises as `prepare_disc21`."""
     tree = Disc21(settings.images.removeprefix(DISC21))
     splits = chosen_splits(tree, settings.disc21_splits)
@@ -98,9 +101,8 @@ def _counts(tree, splits, settings):
     return counts, plan
 
 
-def prepare_disc21(run, replace=True):
-    """Prepare a run whose images are "disc21:PATH". Resumable; called by
-    `qknb.data.prepare.prepare`.
+def prepare_disc21(run: Run, replace: bool = True) -> dict[str, int]:
+    """Prepare a run whose images are "disc21:PATH"; called by `qknb.data.prepare.prepare`.
 
     Prints what was found beside the full counts, what is missing, and the disk it needs, before it
     writes anything. Leaves store/keys, copies, val_*, references, dev_queries and phase2_queries; a
@@ -125,28 +127,16 @@ def prepare_disc21(run, replace=True):
     counts, plan = _counts(tree, splits, s)
     _print_findings(tree, splits, truth)
     print(disk_table(counts, s).text(), flush=True)
-    here = (
-        sum(path.stat().st_size for path in store.rglob("*") if path.is_file())
-        if store.exists()
-        else 0
-    )
-    need_disk(
-        store, preparation_bytes(counts, s) - here, f"preparing DISC21 at image_size={s.image_size}"
-    )
+    here = sum(path.stat().st_size for path in store.rglob("*") if path.is_file())
+    needed = preparation_bytes(counts, s) - here
+    need_disk(store, needed, f"preparing DISC21 at image_size={s.image_size}")
 
     train = tree.train()
     overlays = Subset(train, plan.keys[:: max(1, len(plan.keys) // OVERLAYS)])
     build(store / "keys", train, plan.keys, s)
     build(store / "copies", train, plan.keys, s, views=s.views, purpose="train", overlays=overlays)
-    build_held_out(
-        store,
-        "val",
-        train,
-        {"references": plan.val_references, "queries": plan.val_queries},
-        s,
-        overlays,
-        replace,
-    )
+    rows = {"references": plan.val_references, "queries": plan.val_queries}
+    build_held_out(store, "val", train, rows, s, overlays, replace)
     references = tree.references()
     build(store / "references", references, np.arange(len(references)), s)
     for name, queries in _query_sets(tree, splits).items():
@@ -196,14 +186,15 @@ def _print_findings(tree, splits, truth):
     for split in splits:
         matches = [reference for _, reference in truth[split] if reference]
         lost = sum(reference not in here for reference in matches)
+        of = f" of {SPLITS[split].matches:,}" if SPLITS[split].matches else ""
         lines = [
             *tree.summary(split).split("\n"),
-            f"  ground truth: {len(matches):,} matches"
-            + (f" of {SPLITS[split].matches:,}" if SPLITS[split].matches else ""),
+            f"  ground truth: {len(matches):,} matches{of}",
         ]
         if lost:
             lines.append(
-                f"  {lost:,} of them cannot be found, since their references are not here, and count as missed"
+                f"  {lost:,} of them cannot be found, since their references are not here, and "
+                "count as missed"
             )
         lines += [f"  incomplete: {line}" for line in tree.missing(split)]
         print("\n".join(line for line in lines if line not in said))

@@ -17,7 +17,7 @@ from PIL import Image
 from qknb.data.folders import image_files
 from qknb.data.image_files import MAX_PIXELS, read_rgb
 
-__all__ = ["Folder", "Source", "Subset"]
+__all__ = ["Folder", "Joined", "Source", "Subset"]
 
 
 class Source(Protocol):
@@ -101,3 +101,28 @@ class Subset:
     def fingerprint(self) -> str:
         """The source's, and the rows."""
         return _digest(["subset", self.source.fingerprint(), self.rows])
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Two sources, one after the other. A `Source`."""
+
+    first: Source
+    second: Source
+
+    @functools.cached_property
+    def ids(self) -> tuple[str, ...]:
+        """Those of the first, then those of the second."""
+        return tuple(self.first.ids) + tuple(self.second.ids)
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def load(self, i: int) -> Image.Image:
+        """Image `i` of both."""
+        n = len(self.first)
+        return self.first.load(i) if i < n else self.second.load(i - n)
+
+    def fingerprint(self) -> str:
+        """Both."""
+        return json.dumps([self.first.fingerprint(), self.second.fingerprint()])

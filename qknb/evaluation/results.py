@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qknb.data.image_sets import open_split
+from qknb.data.prepared_sets import open_split
 from qknb.evaluation.metrics import Predictions, precision_recall
 from qknb.evaluation.search import LONG, OFFICIAL_CUT, top_pairs
 from qknb.run import read_json_lines

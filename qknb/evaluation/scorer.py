@@ -4,12 +4,13 @@ recorded.
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 import keras
 import numpy as np
 
+from qknb.data.prepared_sets import PreparedSets
 from qknb.evaluation.metrics import bootstrap_interval, evaluate
 from qknb.evaluation.normalization import ScoreNormalization
 from qknb.evaluation.rows import PRETRAINED, Cost, EvaluationRow
@@ -67,14 +68,14 @@ class Scorer:
     run
         Prepared.
     sets
-        From `qknb.data.prepare.prepared`.
+        From `qknb.data.prepared_sets.prepared`.
     bank_of
         bank_of(set name, trunk, dtype, name) gives the bank of a set.
     """
 
-    def __init__(self, run: Run, sets: Mapping[str, Any], bank_of: Callable[..., BankLike]):
+    def __init__(self, run: Run, sets: PreparedSets, bank_of: Callable[..., BankLike]):
         self.run, self.sets, self.bank_of = run, sets, bank_of
-        self.settings, self.splits = run.experiment, sets["splits"]
+        self.settings, self.splits = run.experiment, sets.splits
 
     def descriptors(
         self, trunks: dict[str, keras.Model], heads: dict[str, keras.Model], split: str
@@ -98,7 +99,7 @@ class Scorer:
 
     def measure(self, pairs: Pairs, split: str) -> dict[str, float | None]:
         """The challenge's measures of candidate pairs, by the names in `Evaluation`."""
-        result = evaluate(pairs, self.sets[f"truth_{split}"])
+        result = evaluate(pairs, self.sets.held_out[split].truth)
         return {name: getattr(result, name) for name in _MEASURES}
 
     def score_phase(
@@ -216,9 +217,7 @@ class Scorer:
             arrays = load_npz(path) | arrays
         with replacing(path) as temporary:
             np.savez(temporary, **arrays)
-        queries, references, truth = (
-            self.sets[n] for n in (f"{split}_queries", f"{split}_references", f"truth_{split}")
-        )
+        queries, references, truth = self.sets.held_out[split]
         normalization = ScoreNormalization.fit(np.asarray(train, np.float32), n=min(10, len(train)))
         normalized = {
             "queries": normalization.queries(found["queries"]),
@@ -248,5 +247,5 @@ class Scorer:
             device=device_name(),
         )
         self.run.log_row(facts.to_json())
-        for alias in (name for name, of in self.sets["aliases"].items() if of == split):
+        for alias in (name for name, of in self.sets.aliases.items() if of == split):
             self.run.log_row(dataclasses.replace(facts, split=alias, alias_of=split).to_json())

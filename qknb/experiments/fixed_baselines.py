@@ -42,7 +42,7 @@ def fixed_baselines(trainer):
     searched = {
         row: [
             split
-            for split in trainer.sets["splits"]
+            for split in trainer.sets.splits
             if row not in _WIDE_ROWS or len(trainer.sets[f"{split}_references"]) <= WIDE
         ]
         for row in (GIST_960, *GEM_ROWS)
@@ -50,7 +50,7 @@ def fixed_baselines(trainer):
     done = {row for row, splits in searched.items() if have >= {(row, split) for split in splits}}
     if GIST_960 not in done:
         keys = normalize_gist(np.asarray(trainer.sets["keys"].gist[:_SEEN]))
-        for split in trainer.sets["splits"]:
+        for split in trainer.sets.splits:
             begin = time.monotonic()
             found = {
                 part: normalize_gist(np.asarray(trainer.sets[f"{split}_{part}"].gist))
@@ -98,7 +98,7 @@ def _with_backbone(trainer, backbone, name, rows):
     sample = fit_sample(keys, trainer.settings.seed)
     ways = {row: fit_whitening(sample, dim) if dim else None for row, dim in rows.items()}
     train = np.asarray(keys.rows[:_SEEN, :n], np.float32)
-    for split in trainer.sets["splits"]:
+    for split in trainer.sets.splits:
         raw = {
             part: np.asarray(
                 trainer.bank(f"{split}_{part}", backbone, dtype="float32", name=name).rows[:, :n]

@@ -10,14 +10,13 @@ training and what is fitted (PCA of GIST, whitening) are brought only between eq
 
 import dataclasses
 import hashlib
-import json
 import os
 import shutil
 from pathlib import Path
 
 from qknb.config import Experiment, affecting
-from qknb.data.image_sets import ImageSet
-from qknb.data.prepare import prepare, prepared
+from qknb.data.prepare import prepare
+from qknb.data.prepared_sets import prepared
 from qknb.run import Run
 from qknb.setting_field import IMAGES, RUNNING, TEST_IMAGES, TRAINING, WHITENING
 from qknb.system.machine import versions
@@ -111,7 +110,7 @@ def build_preparation(path, members, n_jobs=-1, store_of=None):
     trainer.bank("keys", trunk)
     if _copies(members):
         trainer.bank("copies", trunk)
-    for split in trainer.sets["splits"]:
+    for split in trainer.sets.splits:
         for part in ("queries", "references"):
             trainer.bank(f"{split}_{part}", trunk, dtype="float32")
     run.mark(_READY, copies=_copies(members))
@@ -178,12 +177,10 @@ def _copies(members):
 def _fingerprints(run):
     """What the run's prepared sets are made of, and the ground truth of its splits."""
     sets = prepared(run)
-    return {
-        name: value.fingerprint
-        if isinstance(value, ImageSet)
-        else json.dumps(getattr(value, "tolist", lambda v=value: v)())
-        for name, value in sets.items()
-    }
+    made = {name: sets[name].fingerprint for name in ("keys", "copies")}
+    for split, held in sets.held_out.items():
+        made[split] = [held.queries.fingerprint, held.references.fingerprint, held.truth.tolist()]
+    return made | {"aliases": sets.aliases}
 
 
 def _bring_store(run, shared):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qknb.data.image_sets import open_split
+from qknb.data.prepared_sets import open_split
 from qknb.data.transforms import GROUPS, PLACE, TRANSFORMS, Span
 from qknb.evaluation.metrics import evaluate
 from qknb.evaluation.results import ranked_pairs

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qknb.data.image_sets import open_split
+from qknb.data.prepared_sets import open_split
 from qknb.evaluation.metrics import precision_recall
 from qknb.evaluation.results import ranked_pairs
 from qknb.evaluation.search import pair_scores

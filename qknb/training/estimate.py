@@ -10,7 +10,8 @@ from typing import NamedTuple
 from qknb.config import DISC21
 from qknb.data.amounts import Amounts, disk_table, is_copy
 from qknb.data.folders import image_files
-from qknb.data.image_sets import open_set, open_split, split_names
+from qknb.data.image_sets import open_set
+from qknb.data.prepared_sets import open_split, split_names
 from qknb.data.splits import plan_split
 from qknb.system.dataframes import make_table
 from qknb.training.switching import next_limit, phase_steps, planned_lengths, policy_of

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from qknb.data.gist import GistPCA
-from qknb.data.prepare import prepared
+from qknb.data.prepared_sets import prepared
 from qknb.evaluation.scorer import fit_sample
 from qknb.models.backbones import build_backbone
 from qknb.models.towers import build_head, build_trunk, fit_whitening

@@ -9,7 +9,8 @@ from PIL import Image
 from qknb.config import experiment
 from qknb.data.dataset import build_set, prepare_rows, to_square
 from qknb.data.gist import gist, gist_input
-from qknb.data.image_sets import open_set, truth_pairs
+from qknb.data.image_sets import open_set
+from qknb.data.prepared_sets import truth_pairs
 from qknb.data.scenes import Scenes
 from qknb.data.sources import Folder
 from qknb.data.splits import plan_split
@@ -149,7 +150,8 @@ def test_a_key_and_its_gist_are_of_the_upright_picture(tmp_path, monkeypatch, or
 
 @pytest.mark.parametrize("harm", ["folder", "record", "array"])
 def test_a_set_that_was_lost_is_made_again_from_the_same_images_only(tmp_path, harm):
-    from qknb.data.prepare import prepare, prepared
+    from qknb.data.prepare import prepare
+    from qknb.data.prepared_sets import prepared
     from qknb.run import Run
 
     photos, run = tmp_path / "photos", tmp_path / "run"

@@ -7,14 +7,8 @@ import pytest
 from helpers.made_run import item, make_set
 
 from qknb.data import image_sets as imagesets
-from qknb.data.image_sets import (
-    Items,
-    open_set,
-    open_split,
-    split_names,
-    write_splits,
-    write_view,
-)
+from qknb.data.image_sets import Items, open_set, write_view
+from qknb.data.prepared_sets import open_split, split_names, write_splits
 from qknb.data.truth import write_truth
 
 NAMES = ["a", "zwölf", "line\u2028separator", "bad\udc80byte", "e" * 300]

@@ -14,9 +14,10 @@ from qknb.cli import main
 from qknb.config import absolute_images, experiment
 from qknb.data.dataset import to_square
 from qknb.data.disc21 import Disc21
-from qknb.data.image_sets import open_set, open_split
-from qknb.data.prepare import prepare, prepared
+from qknb.data.image_sets import open_set
+from qknb.data.prepare import prepare
 from qknb.data.prepare_disc21 import chosen_splits
+from qknb.data.prepared_sets import open_split, prepared
 from qknb.run import Run
 
 SIZES = {"batch_size": 4, "val_references": 5, "val_queries": 4, "n_jobs": 1}
@@ -38,18 +39,18 @@ def done(request, tmp_path_factory):
 
 def test_official_splits_have_official_ids_and_truth(done):
     sets = prepared(done[1])
-    assert sets["splits"] == ("val", "25k", "50k", "phase2") and sets["aliases"] == {"test": "25k"}
+    assert sets.splits == ("val", "25k", "50k", "phase2") and sets.aliases == {"test": "25k"}
     for split, ids in QUERIES.items():
         assert sets[f"{split}_queries"].ids == ids and sets[f"{split}_references"].ids == list(
             REFERENCES
         )
         rows = [(ids.index(q), REFERENCES.index(TRUTH[q])) for q in ids if TRUTH[q]]
-        assert sets[f"truth_{split}"].tolist() == [list(row) for row in rows]
+        assert sets.held_out[split].truth.tolist() == [list(row) for row in rows]
     queries, references, truth = open_split(done[1] / "store", "test")
     assert (
         queries.ids == QUERIES["25k"]
         and len(references) == len(REFERENCES)
-        and truth.tolist() == sets["truth_25k"].tolist()
+        and truth.tolist() == sets.held_out["25k"].truth.tolist()
     )
 
 
@@ -167,7 +168,7 @@ def test_only_the_splits_that_are_there_or_asked_for(tmp_path):
         chosen_splits(tree, "60k")
     run = make_run(tmp_path / "run", root)
     counts = prepare(run)
-    assert counts["dev_queries"] == 4 and prepared(run)["splits"] == ("val", "25k", "phase2")
+    assert counts["dev_queries"] == 4 and prepared(run).splits == ("val", "25k", "phase2")
 
 
 def test_a_match_without_its_image_counts_as_missed(tmp_path, capsys):

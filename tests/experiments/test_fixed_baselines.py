@@ -38,7 +38,7 @@ def test_rows_are_their_formulas_and_are_computed_once(trainer, monkeypatch):
     record = trainer.scorer.record_fixed
 
     def killed(row, split, *words):
-        if split == trainer.sets["splits"][-1]:
+        if split == trainer.sets.splits[-1]:
             raise KeyboardInterrupt
         record(row, split, *words)
 
@@ -85,7 +85,7 @@ def test_rows_are_their_formulas_and_are_computed_once(trainer, monkeypatch):
         500_000,
     )
     assert rows["GIST-960", "test"]["micro_ap"] == pytest.approx(
-        evaluate(found, sets["truth_test"]).micro_ap
+        evaluate(found, sets.held_out["test"].truth).micro_ap
     )
     assert all(
         rows[name, split]["images_seen"] == 0 and rows[name, split]["phase_index"] == 0

@@ -12,7 +12,7 @@ from helpers.made_colab import colab_machine
 from helpers.made_disc21 import LAYOUTS, make_tree
 from helpers.paths import ROOT
 
-from qknb.data.image_sets import open_split
+from qknb.data.prepared_sets import open_split
 from qknb.evaluation import paper
 from qknb.notebooks import run_notebooks
 from qknb.training.estimate import Rates

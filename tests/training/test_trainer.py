@@ -13,7 +13,8 @@ import numpy as np
 from helpers.made_run import same_ends
 
 from qknb.config import experiment
-from qknb.data.prepare import prepare, prepared
+from qknb.data.prepare import prepare
+from qknb.data.prepared_sets import prepared
 from qknb.run import Run
 from qknb.training.trainer import train
 
