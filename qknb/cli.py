@@ -8,6 +8,7 @@ from qknb.config import PRESETS, Experiment, absolute_images
 from qknb.copy_commands import COMMANDS, add_commands, run_command
 from qknb.sweep_command import add_sweep, run_sweep
 from qknb.system.keras_import import BackendMissing
+from qknb.system.safe_text import printable
 from qknb.trace_command import add_traces, run_traces
 
 GUIDE = """\
@@ -96,7 +97,7 @@ def main(arguments=None):
         print("Stopped. The same command goes on.", file=sys.stderr)
         return 130
     except (ValueError, OSError, FloatingPointError, BackendMissing) as error:
-        print(f"qknb: {error}", file=sys.stderr)
+        print(f"qknb: {printable(error, lines=True)}", file=sys.stderr)
         return 1
 
 

@@ -65,6 +65,12 @@ class Settings:
         0, "Synthetic scenes added to the training keys of a folder.", affects=IMAGES
     )
     max_keys: int = _data(0, "Training keys at most; 0: all.", affects=IMAGES, of_data=True)
+    max_pixels: int = _data(
+        100_000_000,
+        "Pixels of a picture decoded at most; a JPEG of up to four times as many is read halved.",
+        above=0,
+        of_data=True,
+    )
     image_size: int = _data(224, "Width and height of the images, in pixels.", above=0)
     views: int = _data(1, "Edited copies of each training key.", affects=IMAGES, above=0)
     edit_strength: float = _data(

@@ -63,7 +63,7 @@ def _prepare_images(run: Run, replace: bool) -> dict[str, int]:
     if s.images == "scenes":
         source = Scenes(s.n_scenes, seed=s.seed)
     else:
-        found = scan(s.images, n_jobs=s.n_jobs, cache=run / "scan.jsonl")
+        found = scan(s.images, n_jobs=s.n_jobs, cache=run / "scan.jsonl", max_pixels=s.max_pixels)
         found.write_skipped(run / "skipped.csv")
         found.write_duplicates(run / "duplicates.csv")
         counts = {"skipped": len(found.skipped), "duplicates": len(found.duplicates)}

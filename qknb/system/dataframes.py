@@ -17,6 +17,7 @@ from pandas.io.formats.style import Styler
 
 from qknb.system.files import replacing
 from qknb.system.formatting import FORMATS, MISSING
+from qknb.system.safe_text import csv_cell
 
 __all__ = ["Table", "make_table"]
 
@@ -145,9 +146,13 @@ class Table(pd.DataFrame):
         return "\n\n".join([*blocks, textwrap.fill(self.caption, width)]).rstrip("\n")
 
     def write_csv(self, path: str | Path) -> None:
-        """Write the raw values to `path`, atomically; no caption."""
+        """Write the raw values to `path`, atomically; no caption, no text that is a formula."""
+        cells = pd.DataFrame(self).copy()
+        for name in cells.columns:
+            if not pd.api.types.is_numeric_dtype(cells[name]):
+                cells[name] = cells[name].map(csv_cell, na_action="ignore")
         with replacing(path) as temporary:
-            self.to_csv(temporary, index=False, lineterminator="\n")
+            cells.to_csv(temporary, index=False, lineterminator="\n")
 
 
 def make_table(

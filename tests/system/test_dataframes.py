@@ -85,3 +85,12 @@ def test_an_empty_table_has_its_headings():
     table = make_table("none", {"a": "text", "n": "count"}, [])
     assert table.text() == "a  n\n────\n\nnone" and shown_of(table) == ()
     assert "<th" in table.html()
+
+
+def test_no_text_of_a_csv_is_a_formula(tmp_path):
+    rows = [("=cmd()", -1.5, 3), ("plain", None, None), (None, 0.0, 1)]
+    table = make_table("c", {"name": "text", "score": "score", "n": "count"}, rows)
+    table.write_csv(tmp_path / "t.csv")
+    lines = (tmp_path / "t.csv").read_text().splitlines()
+    assert lines == ["name,score,n", "'=cmd(),-1.5,3", "plain,,", ",0.0,1"]
+    assert table["name"][0] == "=cmd()"
