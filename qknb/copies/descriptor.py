@@ -1,29 +1,30 @@
-"""Descriptors of images with a trained run: files, PIL images or arrays in, float32 rows out, on
-all cores.
+"""Descriptors of images with a trained run: files, PIL images or arrays in, float32 rows out.
 
-What an image goes through is what training did: the whole picture squashed to a square for the
-tower; its centre at `gist_size` pixels for GIST. A query's GIST is taken of the upright image, as
-training took it of edited copies; a key's of the pixels as stored, without EXIF orientation, as the
-challenge's baseline does for originals.
-
-Threads decode and shrink the next images while the tower computes; nothing depends on how images
-are grouped.
+An image goes through what training did: the whole upright picture squashed to a square for the
+tower, its centre at `gist_size` pixels for GIST. Threads decode and shrink the next images while
+the tower computes, by onnxruntime where that is installed and the towers were exported for it;
+nothing depends on how images are grouped.
 """
 
+import itertools
 import json
 import os
 from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from qknb.copies.export import FORMAT, SIDES, export_run, pca_fingerprint, tower_fingerprint
+from qknb.copies.onnx_tower import OnnxTower, has_onnx
+from qknb.copies.parts import LONGEST, WHOLE, Part
 from qknb.data.dataset import to_square
 from qknb.data.gist import GistPCA, gist, gist_input
 from qknb.data.image_files import BadImage, read_rgb, upright_rgb
+from qknb.system.checksums import fault
 from qknb.system.keras_import import import_keras
 
 __all__ = ["Batch", "Descriptor"]
@@ -35,15 +36,16 @@ FEW = 8  # up to so many images are prepared without threads of their own
 
 
 class Batch(NamedTuple):
-    """Rows of some images.
+    """Rows of some images, or of their parts.
 
-    Positions (m,) int64 in the order given, vectors (m, dim) float32, and (position, reason) of
-    what could not be read.
+    Positions (m,) int64 in the order given, vectors (m, dim) float32, (position, reason) of what
+    could not be read, and the part that each row describes.
     """
 
     positions: np.ndarray
     vectors: np.ndarray
-    unreadable: list
+    unreadable: list[tuple[int, str]]
+    parts: Sequence[Part] = ()
 
 
 class Descriptor:
@@ -57,31 +59,33 @@ class Descriptor:
         What was given to `load`, absolute.
     fingerprint : str
         Equal for two descriptors exactly when weights, GIST-PCA and sizes are equal.
+    background : (n, dim) float32
+        Key descriptors of pictures that are no copies of anything.
     threshold, unsure : float or None
-        Squared distances: up to `threshold` 90 % of validation pairs were copies, up to `unsure`
-        half (`qknb.copies.calibration`).
+        Squared distances: up to `threshold` 90 % of the run's validation pairs were copies, up to
+        `unsure` half (`qknb.copies.calibration`).
     dim, image_size : int
     """
 
-    def __init__(self, path, facts, pca, origin):
-        self.path, self.facts, self.pca, self.origin = (
-            Path(path),
-            facts,
-            pca,
-            Path(origin).absolute(),
-        )
-        self.fingerprint, self.dim, self.image_size = (
-            facts["fingerprint"],
-            facts["dim"],
-            facts["image_size"],
-        )
+    def __init__(self, path: Path, facts: dict, pca: GistPCA, background: Any, origin: Any):
+        self.path, self.facts, self.pca = Path(path), facts, pca
+        self.origin = Path(origin).absolute()
+        self.background = np.asarray(background, np.float32)
+        self.fingerprint: str = facts["fingerprint"]
+        self.dim: int = facts["dim"]
+        self.image_size: int = facts["image_size"]
         self.threshold, self.unsure = facts["thresholds"]["copy"], facts["thresholds"]["unsure"]
-        self._towers = {}
+        self._towers: dict[str, Any] = {}
+
+    def __repr__(self) -> str:
+        return (
+            f"Descriptor({str(self.origin)!r}: {self.dim} numbers an image of {self.image_size} "
+            f"pixels, fingerprint {self.fingerprint[:12]})"
+        )
 
     @classmethod
-    def load(cls, run):
-        """Load the descriptor of a run, exporting it first when that has not been done since its
-        last phase.
+    def load(cls, run: str | Path) -> "Descriptor":
+        """Load the descriptor of a run, exporting it first when its last phase is not exported yet.
 
         Parameters
         ----------
@@ -98,6 +102,7 @@ class Descriptor:
         if (folder / "manifest.json").exists():
             folder = export_run(folder)
         path = folder / "descriptor.json"
+        again = "delete the folder and export the run again"
         try:
             facts = json.loads(path.read_text(encoding="utf-8"))
             if facts["format"] != FORMAT:
@@ -115,20 +120,19 @@ class Descriptor:
                 "descriptor.json): give the folder of a trained run"
             ) from None
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-            raise ValueError(
-                f"{path} is damaged ({error!r}): delete the folder and export the run again"
-            ) from None
+            raise ValueError(f"{path} is damaged ({error!r}): {again}") from None
         pca = GistPCA.load(folder / "gist_pca.npz")
         if not same or pca_fingerprint(pca) != facts["gist_pca"]:
             raise ValueError(
-                f"{folder}: gist_pca.npz and descriptor.json do not belong together: delete the "
-                "folder and export the run again"
+                f"{folder}: gist_pca.npz and descriptor.json do not belong together: {again}"
             )
-        return cls(folder, facts, pca, run)
+        return cls(folder, facts, pca, _background(folder, facts["dim"]), run)
 
-    def tower(self, side):
-        """The Keras model of a side, "query" or "key": [(B, s, s, 3) 0..255, (B, dim) float32] ->
-        (B, dim). Loaded in safe mode when first asked for.
+    def tower(self, side: str) -> Any:
+        """The tower of a side, with a method `predict_on_batch`.
+
+        [(B, s, s, 3) 0..255, (B, dim) float32] -> (B, dim). An `OnnxTower` where onnxruntime and
+        the exported file are there, otherwise the Keras model, loaded in safe mode; kept.
 
         Raises
         ------
@@ -141,32 +145,42 @@ class Descriptor:
                 "originals they are looked up in"
             )
         if side not in self._towers:
-            keras = import_keras()
-            from qknb.models.backbones import weights_fingerprint
-
-            path = self.path / f"{side}.keras"
-            try:
-                model = keras.saving.load_model(path, safe_mode=True, compile=False)
-            except Exception as error:  # Keras raises whatever the zip, HDF5 or JSON reader does
-                raise ValueError(
-                    f"{path} cannot be loaded ({error}): delete the folder {self.path} and export "
-                    "the run again"
-                ) from None
-            if weights_fingerprint(model) != self.facts["towers"][side]:
-                raise ValueError(
-                    f"{path} holds other weights than descriptor.json says: delete the folder "
-                    f"{self.path} and export the run again"
-                )
-            self._towers[side] = model
+            fast = f"{side}.onnx" in self.facts.get("onnx", ()) and has_onnx()
+            self._towers[side] = self._onnx_tower(side) if fast else self.keras_tower(side)
         return self._towers[side]
 
-    def __call__(self, images, side="query"):
+    def _onnx_tower(self, side: str) -> OnnxTower:
+        path = self.path / f"{side}.onnx"
+        wrong = fault(path, self.facts["onnx"][path.name], full=True)
+        if wrong:
+            raise ValueError(
+                f"{path}: {wrong}: delete the folder {self.path} and export the run again"
+            )
+        return OnnxTower(path)
+
+    def keras_tower(self, side: str) -> Any:
+        """The Keras model of a side, loaded in safe mode. Errors as in `tower`."""
+        from qknb.models.backbones import weights_fingerprint
+
+        keras = import_keras()
+
+        path = self.path / f"{side}.keras"
+        again = f"delete the folder {self.path} and export the run again"
+        try:
+            model = keras.saving.load_model(path, safe_mode=True, compile=False)
+        except Exception as error:  # Keras raises whatever the zip, HDF5 or JSON reader does
+            raise ValueError(f"{path} cannot be loaded ({error}): {again}") from None
+        if weights_fingerprint(model) != self.facts["towers"][side]:
+            raise ValueError(f"{path} holds other weights than descriptor.json says: {again}")
+        return model
+
+    def __call__(self, images: Any, side: str = "query") -> np.ndarray:
         """Descriptors of images.
 
         Parameters
         ----------
         images : path, PIL image or uint8 array (h, w, 3), or a sequence of them (mixed if you
-        like), or one array (n, h, w, 3)
+            like), or one array (n, h, w, 3)
         side : "query" or "key"
             "query" for images that may be edited copies; "key" for the collection of originals.
 
@@ -185,84 +199,106 @@ class Descriptor:
         for batch in self.batches(images, side):
             if batch.unreadable:
                 position, reason = batch.unreadable[0]
-                raise BadImage(
-                    images[position]
-                    if isinstance(images[position], str | Path)
-                    else f"image {position}",
-                    reason,
-                )
+                named = isinstance(images[position], str | Path)
+                raise BadImage(images[position] if named else f"image {position}", reason)
             out[batch.positions] = batch.vectors
         return out
 
-    def batches(self, images, side="query", *, n_threads=None):
-        """Descriptors batch by batch, in order; unreadable files are told and left out. Memory
-        holds a few batches of shrunken images.
+    def batches(
+        self,
+        images: Any,
+        side: str = "query",
+        *,
+        parts: Callable[[Image.Image], list[Part]] | None = None,
+        n_threads: int | None = None,
+    ) -> Iterator[Batch]:
+        """Descriptors batch by batch, in order; unreadable files are told and left out.
+
+        Memory holds a few batches of shrunken images.
 
         Parameters
         ----------
         images : sequence, as in a call
         side : "query" or "key"
+        parts : function, optional
+            The parts of a picture that are described, each with a row of its own
+            (`qknb.copies.parts`). Default: the whole.
         n_threads : int, optional
             Threads that decode; default: one a core.
-
-        Yields
-        ------
-        Batch
         """
         tower, images = self.tower(side), _as_list(images)
+        rows: list[tuple] = []
+        unreadable: list[tuple[int, str]] = []
         with ThreadPoolExecutor(1 if len(images) <= FEW else n_threads or os.cpu_count()) as pool:
-            waiting, starts = deque(), iter(range(0, len(images), BATCH))
-            while True:
-                for start in starts:
-                    waiting.append(
-                        (
-                            start,
-                            [
-                                pool.submit(self._prepare, image)
-                                for image in images[start : start + BATCH]
-                            ],
-                        )
-                    )
-                    if len(waiting) > AHEAD:
-                        break
-                if not waiting:
-                    return
-                start, tasks = waiting.popleft()
-                yield self._describe(tower, start, [task.result() for task in tasks])
+            waiting: deque = deque()
+            upcoming = enumerate(images)
+            for position, image in itertools.chain(upcoming, [(len(images), None)]):
+                last = position == len(images)
+                if not last:
+                    waiting.append((position, pool.submit(self._prepare, image, parts)))
+                while waiting and (last or len(waiting) > AHEAD * BATCH):
+                    at, task = waiting.popleft()
+                    found = task.result()
+                    if isinstance(found, str):
+                        unreadable.append((at, found))
+                    else:
+                        rows += [(at, *row) for row in found]
+                    while len(rows) >= BATCH:
+                        yield self._describe(tower, rows[:BATCH], unreadable)
+                        rows, unreadable = rows[BATCH:], []
+        if rows or unreadable:
+            yield self._describe(tower, rows, unreadable)
 
-    def _prepare(self, image):
-        """One image as (square, GIST input), or the reason why it cannot be read."""
+    def _prepare(self, image: Any, parts: Callable | None) -> list[tuple] | str:
+        """(part, square, GIST input) of each part, or the reason why it cannot be read."""
         try:
-            found = _read(image)
+            upright = _read(image)
         except BadImage as error:
             return error.reason
-        return to_square(found, self.image_size), gist_input(found, self.facts["gist_size"])
+        if parts is None:
+            return [(WHOLE, *self._inputs(upright))]
+        small = upright
+        if max(upright.size) > LONGEST:
+            small = upright.copy()
+            small.thumbnail((LONGEST, LONGEST), Image.Resampling.BILINEAR, reducing_gap=3.0)
+        cuts = [(part, upright if part == WHOLE else part.cut(small)) for part in parts(small)]
+        return [(part, *self._inputs(cut)) for part, cut in cuts]
 
-    def _describe(self, tower, start, prepared):
-        good = [i for i, found in enumerate(prepared) if not isinstance(found, str)]
-        unreadable = [
-            (start + i, found) for i, found in enumerate(prepared) if isinstance(found, str)
-        ]
-        if not good:
-            return Batch(np.zeros(0, np.int64), np.zeros((0, self.dim), np.float32), unreadable)
-        squares, centres = (_full([prepared[i][part] for i in good]) for part in (0, 1))
-        vectors = np.asarray(
-            tower.predict_on_batch([squares, self.pca.transform(gist(centres))]), np.float32
-        )
-        return Batch(np.array(good, np.int64) + start, vectors[: len(good)], unreadable)
+    def _inputs(self, image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
+        return to_square(image, self.image_size), gist_input(image, self.facts["gist_size"])
+
+    def _describe(self, tower: Any, rows: list[tuple], unreadable: list) -> Batch:
+        if not rows:
+            return Batch(np.zeros(0, np.int64), np.zeros((0, self.dim)), unreadable, [])
+        squares, centres = (_full([row[i] for row in rows]) for i in (2, 3))
+        found = tower.predict_on_batch([squares, self.pca.transform(gist(centres))])
+        vectors = np.asarray(found, np.float32)[: len(rows)]
+        positions = np.array([row[0] for row in rows], np.int64)
+        return Batch(positions, vectors, unreadable, [row[1] for row in rows])
 
 
-def _full(rows):
-    """Rows stacked to a batch that is always full.
+def _background(folder: Path, dim: int) -> np.ndarray:
+    """The exported background; an export of an earlier version has none."""
+    path = folder / "background.npy"
+    try:
+        rows = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        return np.zeros((0, dim), np.float32)
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): delete the folder {folder} and export the run again"
+        ) from None
+    return rows
 
-    Matrix products of other shapes may round differently.
-    """
+
+def _full(rows: list[np.ndarray]) -> np.ndarray:
+    """Rows stacked to a full batch: matrix products of other shapes may round differently."""
     return np.concatenate(
         [np.stack(rows), np.zeros((BATCH - len(rows), *rows[0].shape), rows[0].dtype)]
     )
 
 
-def _as_list(images):
+def _as_list(images: Any) -> Sequence:
     if isinstance(images, str | Path | Image.Image):
         return [images]
     if isinstance(images, np.ndarray):
@@ -270,8 +306,8 @@ def _as_list(images):
     return list(images)
 
 
-def _read(image):
-    """A file, a PIL image or an array as upright RGB (PIL.Image)."""
+def _read(image: Any) -> Image.Image:
+    """An upright RGB image."""
     if isinstance(image, str | Path):
         return read_rgb(image)
     if isinstance(image, Image.Image):

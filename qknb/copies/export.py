@@ -6,8 +6,9 @@ whitened, on both sides.
 
 RUN/descriptor/ gets `query.keras` and `key.keras` ([image 0..255, GIST-PCA] -> descriptor),
 `gist_pca.npz` (mean, components), `whitening.npz` (kernel, bias; fixed layers of the towers hold
-the same), `descriptor.json` (sizes, thresholds, fingerprint; written last: without it the export
-does not count) and `MODEL_CARD.md`.
+the same), `background.npy` (key descriptors of held-out pictures, float16: pictures that are no
+copies of anything), `descriptor.json` (sizes, thresholds, fingerprint; written last: without it the
+export does not count) and `MODEL_CARD.md`. With the extra `onnx`, also `query.onnx` and `key.onnx`.
 """
 
 import hashlib
@@ -17,10 +18,15 @@ from pathlib import Path
 
 import numpy as np
 
+from qknb.copies.plain_model import plain_model
+from qknb.data.image_sets import open_split
 from qknb.run import Run
-from qknb.system.files import replacing, write_json, write_text
+from qknb.system.checksums import checksum
+from qknb.system.files import load_npz, replacing, write_json, write_text
+from qknb.system.keras_import import import_keras
 
 __all__ = [
+    "BACKGROUND",
     "FOLDER",
     "FORMAT",
     "PRETRAINED",
@@ -28,7 +34,6 @@ __all__ = [
     "export_run",
     "finished_phase",
     "pca_fingerprint",
-    "plain_model",
     "tower_fingerprint",
 ]
 
@@ -38,6 +43,8 @@ PRETRAINED = "pretrained whitened"  # row of the table whose descriptor a run wi
 SIDES = {"query": "Q", "key": "K"}
 # a loaded tower may differ by so much from the trained one: float32 (on one processor by 0), mixed
 CLOSE, CLOSE_HALF = 1e-3, 2e-2
+CLOSE_ONNX = 1e-4  # of the largest value: a tower as ONNX may differ by so much from the Keras one
+BACKGROUND = 2000  # held-out pictures whose descriptors are exported, at most
 
 
 def export_run(run_dir):
@@ -73,10 +80,12 @@ def export_run(run_dir):
     if (
         ready
         and ready.get("source") == stamp
-        and all((folder / f"{side}.keras").exists() for side in SIDES)
+        and all((folder / name).exists() for name in ("query.keras", "key.keras", "background.npy"))
     ):
+        if "onnx" not in ready and (written := _write_onnx(folder)):
+            write_json(folder / "descriptor.json", ready | {"onnx": written})
         return folder
-    import keras
+    keras = import_keras()
 
     from qknb.copies.calibration import calibrate
     from qknb.copies.model_card import model_card
@@ -98,6 +107,8 @@ def export_run(run_dir):
         if (run / name).exists():
             with replacing(folder / name) as temporary:
                 shutil.copyfile(run / name, temporary)
+    _write_background(run, phase, folder / "background.npy")
+    onnx = _write_onnx(folder)
     facts = {
         "format": FORMAT,
         "source": stamp,
@@ -113,6 +124,7 @@ def export_run(run_dir):
             "references": limits.references,
         },
     }
+    facts |= {"onnx": onnx} if onnx else {}
     facts["fingerprint"] = tower_fingerprint(facts)
     write_text(folder / "MODEL_CARD.md", model_card(run, phase, facts))
     write_json(folder / "descriptor.json", facts)
@@ -158,60 +170,6 @@ def tower_fingerprint(facts):
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def plain_model(model):
-    """A copy of a functional model in which the layers of `qknb.models.layers` are Keras'
-    own that compute the same.
-
-    Scaling of pixels becomes `Rescaling`, frozen batch normalisation a `BatchNormalization` with
-    trainable=False. Weights are copied, and the copy is frozen.
-
-    Raises
-    ------
-    TypeError
-        A layer is neither Keras' own nor one of these.
-    """
-    import keras
-
-    copy = keras.models.clone_model(model, clone_function=_plain_layer, recursive=True)
-    for old, new in zip(_leaves(model), _leaves(copy), strict=True):
-        if old.name != new.name:
-            raise RuntimeError(f"the copy of layer {old.name!r} is called {new.name!r}")
-        if new.weights:
-            new.set_weights(old.get_weights())
-    copy.trainable = False
-    return copy
-
-
-def _plain_layer(layer):
-    import keras
-
-    from qknb.models.layers import FrozenBatchNormalization, PixelScaling
-
-    if isinstance(layer, PixelScaling):
-        scale, offset = (
-            keras.ops.convert_to_numpy(v).tolist() for v in (layer.scale, layer.offset)
-        )
-        return keras.layers.Rescaling(scale, offset, dtype=layer.dtype_policy, name=layer.name)
-    if isinstance(layer, FrozenBatchNormalization):
-        return keras.layers.BatchNormalization.from_config(layer.get_config())
-    if not type(layer).__module__.startswith("keras."):
-        raise TypeError(
-            f"layer {layer.name!r} is a {type(layer).__name__}, which plain Keras does not know: "
-            "the tower cannot be exported"
-        )
-    return type(layer).from_config(layer.get_config())
-
-
-def _leaves(model):
-    import keras
-
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from _leaves(layer)
-        elif not isinstance(layer, keras.layers.InputLayer):
-            yield layer
-
-
 def _pretrained_head(n_features, gist_dim):
     """A head that passes the trunk's features on, without the GIST that a tower takes."""
     from keras import Input, Model, layers
@@ -231,7 +189,7 @@ def _pretrained_head(n_features, gist_dim):
 
 def _write_tower(trainer, letter, path, phase):
     """Write one tower as it stands after `phase`; returns the fingerprint of its weights."""
-    import keras
+    keras = import_keras()
 
     from qknb.models.backbones import weights_fingerprint
     from qknb.models.towers import join_tower
@@ -267,6 +225,50 @@ def _write_tower(trainer, letter, path, phase):
             "please report this with the versions in manifest.json"
         )
     return weights_fingerprint(loaded)
+
+
+def _write_onnx(folder):
+    """Write the towers as ONNX beside the Keras files, and compare them.
+
+    {file: checksum}; {"omitted": reason} when a layer cannot be written; None without the extra.
+    """
+    from qknb.copies.onnx_tower import OnnxTower, has_onnx, write_onnx
+
+    if not has_onnx():
+        return None
+    keras = import_keras()
+
+    written = {}
+    for side in SIDES:
+        path = folder / f"{side}.onnx"
+        tower = keras.saving.load_model(folder / f"{side}.keras", safe_mode=True, compile=False)
+        rng = np.random.default_rng(0)
+        images, gist = (rng.random((4, *given.shape[1:]), np.float32) for given in tower.inputs)
+        wanted = np.asarray(tower.predict_on_batch([images * 255, gist * 0.2]))
+        try:
+            write_onnx(tower, path)
+        except TypeError as error:
+            path.unlink(missing_ok=True)
+            return {"omitted": str(error)}
+        found = OnnxTower(path).predict_on_batch([images * 255, gist * 0.2])
+        difference = float(np.abs(found - wanted).max())
+        if not difference <= CLOSE_ONNX * max(1.0, float(np.abs(wanted).max())):
+            path.unlink()
+            return {"omitted": f"{side}.onnx differs by {difference:.2g} from {side}.keras"}
+        written[path.name] = checksum(path)
+    return written
+
+
+def _write_background(run, phase, path):
+    """Key descriptors of the held-out originals, which no collection of a user holds."""
+    rows, saved = [np.zeros((0, run.experiment.gist_dim), np.float32)], run / "evaluation"
+    evaluated = load_npz(saved / f"{phase}.npz")
+    for split in ("val", "test"):
+        found = open_split(run / "store", split)
+        if found is not None and found[1].name in evaluated:
+            rows.append(evaluated[found[1].name])
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.save(file, np.concatenate(rows)[:BACKGROUND].astype(np.float16))
 
 
 def pca_fingerprint(pca):

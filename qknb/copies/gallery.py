@@ -4,7 +4,6 @@ One self-contained HTML page (query beside match), and a `Gallery` for figures. 
 are escaped.
 """
 
-
 import numpy as np
 from PIL import Image
 
