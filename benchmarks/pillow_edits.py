@@ -26,7 +26,7 @@ KINDS = {
     "turned": 2,
     "frame": 4,
 }  # of 60
-WORDS = "look what I found today best summer ever who remembers this link in bio new in shop".split()
+WORDS = ["look", "what", "I", "found", "today", "best", "summer", "ever", "who", "remembers", "this"]
 
 
 def edited(image, kind, rng, others):
@@ -44,8 +44,8 @@ def _jpeg(image, quality):
 
 
 def _resave(image, rng, others):
-    size = [max(64, round(s * rng.uniform(0.3, 1.2))) for s in (image.width,)] * 1
-    image = image.resize((size[0], max(48, round(image.height * size[0] / image.width))))
+    share = max(64 / image.width, rng.uniform(0.3, 1.2))
+    image = image.resize([max(48, round(side * share)) for side in image.size])
     return _jpeg(image, rng.integers(20, 60))
 
 
@@ -127,7 +127,7 @@ def _screenshot(image, rng, others):
 
 
 def _story(image, rng, others):
-    """Nine to sixteen: the picture, perhaps turned a little, on its own blur, a colour or another."""
+    """Nine to sixteen: the picture, perhaps turned a little, on its own blur, a colour, another."""
     width, height = 450, 800
     which = rng.integers(3)
     if which == 0:
@@ -159,8 +159,8 @@ def _sticker(image, rng, others):
         colour = tuple(int(v) for v in rng.integers(60, 256, 3))
         draw.ellipse((x - r, y - r, x + r, y + r), fill=colour, outline="black", width=2)
         for dx in (-0.4, 0.4):
-            e = r * 0.15
-            draw.ellipse((x + dx * r - e, y - 0.3 * r - e, x + dx * r + e, y - 0.3 * r + e), "black")
+            at, e = (x + dx * r, y - 0.3 * r), r * 0.15
+            draw.ellipse((at[0] - e, at[1] - e, at[0] + e, at[1] + e), "black")
         draw.arc((x - 0.5 * r, y - 0.3 * r, x + 0.5 * r, y + 0.5 * r), 20, 160, "black", 3)
     return page
 

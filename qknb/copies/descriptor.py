@@ -7,7 +7,6 @@ nothing depends on how images are grouped.
 """
 
 import itertools
-import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -18,14 +17,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from qknb.copies.export import FORMAT, SIDES, export_run, pca_fingerprint, tower_fingerprint
-from qknb.copies.onnx_tower import OnnxTower, has_onnx
+from qknb.copies.export import export_run
+from qknb.copies.exported import open_tower, read_background, read_facts
 from qknb.copies.parts import LONGEST, WHOLE, Part
 from qknb.data.dataset import to_square
 from qknb.data.gist import GistPCA, gist, gist_input
 from qknb.data.image_files import BadImage, read_rgb, upright_rgb
-from qknb.system.checksums import fault
-from qknb.system.keras_import import import_keras
 
 __all__ = ["Batch", "Descriptor"]
 
@@ -101,32 +98,8 @@ class Descriptor:
         folder = Path(run)
         if (folder / "manifest.json").exists():
             folder = export_run(folder)
-        path = folder / "descriptor.json"
-        again = "delete the folder and export the run again"
-        try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
-            if facts["format"] != FORMAT:
-                raise ValueError(
-                    f"{path} has format {facts['format']!r}, this version of qknb reads {FORMAT}: "
-                    "export the run again"
-                )
-            same = (
-                tower_fingerprint(facts) == facts["fingerprint"]
-                and {"copy", "unsure"} <= facts["thresholds"].keys()
-            )
-        except FileNotFoundError:
-            raise ValueError(
-                f"{run} is neither a run (no manifest.json) nor an exported descriptor (no "
-                "descriptor.json): give the folder of a trained run"
-            ) from None
-        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path} is damaged ({error!r}): {again}") from None
-        pca = GistPCA.load(folder / "gist_pca.npz")
-        if not same or pca_fingerprint(pca) != facts["gist_pca"]:
-            raise ValueError(
-                f"{folder}: gist_pca.npz and descriptor.json do not belong together: {again}"
-            )
-        return cls(folder, facts, pca, _background(folder, facts["dim"]), run)
+        facts, pca = read_facts(folder, run)
+        return cls(folder, facts, pca, read_background(folder, facts["dim"]), run)
 
     def tower(self, side: str) -> Any:
         """The tower of a side, with a method `predict_on_batch`.
@@ -139,40 +112,9 @@ class Descriptor:
         ValueError
             No such side, or the file is damaged or holds other weights than descriptor.json says.
         """
-        if side not in SIDES:
-            raise ValueError(
-                f'side {side!r}: "query" for images that may be edited copies, "key" for the '
-                "originals they are looked up in"
-            )
         if side not in self._towers:
-            fast = f"{side}.onnx" in self.facts.get("onnx", ()) and has_onnx()
-            self._towers[side] = self._onnx_tower(side) if fast else self.keras_tower(side)
+            self._towers[side] = open_tower(self.path, self.facts, side)
         return self._towers[side]
-
-    def _onnx_tower(self, side: str) -> OnnxTower:
-        path = self.path / f"{side}.onnx"
-        wrong = fault(path, self.facts["onnx"][path.name], full=True)
-        if wrong:
-            raise ValueError(
-                f"{path}: {wrong}: delete the folder {self.path} and export the run again"
-            )
-        return OnnxTower(path)
-
-    def keras_tower(self, side: str) -> Any:
-        """The Keras model of a side, loaded in safe mode. Errors as in `tower`."""
-        from qknb.models.backbones import weights_fingerprint
-
-        keras = import_keras()
-
-        path = self.path / f"{side}.keras"
-        again = f"delete the folder {self.path} and export the run again"
-        try:
-            model = keras.saving.load_model(path, safe_mode=True, compile=False)
-        except Exception as error:  # Keras raises whatever the zip, HDF5 or JSON reader does
-            raise ValueError(f"{path} cannot be loaded ({error}): {again}") from None
-        if weights_fingerprint(model) != self.facts["towers"][side]:
-            raise ValueError(f"{path} holds other weights than descriptor.json says: {again}")
-        return model
 
     def __call__(self, images: Any, side: str = "query") -> np.ndarray:
         """Descriptors of images.
@@ -275,20 +217,6 @@ class Descriptor:
         vectors = np.asarray(found, np.float32)[: len(rows)]
         positions = np.array([row[0] for row in rows], np.int64)
         return Batch(positions, vectors, unreadable, [row[1] for row in rows])
-
-
-def _background(folder: Path, dim: int) -> np.ndarray:
-    """The exported background; an export of an earlier version has none."""
-    path = folder / "background.npy"
-    try:
-        rows = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        return np.zeros((0, dim), np.float32)
-    except (ValueError, OSError, EOFError) as error:
-        raise ValueError(
-            f"{path} is damaged ({error}): delete the folder {folder} and export the run again"
-        ) from None
-    return rows
 
 
 def _full(rows: list[np.ndarray]) -> np.ndarray:

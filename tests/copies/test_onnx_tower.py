@@ -77,6 +77,7 @@ def test_a_layer_that_cannot_be_written_is_named(tmp_path):
 def test_exported_towers_are_those_of_keras(smoke_run):
     """The exported files equal the trained towers, and describe pictures without Keras."""
     from qknb.copies.descriptor import Descriptor
+    from qknb.copies.exported import keras_tower
     from qknb.copies.onnx_tower import OnnxTower
 
     descriptor = Descriptor.load(smoke_run)
@@ -86,7 +87,7 @@ def test_exported_towers_are_those_of_keras(smoke_run):
     for side in ("query", "key"):
         fast = descriptor.tower(side)
         assert isinstance(fast, OnnxTower)
-        slow = descriptor.keras_tower(side).predict_on_batch([images, gist])
+        slow = keras_tower(descriptor.path, descriptor.facts, side).predict_on_batch([images, gist])
         np.testing.assert_allclose(
             fast.predict_on_batch([images, gist]), np.asarray(slow), atol=1e-4
         )

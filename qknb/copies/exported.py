@@ -1,0 +1,101 @@
+"""An exported folder opened: its facts, its towers and its background, each checked first."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qknb.copies.export import FORMAT, SIDES, pca_fingerprint, tower_fingerprint
+from qknb.copies.onnx_tower import OnnxTower, has_onnx
+from qknb.data.gist import GistPCA
+from qknb.system.checksums import fault
+from qknb.system.keras_import import import_keras
+
+__all__ = ["keras_tower", "open_tower", "read_background", "read_facts"]
+
+
+def read_facts(folder: Path, origin: str | Path) -> tuple[dict, GistPCA]:
+    """descriptor.json and the GIST-PCA of an exported folder.
+
+    Raises
+    ------
+    ValueError
+        Files are missing, damaged or do not belong together; `origin` is named then.
+    """
+    path, again = folder / "descriptor.json", "delete the folder and export the run again"
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        if facts["format"] != FORMAT:
+            raise ValueError(
+                f"{path} has format {facts['format']!r}, this version of qknb reads {FORMAT}: "
+                "export the run again"
+            )
+        same = (
+            tower_fingerprint(facts) == facts["fingerprint"]
+            and {"copy", "unsure"} <= facts["thresholds"].keys()
+        )
+    except FileNotFoundError:
+        raise ValueError(
+            f"{origin} is neither a run (no manifest.json) nor an exported descriptor (no "
+            "descriptor.json): give the folder of a trained run"
+        ) from None
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is damaged ({error!r}): {again}") from None
+    pca = GistPCA.load(folder / "gist_pca.npz")
+    if not same or pca_fingerprint(pca) != facts["gist_pca"]:
+        raise ValueError(
+            f"{folder}: gist_pca.npz and descriptor.json do not belong together: {again}"
+        )
+    return facts, pca
+
+
+def open_tower(folder: Path, facts: dict, side: str) -> Any:
+    """The tower of a side: an `OnnxTower` where it can be computed so, otherwise the Keras model.
+
+    Raises
+    ------
+    ValueError
+        No such side, or the file is damaged or holds other weights than descriptor.json says.
+    """
+    if side not in SIDES:
+        raise ValueError(
+            f'side {side!r}: "query" for images that may be edited copies, "key" for the '
+            "originals they are looked up in"
+        )
+    path = folder / f"{side}.onnx"
+    if path.name not in facts.get("onnx", ()) or not has_onnx():
+        return keras_tower(folder, facts, side)
+    wrong = fault(path, facts["onnx"][path.name], full=True)
+    if wrong:
+        raise ValueError(f"{path}: {wrong}: delete the folder {folder} and export the run again")
+    return OnnxTower(path)
+
+
+def keras_tower(folder: Path, facts: dict, side: str) -> Any:
+    """The Keras model of a side, loaded in safe mode. Errors as in `open_tower`."""
+    from qknb.models.backbones import weights_fingerprint
+
+    keras = import_keras()
+    path = folder / f"{side}.keras"
+    again = f"delete the folder {folder} and export the run again"
+    try:
+        model = keras.saving.load_model(path, safe_mode=True, compile=False)
+    except Exception as error:  # Keras raises whatever the zip, HDF5 or JSON reader does
+        raise ValueError(f"{path} cannot be loaded ({error}): {again}") from None
+    if weights_fingerprint(model) != facts["towers"][side]:
+        raise ValueError(f"{path} holds other weights than descriptor.json says: {again}")
+    return model
+
+
+def read_background(folder: Path, dim: int) -> np.ndarray:
+    """Descriptors (n, dim) of unrelated pictures; an export of an earlier version has none."""
+    path = folder / "background.npy"
+    try:
+        return np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        return np.zeros((0, dim), np.float32)
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): delete the folder {folder} and export the run again"
+        ) from None
