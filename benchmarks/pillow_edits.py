@@ -26,7 +26,7 @@ KINDS = {
     "turned": 2,
     "frame": 4,
 }  # of 60
-WORDS = ["look", "what", "I", "found", "today", "best", "summer", "ever", "who", "remembers", "this"]
+WORDS = ["look", "what", "I", "found", "today", "best", "summer", "ever", "who", "remembers"]
 
 
 def edited(image, kind, rng, others):
