@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from qknb.copies.plain_model import plain_model
-from qknb.data.image_sets import open_split
+from qknb.data.prepared_sets import open_split
 from qknb.run import Run
 from qknb.system.checksums import checksum
 from qknb.system.files import load_npz, replacing, write_json, write_text
