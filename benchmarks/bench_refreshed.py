@@ -81,13 +81,13 @@ def measure(folder, every, options):
     """
     import numpy as np
 
-    from qknb.run import open_run
+    from qknb.run import Run
     from qknb.training.batches import Batches
     from qknb.training.learner import CoLearner
     from qknb.training.optimizers import build_optimizer
     from qknb.training.trainer import Trainer
 
-    run = open_run(folder.parent, folder.name)
+    run = Run(folder)
     trainer = Trainer(run)
     s = run.experiment
     s = type(s)(

@@ -1,14 +1,14 @@
-"""The commands `export`, `index`, `find` and `copytest` of `python -m qknb`."""
+"""The commands that use what a run has learned: `export`, `index`, `find` and `copytest`."""
 
 from pathlib import Path
 
-__all__ = ["COMMANDS", "add_commands", "run_command"]
+__all__ = ["COMMANDS", "add_commands"]
 
 COMMANDS = {
     "export": "write the towers of a trained run as .keras files, with a model card",
-    "index": "describe every image of a folder, so that copies can be found in it (again: bring the index up to date; what has been deleted from the folder leaves it)",
-    "find": "find which images are copies of indexed ones, or the near-duplicates within the index (--self)",
-    "copytest": "count copies found and false positives at the threshold, by kind of edit, beside GIST and a perceptual hash",
+    "index": "describe all images of a folder, so that copies can be found in it; again: update it",
+    "find": "find which images are copies of indexed ones, or near-duplicates in it (--self)",
+    "copytest": "count copies found and false positives at the threshold, beside GIST and pHash",
 }
 LISTED = 10  # lines printed of a long list
 
@@ -16,8 +16,11 @@ LISTED = 10  # lines printed of a long list
 def add_commands(steps):
     """Add the commands to an argparse subparsers object."""
     export, index, find, copytest = (
-        steps.add_parser(name, help=text, description=text) for name, text in COMMANDS.items()
+        steps.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        for name, text in COMMANDS.items()
     )
+    for parser, do in ((export, _export), (index, _index), (find, _find), (copytest, _copytest)):
+        parser.set_defaults(do=do)
     for parser in (export, index):
         parser.add_argument(
             "--run",
@@ -34,7 +37,7 @@ def add_commands(steps):
     copytest.add_argument(
         "--out",
         metavar="DIR",
-        help="folder for the tables as .csv (default: RUN/tables for one run; of several runs, only with this)",
+        help="folder for the tables as .csv (default: RUN/tables for one run, none for several)",
     )
     for parser in (export, index, find, copytest):
         parser.add_argument("--root", default="runs", help="folder of all runs (default: runs)")
@@ -42,7 +45,8 @@ def add_commands(steps):
     index.add_argument("--index", help="folder of the index (default: RUN/index/<name of DIR>)")
     index.add_argument(
         "--factory",
-        help='faiss index factory string for large folders, such as "HNSW32" or "IVF1024,Flat" (default: exact search)',
+        help='faiss index factory string for large folders, such as "HNSW32" or "IVF1024,Flat"'
+        " (default: exact search)",
     )
     index.add_argument(
         "--parameters",
@@ -64,12 +68,13 @@ def add_commands(steps):
     find.add_argument(
         "--threshold",
         type=float,
-        help="squared distance up to which a pair is called a copy (default: the run's own, see its model card)",
+        help="squared distance up to which a pair is called a copy (default: the run's own, see its"
+        " model card)",
     )
     find.add_argument(
         "--unsure",
         type=float,
-        help='squared distance up to which a pair is listed as "not sure" (default: the run\'s own)',
+        help='squared distance up to which a pair is listed as "not sure" (default: the run\'s)',
     )
     find.add_argument(
         "--top", type=int, default=10, help="matches of a query at most (default: 10)"
@@ -77,19 +82,15 @@ def add_commands(steps):
     find.add_argument(
         "--out",
         default="copies.csv",
-        help="list of matches, .csv or .json; a gallery of the same name with .html is written beside it (default: copies.csv)",
+        help="list of matches, .csv or .json; a gallery of the same name with .html is written"
+        " beside it (default: copies.csv)",
     )
 
 
-def run_command(options):
-    """Do what parsed options of one of the commands ask for. Errors are ValueError or OSError, as in the functions called."""
-    if options.step != "copytest":
-        from qknb.system.keras_import import import_keras
+def _import_keras():
+    from qknb.system.keras_import import import_keras
 
-        import_keras()
-    {"export": _export, "index": _index, "find": _find, "copytest": _copytest}[options.step](
-        options
-    )
+    import_keras()
 
 
 def _run_path(options, name=None):
@@ -100,6 +101,7 @@ def _run_path(options, name=None):
 
 
 def _export(options):
+    _import_keras()
     from qknb.copies.export import export_run
 
     for path in sorted(export_run(_run_path(options)).iterdir()):
@@ -107,6 +109,7 @@ def _export(options):
 
 
 def _index(options):
+    _import_keras()
     from qknb.copies.descriptor import Descriptor
     from qknb.copies.index import CopyIndex
 
@@ -127,20 +130,24 @@ def _index(options):
     print(f"{len(index.ids):,} images indexed in {index.path}")
     if index.recall is not None:
         print(
-            f"{index.facts['factory']} {index.facts['parameters']}: finds {index.recall:.1%} of the exact 10 nearest (measured with images of the index)"
+            f"{index.facts['factory']} {index.facts['parameters']}: finds {index.recall:.1%} of "
+            "the exact 10 nearest (measured with images of the index)"
         )
     _print_skipped(index.skipped)
     print(f"Next: python -m qknb find QUERIES --index {index.path}")
 
 
 def _find(options):
+    """Returns the exit status: 1 when no image could be looked up."""
+    _import_keras()
     from qknb.copies.find import COPY, find_copies, limits_of, near_duplicates, write_matches
     from qknb.copies.gallery import write_gallery
     from qknb.copies.index import CopyIndex
 
     if bool(options.queries) == options.within:
         raise ValueError(
-            "give a folder or image files to look up, or --self to look for near-duplicates within the index (one of the two)"
+            "give a folder or image files to look up, or --self to look for near-duplicates within "
+            "the index (one of the two)"
         )
     if options.top < 1:
         raise ValueError(f"--top {options.top}: at least 1")
@@ -177,22 +184,21 @@ def _find(options):
     )
     copies = [match for match in matches if match.verdict == COPY]
     for match in copies[:LISTED]:
-        print(
-            f"{match.distance:.4f}  {match.query}  =  {match.match}".encode(
-                "utf-8", "replace"
-            ).decode()
-        )
+        print(f"{match.distance:.4f}  {match.query}  =  {match.match}")
     if len(copies) > LISTED:
         print(f"... and {len(copies) - LISTED:,} more")
     if groups is not None:
         print(
-            f"{len(groups):,} groups of near-duplicates hold {sum(map(len, groups)):,} of {len(index.ids):,} images"
+            f"{len(groups):,} groups of near-duplicates hold {sum(map(len, groups)):,} of "
+            f"{len(index.ids):,} images"
         )
     print(
-        f"{len(copies):,} copies, {len(matches) - len(copies):,} not sure, among {len(found.queries):,} images looked up; {limits.note}"
+        f"{len(copies):,} copies, {len(matches) - len(copies):,} not sure, among "
+        f"{len(found.queries):,} images looked up; {limits.note}"
     )
     _print_skipped(found.skipped)
     print(f"{out}\n{page}")
+    return 0 if len(found.queries) else 1
 
 
 def _copytest(options):
@@ -224,6 +230,6 @@ def _print_skipped(skipped):
     if skipped:
         print(f"{len(skipped):,} files could not be read:")
         for name, reason in skipped[:LISTED]:
-            print(f"  {name}: {reason}".encode("utf-8", "replace").decode())
+            print(f"  {name}: {reason}")
         if len(skipped) > LISTED:
             print(f"  ... and {len(skipped) - LISTED:,} more")

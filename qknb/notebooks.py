@@ -9,16 +9,18 @@ import shlex
 import shutil
 import sys
 import time
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from qknb.colab import mount_drive
-from qknb.config import absolute_images
-from qknb.run import open_run
+from qknb.config import absolute_images, experiment
+from qknb.run import Run, run_path
 from qknb.system.machine import import_variables
-from qknb.training.auto_preset import AUTO
+from qknb.training.auto_preset import AUTO, auto_settings
 from qknb.training.switching import read_policy
 
-__all__ = ["NOTEBOOKS", "open_from_notebook", "read_settings", "run_notebooks", "setting_words"]
+__all__ = ["NOTEBOOKS", "as_text", "open_run", "read_settings", "run_notebooks", "setting_words"]
 
 NOTEBOOKS = ("00_quickstart", "01_prepare_images", "02_train_qk", "03_evaluate", "08_find_copies")
 _QUIET = {
@@ -28,25 +30,33 @@ _QUIET = {
 }  # plain progress lines; no start-up messages
 
 
-def read_settings(words):
-    """Settings given as text.
+def read_settings(given):
+    """Settings given as text, as words or as a mapping.
 
     Parameters
     ----------
-    words : sequence of str
-        "name=value" each, or "@path" of a YAML file with more settings (see `qknb.training.switching.read_policy`).
+    given : str, mapping or sequence of str
+        Text is divided into words by `setting_words`. A word is "name=value", or "@path" of a YAML
+        file with more settings (see `qknb.training.switching.read_policy`).
 
     Returns
     -------
-    {name: value}; values are str, or what the YAML file holds
+    {name: value}; values are str, or what the mapping or the YAML file holds
 
     Raises
     ------
     ValueError
         A word without "=", a name given twice, or a file that cannot be read.
     """
+    if isinstance(given, Mapping):
+        return dict(given)
+    if not isinstance(given, (str, list, tuple)) or not all(isinstance(w, str) for w in given):
+        raise ValueError(
+            f"settings={given!r}: expected text such as 'tau=0.1 views=2', or a mapping of names "
+            "to values"
+        )
     found, pairs = {}, []
-    for word in words:
+    for word in setting_words(given) if isinstance(given, str) else given:
         if word.startswith("@"):
             pairs += [(name, "=", value) for name, value in read_policy(word[1:]).items()]
         else:
@@ -54,7 +64,8 @@ def read_settings(words):
     for name, equals, value in pairs:
         if not equals or not name:
             raise ValueError(
-                f"{name + equals + str(value)!r}: settings are given as name=value, with a space between one and the next and none inside"
+                f"{name + equals + str(value)!r}: settings are given as name=value, with a space "
+                "between one and the next and none inside"
             )
         if name in found:
             raise ValueError(f"the setting {name} is given twice: {found[name]!r} and {value!r}")
@@ -87,19 +98,21 @@ def setting_words(text):
         raise ValueError(f"the settings {text!r} have a quote that is not closed") from None
 
 
-def open_from_notebook(run_root, run_name, preset="", images="scenes", settings=""):
-    """Open a run with the parameters that all notebooks share.
+def open_run(run_root, run_name, preset="", images="scenes", settings=""):
+    """Open a run, or begin a new one: with the parameters that all notebooks share.
 
     Parameters
     ----------
     run_root, run_name : str
-        The run is the folder run_root/run_name.
+        The run is the folder run_root/run_name. A number is taken as text.
     preset : str
-        One of `config.PRESETS`; "auto" chooses by the device (`qknb.training.auto_preset`); "" opens a run that is there, with the settings it was made with.
+        One of `config.PRESETS`; "auto" chooses by device and images
+        (`qknb.training.auto_preset`); "" opens a run that is there, with its own settings.
     images : str
-        See `config.Experiment.images`; a relative path counts from where the notebook is.
-    settings : str
-        "name=value name=value": what differs from the preset; "@path" reads a YAML file of such settings. A word with a space inside stands in quotes.
+        See `qknb settings images`; a relative path counts from the current folder.
+    settings : str or mapping
+        What differs from the preset: "name=value name=value", or {name: value}. "@path" reads a
+        YAML file of settings. A word with a space inside stands in quotes.
 
     Returns
     -------
@@ -108,24 +121,34 @@ def open_from_notebook(run_root, run_name, preset="", images="scenes", settings=
     Raises
     ------
     ValueError
-        See `config.experiment` and `runs.Run`; settings or images without a preset.
+        See `config.experiment` and `qknb.run.Run`; settings or images without a preset.
     """
-    overrides = read_settings(setting_words(settings))
+    path = run_path(as_text("run_root", run_root), as_text("run_name", run_name))
+    images, overrides = as_text("images", images), read_settings(settings)
     if "images" in overrides:
         raise ValueError("images has a parameter of its own: give it there, not among the settings")
-    root = Path(run_root).expanduser()
-    mount_drive(root.absolute())
-    if preset == AUTO and images == "scenes" and (root / run_name / "manifest.json").exists():
-        return open_run(
-            root, run_name, preset, **overrides
-        )  # the run says itself what its images are
-    if preset:
-        return open_run(root, run_name, preset, images=absolute_images(images), **overrides)
-    if overrides or images != "scenes":
-        raise ValueError(
-            'settings and images need a preset as well: together they say what the run is; preset="" opens a run as it is'
-        )
-    return open_run(root, run_name)
+    mount_drive(path.absolute())
+    there = (path / "manifest.json").exists()
+    if not preset:
+        if overrides or images != "scenes":
+            raise ValueError(
+                "settings and images need a preset as well: together they say what the run is; "
+                'without one (preset="") a run is opened as it is'
+            )
+        return Run(path)
+    if preset == AUTO and images == "scenes" and there:
+        return Run(path, auto_settings(path, **overrides))  # its images are its own
+    overrides["images"] = absolute_images(images)
+    make = partial(auto_settings, path) if preset == AUTO else partial(experiment, preset)
+    return Run(path, make(**overrides))
+
+
+def as_text(name, value):
+    """A parameter that names something, as text: papermill hands over `-p run_name 2024` as a
+    number. ValueError: neither text nor a number."""
+    if isinstance(value, (str, os.PathLike)) or type(value) in (int, float):
+        return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
+    raise ValueError(f"{name}={value!r}: expected text, got {type(value).__name__}")
 
 
 def run_notebooks(
@@ -171,7 +194,7 @@ def run_notebooks(
     root = Path(root).expanduser().absolute()
     images = absolute_images(str(overrides.pop("images", "scenes")))
     settings = shlex.join(f"{key}={value}" for key, value in overrides.items())
-    run = open_from_notebook(
+    run = open_run(
         root, name, preset, images, settings
     )  # at fault here and not in the middle of a notebook
     if preset == AUTO:

@@ -5,12 +5,12 @@ import json
 import time
 from pathlib import Path
 
-from qknb.config import Experiment, experiment, resumable
+from qknb.config import Experiment, resumable
 from qknb.system.files import is_temporary, write_json, write_text
 from qknb.system.locks import LOCK_FILE
 from qknb.system.machine import versions
 
-__all__ = ["Run", "open_run", "append_json_line", "read_json_lines"]
+__all__ = ["Run", "append_json_line", "read_json_lines", "run_path"]
 
 FORMAT = 1
 
@@ -144,16 +144,11 @@ class Run:
         return read_json_lines(self.path / "metrics.jsonl")
 
 
-def open_run(run_root, name, preset=None, **overrides):
-    """Open `run_root/name`, with the settings of `preset` and `overrides` (see `config.experiment`; preset "auto": `qknb.training.auto_preset`)."""
+def run_path(run_root, name):
+    """The folder of the run `name` below `run_root` (Path). ValueError: it would lie outside."""
     if ".." in Path(name).parts:
         raise ValueError(f"{name!r} is no name for a run: it would lie outside {run_root}")
-    path = Path(run_root).expanduser() / name
-    if preset == "auto":
-        from qknb.training.auto_preset import auto_settings
-
-        return Run(path, auto_settings(path, **overrides))
-    return Run(path, experiment(preset, **overrides) if preset else None)
+    return Path(run_root).expanduser() / name
 
 
 def append_json_line(path, *values):

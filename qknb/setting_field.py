@@ -98,15 +98,19 @@ class Setting:
         return type(self.default)
 
     def range(self):
-        """The values allowed, in words, such as "above 0, at most 1"; "" for any (str)."""
+        """The values allowed, such as "one of adam, lars" or "above 0, at most 1"; "" for any,
+        and for any that is not negative."""
         if self.choices:
-            return ", ".join(map(str, self.choices))
+            return f"one of {', '.join(self.choices)}"
         if self.kind not in (int, float):
             return ""
-        words = {"above": self.above, "from": self.low, "below": self.below, "at most": self.high}
         if self.above is not None:
-            del words["from"]
-        return ", ".join(f"{word} {end:g}" for word, end in words.items() if end is not None)
+            words = [f"above {self.above:g}"]
+        else:
+            words = [f"from {self.low:g}"] if self.low or self.below or self.high else []
+        words += [f"below {self.below:g}"] if self.below is not None else []
+        words += [f"at most {self.high:g}"] if self.high is not None else []
+        return ", ".join(words)
 
     def fault(self, value):
         """What is wrong with a value of the right type, such as "it must be greater than 0" (str);

@@ -22,12 +22,14 @@ from qknb.setting_field import (
 __all__ = ["SETTINGS", "Settings"]
 
 _QK, _SIMCLR, _MOCO = (Only("method", (name,)) for name in ("qk", "simclr", "moco"))
+_WHITENED = Only("head_input", ("whitened",))
 _DISTANCES = Only("loss", ("bce", "focal"))
 _LARS = Only("optimizer", ("lars",))
 _SATURATION = Only("switch_policy", ("micro_ap", "loss"))
+_SCHEDULE = Only("switch_policy", ("schedule",))
 _SHORT_CYCLES = Only("switch_policy", ("short_cycles",))
 
-_run = partial(setting, group="Run")
+_run = partial(setting, group="Run", affects=TRAINING)
 _data = partial(setting, group="Images", affects=TEST_IMAGES)
 _gist = partial(setting, group="GIST", above=0)
 _towers = partial(setting, group="Towers", affects=TRAINING)
@@ -40,14 +42,14 @@ _running = partial(setting, group="Running", affects=RUNNING)
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """The fields of `qknb.config.Experiment`; each carries a `Setting`. d2: squared distance."""
+    """The fields of `qknb.config.Experiment`; each carries a `Setting`. d2: a squared distance."""
 
     preset: str = _run(
         "paper", "The named set of values that a run starts from.", affects=RUNNING, resumable=True
     )
     seed: int = _run(0, "Everything random is drawn from it.", affects=TEST_IMAGES, of_data=True)
     method: str = _run(
-        "qk", "The method, or a comparison.", choices=("qk", "simclr", "moco"), affects=TRAINING
+        "qk", "QK Iteration, or what it is compared with.", choices=("qk", "simclr", "moco")
     )
 
     images: str = _data(
@@ -84,26 +86,24 @@ class Settings:
         0.5, "Fraction of the queries whose original is not among the references.", below=1
     )
     max_results: int = _data(
-        500_000, "Pairs that are scored, the best of all queries.", affects=FEATURES, above=0
+        500_000, "Pairs that are scored: the best of all.", affects=FEATURES, above=0
     )
 
     gist_size: int = _gist(32, "Size of the images that GIST is computed from.", affects=IMAGES)
-    gist_dim: int = _gist(
-        256, "Values that PCA keeps, and length of the descriptor.", affects=FEATURES, high=960
-    )
+    gist_dim: int = _gist(256, "Values that PCA keeps of GIST's 960.", affects=FEATURES, high=960)
 
     backbone: str = _towers(
         "EfficientNetB3", "The convolutional network of both towers.", affects=FEATURES
     )
     weights: str = _towers(
         "imagenet",
-        "Pretrained weights; none: random ones.",
+        "Where the backbone starts: pretrained or random weights.",
         choices=("imagenet", "none"),
         affects=FEATURES,
     )
     tower: str = _towers(
         "figure5",
-        "The head: figure 5's, or one residual block more.",
+        "The head of figure 5, or the competition's: one residual block more.",
         choices=("figure5", "competition"),
     )
     head_input: str = _towers(
@@ -113,51 +113,59 @@ class Settings:
         affects=WHITENING,
     )
     whiten_dim: int = _towers(
-        256,
-        "Components that whitening keeps.",
-        above=0,
-        only=Only("head_input", ("whitened",)),
-        affects=WHITENING,
+        256, "Components that whitening keeps.", above=0, only=_WHITENED, affects=WHITENING
     )
     head_layers: int = _towers(1, "Hidden layers of the head; open in the paper.")
     head_units: int = _towers(
-        512, "Their width; open in the paper.", above=0, only=Only("head_layers", above=0)
+        512,
+        "Width of the hidden layers; open in the paper.",
+        above=0,
+        only=Only("head_layers", above=0),
     )
     head_init: str = _towers(
-        "glorot", "The last layer's start; open in the paper.", choices=("glorot", "zero")
+        "glorot", "How the head's last layer starts; open in the paper.", choices=("glorot", "zero")
     )
     head_dropout: float = _towers(0.0, "Dropout in the head.", below=1)
-    residual_scale: float = _towers(0.01, "Descriptor = this times the head's output, plus GIST.")
+    residual_scale: float = _towers(
+        0.01, "The descriptor is GIST plus this times the head's output."
+    )
     gist_residual: bool = _towers(True, "Whether GIST is added to the output.")
     gist_input: bool = _towers(True, "Whether GIST joins the input of the head.")
     shared_towers: bool = _towers(False, "Whether one tower describes both queries and keys.")
 
-    loss: str = _loss("bce", "Equations 1-4, or another loss.", choices=("bce", "infonce", "focal"))
+    loss: str = _loss(
+        "bce",
+        "Equations 1-4 of the paper (bce), InfoNCE, or the focal loss.",
+        choices=("bce", "infonce", "focal"),
+    )
     tau: float = _loss(
-        0.07, "Images at d2 are the same with probability exp(-d2 / tau).", above=0, only=_DISTANCES
+        0.07, "Images at d2 are copies with probability exp(-d2 / tau).", above=0, only=_DISTANCES
     )
     hardest_per_query: int = _loss(
-        10, "M: the hardest batch_size * M pairs of all are pushed apart.", above=0
+        10, "M: the hardest batch_size * M of all negative pairs are pushed apart.", above=0
     )
     w_pos: float = _loss(1.0, "Weight of the positive pairs.", only=_DISTANCES)
     w_neg: float = _loss(3.0, "Weight of the negative pairs.", only=_DISTANCES)
     d2_floor: float = _loss(
-        1e-6, "Below this d2 a negative pushes no further.", above=0, only=_DISTANCES
+        1e-6, "Negatives at a smaller d2 push no further.", above=0, only=_DISTANCES
     )
     temperature: float = _loss(
-        0.07, "Logits are -d2 / temperature.", above=0, only=Only("loss", ("infonce",))
+        0.07, "InfoNCE's logits are -d2 / temperature.", above=0, only=Only("loss", ("infonce",))
     )
     focal_gamma: float = _loss(
         2.0, "Exponent of the focal loss; 0: the same as bce.", only=Only("loss", ("focal",))
     )
     max_negatives: int = _loss(
-        0, "Keys, drawn once, that serve as negatives; 0: all, the point of the method.", only=_QK
+        0, "Keys, drawn once, that serve as negatives; 0: all of them.", only=_QK
     )
     far_head_trains: bool = _loss(
         True, "Whether the head of the frozen side trains; its backbone never does.", only=_QK
     )
     replicas: int = _loss(
-        1, "Groups of a batch that are mined alone (the paper: 8).", above=0, only=_SIMCLR
+        1,
+        "Groups of a batch whose hardest negatives are found apart (the paper: 8).",
+        above=0,
+        only=_SIMCLR,
     )
     queue_size: int = _loss(
         65_536, "Key descriptors kept as negatives (He et al. 2020).", above=0, only=_MOCO
@@ -168,7 +176,7 @@ class Settings:
 
     batch_size: int = _steps(32, "Pairs of a query and its key in a step.", above=0)
     phases: int = _steps(
-        5, "Number of phases: Q1, K1, Q2, K2, Q3; 0: nothing is trained.", resumable=True
+        5, "Number of phases (Q1, K1, Q2, ...); 0: nothing is trained.", resumable=True
     )
     first_side: str = _steps("Q", "The side that trains first.", choices=("Q", "K"), only=_QK)
     epochs_per_phase: float = _steps(
@@ -176,14 +184,18 @@ class Settings:
     )
     steps_per_phase: int = _steps(0, "Steps of a phase; 0: as epochs_per_phase says.")
     optimizer: str = _steps("adam", "Adam, or LARS (You et al. 2017).", choices=("adam", "lars"))
-    lars_trust: float = _steps(0.001, "A layer's step, relative to its norm.", above=0, only=_LARS)
+    lars_trust: float = _steps(
+        0.001, "A layer's step, as a fraction of its norm.", above=0, only=_LARS
+    )
     lars_momentum: float = _steps(0.9, "Momentum of LARS.", below=1, only=_LARS)
     learning_rate: float = _steps(1e-4, "Learning rate at the start of a phase.", above=0)
     backbone_lr_scale: float = _steps(
-        1.0, "Times learning_rate: that of the backbone.", only=Only("train_backbone", (True,))
+        1.0,
+        "The backbone's rate is this times learning_rate.",
+        only=Only("train_backbone", (True,)),
     )
     cosine_steps: int = _steps(
-        31_250, "Steps of the cosine decay, constant after; 0: a phase (other methods: the run)."
+        31_250, "Steps of the cosine decay; 0: those of a phase (simclr, moco: of the run)."
     )
     cosine_alpha: float = _steps(0.5, "The decay ends at this fraction of learning_rate.")
     restart_schedule: bool = _steps(
@@ -192,7 +204,7 @@ class Settings:
     reset_optimizer: bool = _steps(
         True, "Whether each phase restarts the optimizer; open in the paper.", only=_QK
     )
-    weight_decay: float = _steps(0.0, "Weight decay.")
+    weight_decay: float = _steps(0.0, "Weight decay of the optimizer.")
     train_backbone: bool = _steps(
         True, "Whether backbones train; False: heads train from stored features."
     )
@@ -223,10 +235,7 @@ class Settings:
         0, "Steps of the first phase of each side; 0: cycle_steps.", only=_SHORT_CYCLES
     )
     phase_growth: float = _switch(
-        1.0,
-        "Length of a phase, divided by that of the one before.",
-        above=0,
-        only=Only("switch_policy", ("schedule",)),
+        1.0, "Length of a phase, relative to the one before.", above=0, only=_SCHEDULE
     )
 
     block_rows: int = _bank(
@@ -240,7 +249,7 @@ class Settings:
     )
     residency: str = _bank(
         "auto",
-        "The bank lies on the device, or is read block by block.",
+        "Where the bank lies: on the device, or read block by block; auto: as fits.",
         choices=("auto", "device", "stream"),
         resumable=True,
     )
@@ -248,7 +257,10 @@ class Settings:
         0, "Steps between fresh candidates for mining; 0: exact mining.", only=_QK
     )
     refresh_candidates: int = _bank(
-        4, "Candidates, in units of batch_size * M.", above=0, only=Only("refresh_every", above=0)
+        4,
+        "Candidates kept, in units of batch_size * M.",
+        above=0,
+        only=Only("refresh_every", above=0),
     )
     ignore_duplicates: float = _bank(
         0.0, "Keys nearer than this in GIST are not each other's negatives; 0: off.", only=_QK
@@ -258,7 +270,10 @@ class Settings:
         128, "Images described at a time.", above=0, affects=FEATURES, resumable=True
     )
     devices: str = _running(
-        "one", "One device, or all of the machine together.", choices=("one", "all"), resumable=True
+        "one",
+        "One device, or all GPUs or TPU cores of the machine together.",
+        choices=("one", "all"),
+        resumable=True,
     )
     n_jobs: int = _running(
         -1, "Processes that prepare images; -1: one per core.", low=-1, resumable=True

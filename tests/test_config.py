@@ -197,7 +197,7 @@ def test_every_setting_says_what_it_is():
 def test_a_range_refuses_what_lies_outside_and_reads_as_words():
     assert SETTINGS["edit_strength"].range() == "above 0, at most 1"
     assert SETTINGS["momentum"].range() == "from 0, below 1"
-    assert SETTINGS["optimizer"].range() == "adam, lars" and SETTINGS["images"].range() == ""
+    assert SETTINGS["optimizer"].range() == "one of adam, lars" and SETTINGS["images"].range() == ""
     assert str(SETTINGS["tau"].only) == "loss='bce' or 'focal'"
     assert str(SETTINGS["head_units"].only) == "head_layers above 0"
     assert experiment("cpu", bank_chunks="auto").bank_chunks == 0

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from qknb.config import experiment
-from qknb.run import Run, append_json_line, open_run, read_json_lines
+from qknb.run import Run, append_json_line, read_json_lines, run_path
 
 
 def test_a_run_is_opened_again_with_its_settings(tmp_path):
@@ -36,11 +36,14 @@ def test_how_often_a_phase_looks_is_free_unless_a_policy_decides_by_it(tmp_path)
 
 def test_foreign_and_missing_folders(tmp_path):
     with pytest.raises(ValueError, match="no run at"):
-        open_run(tmp_path, "nothing")
+        Run(tmp_path / "nothing")
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_bytes(b"x")
     with pytest.raises(ValueError, match="not a run"):
-        open_run(tmp_path, "photos", "smoke")
+        Run(tmp_path / "photos", experiment("smoke"))
+    assert run_path(str(tmp_path), "photos") == tmp_path / "photos"
+    with pytest.raises(ValueError, match="outside"):
+        run_path(tmp_path, "../photos")
 
 
 @pytest.mark.parametrize(

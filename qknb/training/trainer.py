@@ -17,7 +17,7 @@ from qknb.training.phase import CHECKPOINT, PhaseInput, train_phase
 from qknb.training.run_towers import RunTowers
 from qknb.training.switching import next_limit, phase_steps, policy_of
 
-__all__ = ["Trainer", "train"]
+__all__ = ["Trainer", "evaluate", "train"]
 
 SIDES = "QK"
 
@@ -45,6 +45,35 @@ def train(run, phases=None):
     if not run.experiment.keep_banks:
         shutil.rmtree(run / "banks", ignore_errors=True)
     return run.rows()
+
+
+def evaluate(run):
+    """Score what is not scored yet: the rows without training, and every finished phase.
+
+    Parameters
+    ----------
+    run : qknb.run.Run
+        Prepared.
+
+    Returns
+    -------
+    list of dict
+        All evaluation rows.
+    """
+    with alone(run.path, f"the run at {run.path}"):
+        missing = _not_scored(run)
+        if missing or not run.done("baselines"):
+            with device_scope(run.experiment):
+                trainer = Trainer(run)
+                trainer.scorer.baselines(trainer.pretrained())
+                for name in missing:
+                    trainer.score(name)
+    return run.rows()
+
+
+def _not_scored(run):
+    scored = {row["row"] for row in run.rows()}
+    return [name for name in run.finished_phases() if name not in scored]
 
 
 class Trainer(RunTowers):
@@ -187,18 +216,19 @@ class Trainer(RunTowers):
         (folder / CHECKPOINT).unlink(missing_ok=True)
 
     def score_last(self):
-        """Score the newest phase if the run ends with it and `score_every` had left it out: `phases` may have been lowered since."""
-        run, done = self.run, self.run.finished_phases()
-        if not done or self.limit(len(done)) or done[-1] in {row["row"] for row in run.rows()}:
-            return
-        name, facts = done[-1], run.done(f"phase {done[-1]}")
-        trunks = {side: self.trunk(side) for side in SIDES}
-        heads = {side: self.head(side, n_features=trunks[side].output_shape[-1]) for side in SIDES}
-        cost = spent(
-            run,
-            name,
-            facts["steps"],
-            len(self.sets["keys"]),
-            facts.get("training_seconds", facts["seconds"]),
-        )
-        self.scorer.score_phase(name, len(done) - 1, trunks, heads, cost, facts["seconds"])
+        """Score the newest phase if the run ends with it and `score_every` had omitted it: `phases`
+        may have been lowered since."""
+        done = self.run.finished_phases()
+        if done and not self.limit(len(done)) and done[-1] in _not_scored(self.run):
+            self.score(done[-1])
+
+    def score(self, name):
+        """Evaluate the finished phase `name` from its files, and record its rows."""
+        run, number, facts = self.run, self.settings.phase_number(name), self.run.done(f"phase {name}")
+        after = self.settings.phase_names(number + 2)[-1]
+        trunks = {side: self.trunk(side, before=after) for side in SIDES}
+        n_features = trunks["K"].output_shape[-1]
+        heads = {side: self.head(side, before=after, n_features=n_features) for side in SIDES}
+        seconds = facts.get("training_seconds", facts["seconds"])
+        cost = spent(run, name, facts["steps"], len(self.sets["keys"]), seconds)
+        self.scorer.score_phase(name, number, trunks, heads, cost, facts["seconds"])

@@ -39,9 +39,9 @@ from qknb.system.machine import cores, machine_name
 PARAMETERS = "run_root = ''\nrun_name = ''\npreset = ''\nimages = ''\nsettings = ''"
 BODY = """
 import os, pathlib, time
-from qknb.notebooks import open_from_notebook
+from qknb.notebooks import open_run
 
-run = open_from_notebook(run_root, run_name, preset, images, settings)
+run = open_run(run_root, run_name, preset, images, settings)
 with open(pathlib.Path(run_root) / "executed.txt", "a") as file:
     file.write(run_name + " " + os.environ["OMP_NUM_THREADS"] + "\\n")
 if run.experiment.tau == 9:

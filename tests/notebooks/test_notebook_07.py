@@ -14,7 +14,7 @@ from PIL import Image
 
 from qknb.config import experiment
 from qknb.experiments.explorer import Explorer
-from qknb.notebooks import open_from_notebook
+from qknb.notebooks import open_run
 from qknb.run import Run
 from qknb.training.trainer import train
 
@@ -85,7 +85,7 @@ def test_the_notebook_that_trains_takes_the_file_of_the_explorer(tmp_path, smoke
     )
     shutil.copytree(smoke_run / "store", run / "store")
     settings = f"train_backbone=false n_jobs=1 '@{file}'"
-    trained = open_from_notebook(str(tmp_path), "r", "smoke", "scenes", settings)
+    trained = open_run(str(tmp_path), "r", "smoke", "scenes", settings)
     train(trained)
     assert [trained.done(f"phase {name}")["steps"] for name in trained.finished_phases()] == [
         3,

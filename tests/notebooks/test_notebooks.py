@@ -32,7 +32,7 @@ from qknb.notebook_helpers import (
 )
 from qknb.notebooks import (
     NOTEBOOKS,
-    open_from_notebook,
+    open_run,
     read_settings,
     run_notebooks,
     setting_words,
@@ -345,16 +345,16 @@ def test_faults_are_found_before_a_notebook_starts(tmp_path):
 
 def test_parameters_become_settings(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run = open_from_notebook("root", "r", "smoke", "photos", "views=3 tau=0.1 train_backbone=false")
+    run = open_run("root", "r", "smoke", "photos", "views=3 tau=0.1 train_backbone=false")
     assert run.experiment == experiment(
         "smoke", views=3, tau=0.1, train_backbone=False, images=str(tmp_path / "photos")
     )
     assert (
-        open_from_notebook("root", "r").experiment == run.experiment
+        open_run("root", "r").experiment == run.experiment
     )  # an empty preset: as it was made
     run.mark("prepare")
     with pytest.raises(ValueError, match="other settings"):
-        open_from_notebook("root", "r", "smoke", "photos", "views=2")
+        open_run("root", "r", "smoke", "photos", "views=2")
 
 
 def test_a_word_in_quotes_may_hold_spaces_and_backslashes_stay(tmp_path):
@@ -368,24 +368,24 @@ def test_a_word_in_quotes_may_hold_spaces_and_backslashes_stay(tmp_path):
     assert setting_words("") == [] and setting_words(" \n") == []
     (tmp_path / "my files").mkdir()
     path = write_policy(tmp_path / "my files" / "p.yml", FixedSteps(7), total_steps=21)
-    assert open_from_notebook(
+    assert open_run(
         tmp_path, "r", "smoke", settings=f"tau=0.1 '@{path}'"
     ).experiment == experiment("smoke", tau=0.1, steps_per_phase=7, total_steps=21)
 
 
 def test_parameters_at_fault(tmp_path):
     with pytest.raises(ValueError, match="not closed"):
-        open_from_notebook(tmp_path, "r", "smoke", "scenes", "'@my files/p.yml")
+        open_run(tmp_path, "r", "smoke", "scenes", "'@my files/p.yml")
     with pytest.raises(ValueError, match="name=value"):
-        open_from_notebook(tmp_path, "r", "smoke", "scenes", "views 3")
+        open_run(tmp_path, "r", "smoke", "scenes", "views 3")
     with pytest.raises(ValueError, match="given twice"):
         read_settings(["views=3", "views=2"])
     with pytest.raises(ValueError, match="parameter of its own"):
-        open_from_notebook(tmp_path, "r", "smoke", "scenes", "images=x")
+        open_run(tmp_path, "r", "smoke", "scenes", "images=x")
     with pytest.raises(ValueError, match="need a preset"):
-        open_from_notebook(tmp_path, "r", "", "photos", "")
+        open_run(tmp_path, "r", "", "photos", "")
     with pytest.raises(ValueError, match="no run at"):
-        open_from_notebook(tmp_path, "r")
+        open_run(tmp_path, "r")
 
 
 # --- what notebooks show

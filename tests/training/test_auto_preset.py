@@ -9,8 +9,8 @@ from PIL import Image
 
 from qknb.cli import main
 from qknb.config import experiment
-from qknb.notebooks import open_from_notebook
-from qknb.run import Run, open_run
+from qknb.notebooks import open_run
+from qknb.run import Run
 from qknb.training import summary as plainwords
 from qknb.training.auto_preset import auto_settings, choose_preset
 from qknb.training.summary import before
@@ -98,20 +98,19 @@ def test_fewer_images_than_can_be_tested_on_say_what_to_do(tmp_path):
 
 
 def test_a_run_that_is_there_keeps_its_settings(tmp_path, monkeypatch, capsys):
-    made = open_run(tmp_path, "r", "smoke", images=folder_of(tmp_path / "a", 3), views=2)
+    made = open_run(
+        tmp_path, "r", "smoke", images=folder_of(tmp_path / "a", 3), settings={"views": 2}
+    )
     made.mark("prepare")
     monkeypatch.setattr("qknb.training.auto_preset.this_device", lambda: T4)  # on another machine
     assert (
         auto_settings(tmp_path / "r") == made.experiment
         and "preset: smoke, as this run was made with" in capsys.readouterr().out
     )
-    assert open_from_notebook(str(tmp_path), "r", "auto").experiment == made.experiment
-    assert (
-        open_from_notebook(str(tmp_path), "r", "auto", settings="views=2").experiment
-        == made.experiment
-    )
+    assert open_run(str(tmp_path), "r", "auto").experiment == made.experiment
+    assert open_run(str(tmp_path), "r", "auto", settings="views=2").experiment == made.experiment
     with pytest.raises(ValueError, match="views: run has 2, asked for 3"):
-        open_from_notebook(str(tmp_path), "r", "auto", settings="views=3")
+        open_run(str(tmp_path), "r", "auto", settings="views=3")
     assert Run(tmp_path / "r").experiment == made.experiment
 
 

@@ -1,0 +1,175 @@
+"""The commands that make a run, and those that say beforehand what it will take."""
+
+from qknb.config import PRESETS, SETTINGS, absolute_images, experiment
+
+__all__ = ["STEPS", "add_commands"]
+
+STEPS = {
+    "estimate": "say what a run will take: images, steps, hours and disk, from rates measured here",
+    "prepare": "read, split and edit the images",
+    "train": "train the phases that are not finished, and score each",
+    "evaluate": "score what is not scored yet, print the table, draw all figures",
+    "report": "write report.html",
+    "notebooks": "run the numbered notebooks through papermill, then write the report",
+    "plan": "say what a phase needs in memory, and whether it fits a device",
+    "settings": "explain the settings, with the value each preset gives them",
+}
+
+
+def add_commands(steps):
+    """Add the commands to an argparse subparsers object."""
+    parsers = {
+        name: steps.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        for name, text in STEPS.items()
+    }
+    for name, parser in parsers.items():
+        parser.set_defaults(do=globals()[f"_{name}"])
+    _add_settings(parsers.pop("settings"))
+    _add_plan(parsers["plan"])
+    for name, parser in parsers.items():
+        if name != "plan":
+            _add_run(parser)
+        words = parser.add_argument(
+            "settings",
+            nargs="*",
+            metavar="name=value",
+            help="settings that differ from the preset's; @FILE.yml reads more of them from a file",
+        )
+        words.completer = _complete
+
+
+def _add_run(parser):
+    parser.add_argument("--run", required=True, help="name of the run; its folder is ROOT/RUN")
+    parser.add_argument("--root", default="runs", help="folder of all runs (default: runs)")
+    parser.add_argument(
+        "--preset",
+        choices=[*PRESETS, "auto"],
+        help="needed for a new run; auto chooses by the device and the number of images",
+    )
+
+
+def _add_plan(parser):
+    parser.add_argument(
+        "--keys", type=int, default=1_000_000, help="training keys (default: 1,000,000)"
+    )
+    parser.add_argument(
+        "--device",
+        help="T4, P100, V100, L4, A100, A100-80, H100, H200 or CPU (default: what is here)",
+    )
+    parser.add_argument("--preset", choices=PRESETS, default="paper")
+
+
+def _add_settings(parser):
+    names = parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="these alone (a part of a name will do)"
+    )
+    names.completer = lambda **_: list(SETTINGS)
+    parser.add_argument(
+        "--markdown", action="store_true", help="as the page docs/settings.md, with all of them"
+    )
+
+
+def _complete(prefix, **_):
+    """What may follow in a shell where a setting is being typed."""
+    name, equals, _ = prefix.partition("=")
+    if not equals:
+        return [f"{name}=" for name in SETTINGS]
+    known = SETTINGS.get(name)
+    values = (known.choices or ("true", "false") * (known.kind is bool)) if known else ()
+    return [f"{name}={value}" for value in values]
+
+
+def _open(options):
+    """The run that the options name; a new one with its preset and settings."""
+    from qknb.notebooks import open_run, read_settings
+
+    overrides = read_settings(options.settings)
+    if overrides and not options.preset:
+        raise ValueError("settings need --preset as well: together they say what the run is")
+    images = overrides.pop("images", "scenes")
+    return open_run(options.root, options.run, options.preset or "", images, overrides)
+
+
+def _overrides(options):
+    from qknb.notebooks import read_settings
+
+    overrides = read_settings(options.settings)
+    if "images" in overrides:
+        overrides["images"] = absolute_images(overrides["images"])
+    return overrides
+
+
+def _estimate(options):
+    from qknb.training.estimate import announce
+
+    announce(_open(options), again=True)
+
+
+def _prepare(options):
+    from qknb.data.prepare import prepare
+
+    for name, count in prepare(_open(options)).items():
+        print(f"{name:>16}: {count}")
+
+
+def _train(options):
+    run = _open(options)
+    _import_keras()
+    from qknb.training.trainer import train
+
+    train(run)
+    _print_table(run)
+
+
+def _evaluate(options):
+    run = _open(options)
+    _import_keras()
+    from qknb.report.artifacts import draw_all
+    from qknb.training.trainer import evaluate
+
+    evaluate(run)
+    _print_table(run)
+    print(*draw_all(run.path), sep="\n")
+
+
+def _report(options):
+    from qknb.report.report import write_report
+
+    print(write_report(_open(options).path))
+
+
+def _notebooks(options):
+    from qknb.notebooks import run_notebooks
+    from qknb.training.auto_preset import AUTO
+
+    overrides = _overrides(options)
+    print(run_notebooks(options.root, options.run, options.preset or AUTO, overrides))
+
+
+def _plan(options):
+    _import_keras()
+    from qknb.training.memory_plan import plan
+
+    settings = experiment(options.preset, **_overrides(options))
+    print(plan(settings, options.keys, options.device).text())
+
+
+def _settings(options):
+    from qknb.settings_reference import settings_markdown, settings_text
+
+    if options.markdown:
+        print(settings_markdown(), end="")
+    else:
+        print(settings_text(options.names))
+
+
+def _import_keras():
+    from qknb.system.keras_import import import_keras
+
+    import_keras()
+
+
+def _print_table(run):
+    from qknb.report.tables import results_table
+
+    print(results_table(run.path).text())
