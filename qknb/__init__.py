@@ -22,13 +22,49 @@ and the modules `settings`, `config` (what can be set), `run` (a run folder), `n
 and `cli`. The public names are listed in `__init__.pyi` and loaded when they are first used.
 """
 
-import lazy_loader
+import importlib
 
 from qknb.system.keras_import import choose_backend
 
 __version__ = "0.1.0"
 
-__getattr__, __dir__, _public = lazy_loader.attach_stub(__name__, __file__)
-__all__ = ["__version__", *_public]
+_PUBLIC = {  # name: the module that has it; `__init__.pyi` says the same to type checkers
+    "CopyIndex": "qknb.copies.index",
+    "CopyViewer": "qknb.copies.viewer",
+    "Descriptor": "qknb.copies.descriptor",
+    "EvaluationViewer": "qknb.report.evaluation_viewer",
+    "Experiment": "qknb.config",
+    "Explorer": "qknb.experiments.explorer",
+    "PRESETS": "qknb.config",
+    "Run": "qknb.run",
+    "evaluate": "qknb.training.trainer",
+    "experiment": "qknb.config",
+    "export_run": "qknb.copies.export",
+    "find_copies": "qknb.copies.find",
+    "near_duplicates": "qknb.copies.find",
+    "open_run": "qknb.notebooks",
+    "prepare": "qknb.data.prepare",
+    "read_grid": "qknb.experiments.grid",
+    "results_table": "qknb.report.tables",
+    "run_notebooks": "qknb.notebooks",
+    "sweep": "qknb.experiments.sweep",
+    "train": "qknb.training.trainer",
+    "write_report": "qknb.report.report",
+}
+_MODULES = ("gist", "metrics", "retrieval")  # public modules, loaded in the same way
+__all__ = ["__version__", *_PUBLIC, *_MODULES]
 
 choose_backend()
+
+
+def __getattr__(name):
+    if name in _MODULES:
+        return importlib.import_module(f"qknb.{name}")
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'qknb' has no attribute {name!r}")
+    globals()[name] = found = getattr(importlib.import_module(_PUBLIC[name]), name)
+    return found
+
+
+def __dir__():
+    return sorted(__all__)
