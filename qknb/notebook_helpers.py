@@ -1,9 +1,7 @@
 """What notebooks show besides figures: versions, small tables of settings, images and files."""
 
 import csv
-import importlib.metadata
 import os
-import platform
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +10,9 @@ from qknb.config import changes_from_paper
 from qknb.data.image_sets import open_set
 from qknb.data.transforms import TRANSFORMS, Pick, Span
 from qknb.system.dataframes import make_table
+from qknb.system.formatting import show_bytes
 from qknb.system.keras_import import import_keras
+from qknb.system.machine import versions
 
 __all__ = [
     "contents_table",
@@ -58,17 +58,14 @@ def versions_line():
     """Versions of what the numbers depend on, and the device, e.g. "qknb 0.1.0, Python 3.11.9, keras 3.15.1 on tensorflow 2.21.0, ...; cpu:0"."""
     keras = import_keras()
 
-    def version(name):
-        try:
-            return f"{name} {importlib.metadata.version(name)}"
-        except (
-            importlib.metadata.PackageNotFoundError
-        ):  # tensorflow is tensorflow-cpu or such on some machines
-            return name
+    known = versions()
+
+    def version(name):  # tensorflow is tensorflow-cpu or such on some machines
+        return f"{name} {known[name]}" if name in known else name
 
     parts = [
         version("qknb"),
-        f"Python {platform.python_version()}",
+        f"Python {known['python']}",
         f"{version('keras')} on {version(keras.backend.backend())}",
     ]
     return (
@@ -147,8 +144,8 @@ def store_table(run_dir):
                     what,
                     len(images),
                     "×".join(map(str, images.images.shape[1:3])),
-                    _bytes(images.images.nbytes),
-                    _bytes(images.gist.nbytes),
+                    show_bytes(images.images.nbytes),
+                    show_bytes(images.gist.nbytes),
                 )
             )
     return plain_table(
@@ -205,17 +202,10 @@ def contents_table(run_dir):
                     name + "/" * path.is_dir(),
                     what,
                     len(files),
-                    _bytes(sum(p.stat().st_size for p in files)),
+                    show_bytes(sum(p.stat().st_size for p in files)),
                 )
             )
     return plain_table(f"The run folder {run_dir}.", ("name", "what", "files", "size"), rows)
-
-
-def _bytes(n):
-    for unit in ("bytes", "KB", "MB", "GB"):
-        if n < 1000 or unit == "GB":
-            return f"{n:,.0f} {unit}" if unit == "bytes" or n >= 99.5 else f"{n:.1f} {unit}"
-        n /= 1000
 
 
 def _range(kind):

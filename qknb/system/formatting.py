@@ -8,6 +8,7 @@ __all__ = [
     "MISSING",
     "Format",
     "show_bytes",
+    "show_clock",
     "show_count",
     "show_seconds",
     "show_share",
@@ -49,8 +50,19 @@ def show_seconds(value: float | None) -> str:
 
 
 def show_bytes(value: float) -> str:
-    """Bytes as "3.6 GB" or "41 MB"."""
-    return f"{value / 1e9:,.1f} GB" if value >= 1e9 else f"{value / 1e6:,.1f} MB"
+    """Bytes as "640 bytes", "41.0 MB" or "3.6 GB" (powers of 1,000)."""
+    if value < 1000:
+        return f"{value:,.0f} bytes"
+    unit = "KB" if value < 1e6 else "MB" if value < 1e9 else "GB"
+    value /= {"KB": 1e3, "MB": 1e6, "GB": 1e9}[unit]
+    return f"{value:,.1f} {unit}"
+
+
+def show_clock(seconds: float) -> str:
+    """Seconds as on a clock: "3:05", "2:07:00"."""
+    minutes, seconds = divmod(int(round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
 def show_spread(mean: float | None, std: float | None) -> str:

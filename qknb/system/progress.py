@@ -4,6 +4,8 @@ import os
 import sys
 import time
 
+from qknb.system.formatting import show_clock
+
 __all__ = ["progress"]
 
 _INTERVAL = 10.0  # seconds between lines where there is no one to watch a bar move
@@ -24,7 +26,7 @@ class _Lines:
             left = (now - self._start) / (self.n - self._first) * (self.total - self.n)
             ends = time.strftime("%H:%M:%S", time.localtime(time.time() + left))
             done = f"{self.label}: {self.n:,} of {self.total:,} {self.unit}s"
-            print(f"{done}, {_clock(left)} left, ends {ends}", flush=True)
+            print(f"{done}, {show_clock(left)} left, ends {ends}", flush=True)
 
     def set_postfix_str(self, text):
         pass
@@ -34,7 +36,7 @@ class _Lines:
 
     def __exit__(self, kind, *_):
         if kind is None and self.n > self._first:
-            took = _clock(time.monotonic() - self._start)
+            took = show_clock(time.monotonic() - self._start)
             print(f"{self.label}: {self.n:,} {self.unit}s in {took}", flush=True)
 
 
@@ -56,9 +58,3 @@ def progress(total: int, label: str, unit: str = "step", initial: int = 0):
 
         return tqdm(total=total, initial=initial, desc=label, unit=unit, mininterval=0.5)
     return _Lines(total, initial, label, unit)
-
-
-def _clock(seconds):
-    minutes, seconds = divmod(int(round(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -5,6 +5,7 @@ import pytest
 from qknb.system.formatting import (
     FORMATS,
     show_bytes,
+    show_clock,
     show_count,
     show_seconds,
     show_share,
@@ -38,6 +39,13 @@ def test_shares(share, shown):
 def test_counts_bytes_and_spreads():
     assert (show_count(1234567), show_count(None)) == ("1,234,567", "–")
     assert (show_bytes(3.58e9), show_bytes(41e6)) == ("3.6 GB", "41.0 MB")
+    assert [show_bytes(n) for n in (0, 999, 1500, 358e9)] == [
+        "0 bytes",
+        "999 bytes",
+        "1.5 KB",
+        "358.0 GB",
+    ]
+    assert [show_clock(n) for n in (5.4, 185, 7620)] == ["0:05", "3:05", "2:07:00"]
     assert show_spread(0.585, 0.0268) == "0.585 ± 0.027"
     assert (show_spread(0.5, None), show_spread(None, None)) == ("0.500", "–")
     assert FORMATS["range"].show(0.5, 0.5) == "0.5"
