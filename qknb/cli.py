@@ -7,6 +7,7 @@ import sys
 
 from qknb import __version__, copy_commands, experiment_commands, run_commands
 from qknb.system.keras_import import BackendMissing
+from qknb.system.safe_text import printable
 
 __all__ = ["main"]
 
