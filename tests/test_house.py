@@ -16,18 +16,23 @@ STILL_LONGER_THAN_300_LINES = {
     "qknb/data/transforms.py",
     "qknb/experiments/sweep.py",
     "qknb/experiments/sweep_results.py",
-    "qknb/models/efficientnet_lite.py",
     "qknb/report/edit_recall.py",
     "qknb/report/evaluation_viewer.py",
     "qknb/report/figures.py",
     "qknb/report/galleries.py",
     "qknb/report/report.py",
-    "qknb/report/tables.py",
     "qknb/training/estimate.py",
     "qknb/training/phase.py",
 }
 STILL_WITH_FINDINGS = (  # of ruff; a folder or a file
-    "qknb/",
+    *("qknb/__init__.py", "qknb/cli.py", "qknb/copy_commands.py", "qknb/notebook_helpers.py"),
+    *("qknb/notebooks.py", "qknb/run.py", "qknb/sweep_command.py", "qknb/trace_command.py"),
+    *("qknb/copies/find.py", "qknb/copies/viewer.py", "qknb/copies/gallery.py"),
+    *("qknb/data/augment.py", "qknb/data/edits.py", "qknb/data/transforms.py"),
+    "qknb/evaluation/search.py",
+    "qknb/experiments/",
+    "qknb/report/",
+    "qknb/training/",
 )
 
 

@@ -37,10 +37,7 @@ COUNTED_AS = {
     "run_commands": "cli",
 }
 # (file, imported module): why it still stands against the direction. Nothing is ever added here.
-STILL_AGAINST = {
-    ("qknb/training/estimate.py", "qknb.report.tables"): "words for amounts belong to system",
-    ("qknb/training/summary.py", "qknb.report.tables"): "words for amounts belong to system",
-}
+STILL_AGAINST = {}
 # The same for imports that close a circle within one part.
 STILL_IN_A_CIRCLE = {
     ("qknb/training/probe.py", "qknb.training.estimate"): "Rates belongs beside measure_rates",
