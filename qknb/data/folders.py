@@ -160,20 +160,22 @@ class _Walk:
 
     def _kind(self, entry: os.DirEntry, name: str) -> str:
         """ "folder", "file", or "" for what is left out."""
+        broken = ""
         try:
             mode = entry.stat().st_mode
         except OSError as error:
-            mode = 0 if entry.is_symlink() else stat.S_IFREG  # reading will say what is wrong
-            circle = error.errno == errno.ELOOP
-            broken = "a link that leads back to itself" if circle else "a link to nothing"
+            mode = stat.S_IFREG  # reading will say what is wrong
+            if entry.is_symlink():
+                circle = error.errno == errno.ELOOP
+                broken = "a link that leads back to itself" if circle else "a link to nothing"
         slash = "/" if stat.S_ISDIR(mode) else ""
         named = os.path.splitext(entry.name)[1].lower() in EXTENSIONS
         reason = _SYSTEM.get(entry.name.lower(), "")
         if not reason and entry.name.startswith(".") and not self.hidden:
             reason = "hidden"
-        elif not reason and not mode:
+        elif not reason:
             reason = broken
-        elif not reason and not (slash or named or stat.S_ISREG(mode)):
+        if not reason and not (slash or named or stat.S_ISREG(mode)):
             reason = "not a regular file"  # a pipe: opening it would wait for ever
         if reason:
             self.left_out.append((name + slash, reason))

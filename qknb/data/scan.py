@@ -246,7 +246,14 @@ def _sorted_out(found: FolderList, records: dict[str, dict], max_pixels: int) ->
             hashes[name] = record["sha256"]
             if "note" in record:
                 notes.append((name, record["note"]))
-    lists = map(tuple, (kept, skipped, duplicates))
     return Scan(
-        found.folder, *lists, hashes, tuple(transient), found.left_out, tuple(notes), max_pixels
+        folder=found.folder,
+        kept=tuple(kept),
+        skipped=tuple(skipped),
+        duplicates=tuple(duplicates),
+        hashes=hashes,
+        transient=tuple(transient),
+        left_out=found.left_out,
+        notes=tuple(notes),
+        max_pixels=max_pixels,
     )

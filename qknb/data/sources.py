@@ -7,11 +7,12 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 from PIL import Image
 
 from qknb.data.folders import image_files
@@ -26,14 +27,17 @@ class Source(Protocol):
     @property
     def ids(self) -> tuple[str, ...]:
         """A name for each image, all different."""
+        ...
 
     def __len__(self) -> int: ...
 
     def load(self, i: int) -> Image.Image:
         """Image `i` as upright RGB. Raises `qknb.data.image_files.BadImage` for a bad file."""
+        ...
 
     def fingerprint(self) -> str:
         """Changes when an image is added, removed or changed."""
+        ...
 
 
 def _digest(parts: Iterable) -> str:
@@ -80,7 +84,7 @@ class Subset:
     """Some images of a source, by row. A `Source`."""
 
     source: Source
-    rows: tuple[int, ...]
+    rows: Sequence[int] | np.ndarray
 
     def __post_init__(self):
         object.__setattr__(self, "rows", tuple(int(r) for r in self.rows))

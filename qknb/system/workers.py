@@ -8,7 +8,7 @@ __all__ = ["in_workers"]
 
 
 def in_workers(
-    tasks: Iterable[Any], n_jobs: int, what: str, *, batch_size: int | str = "auto"
+    tasks: Iterable[Any], n_jobs: int, what: str, *, batch_size: Any = "auto"
 ) -> Iterator[Any]:
     """Results of `joblib.delayed` tasks as they come, in any order.
 
