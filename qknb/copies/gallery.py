@@ -10,8 +10,8 @@ from PIL import Image
 from qknb.copies.find import COPY
 from qknb.data.image_files import BadImage, read_rgb
 from qknb.data.pixels import to_rgb
-from qknb.report.galleries import Gallery, Pair
 from qknb.report.page import THUMBNAIL, shown_name, write_page
+from qknb.report.pairs import Gallery, Pair
 
 __all__ = ["copies_gallery", "write_gallery"]
 
@@ -63,7 +63,7 @@ def write_gallery(path, found, limits, *, title="Copies", groups=None, shown=SHO
 
 
 def copies_gallery(found, limits, *, limit=12, nearest_to_threshold=False):
-    """Pairs as a `qknb.report.galleries.Gallery`, for `gallery_figure`: also such as are too far to
+    """Pairs as a `qknb.report.pairs.Gallery`, for `gallery_figure`: also such as are too far to
     be listed, which it says.
 
     Parameters

@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from qknb.copies.find import COPY, Limits, find_copies, limits_of
 from qknb.copies.gallery import copies_gallery
-from qknb.report.galleries import gallery_figure
+from qknb.report.gallery_figures import gallery_figure
 from qknb.report.style import COLOURS, Sheet, png, save, styled
 
 __all__ = ["CopyViewer", "distances_figure", "uploaded_files"]

@@ -31,6 +31,7 @@ __all__ = [
     "Predictions",
     "bootstrap_interval",
     "evaluate",
+    "precision_band",
     "precision_recall",
 ]
 
@@ -187,34 +188,80 @@ def bootstrap_interval(
         if "rank" in metric
         else _resampled_curve(ranking, metric)
     )
+    values = [value(*drawn) for drawn in _resamples(ranking, n, seed)]
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high))
+
+
+def precision_band(
+    predictions: PredictionsLike,
+    truth: TruthLike,
+    recall: np.ndarray,
+    *,
+    n: int = 200,
+    seed: int = 0,
+    level: float = 0.95,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Percentile bootstrap over queries of the precision-recall curve.
+
+    Parameters
+    ----------
+    predictions, truth, n, seed, level
+        As `bootstrap_interval`.
+    recall : (m,)
+        Where the bounds are wanted.
+
+    Returns
+    -------
+    low, high : (m,) float64
+        Of the precision at the prediction where a resample first reaches the recall; 0 where it
+        does not.
+    """
+    ranking = rank_predictions(predictions, truth)
+    counts, drawn, recall = _true_positives(ranking), [], np.asarray(recall, np.float64)
+    for weight, n_positives in _resamples(ranking, n, seed):
+        right, wrong = counts(weight)
+        precision = np.append(right / np.maximum(right + wrong, 1), 0)
+        drawn.append(precision[np.searchsorted(right / n_positives, recall - 1e-12)])
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return low, high
+
+
+def _resamples(ranking, n, seed):
+    """Draws of queries: how often each was drawn, and matching pairs in all; none without any."""
     rng = np.random.default_rng(seed)
-    values = []
     for _ in range(n):
         weight = np.bincount(
             rng.integers(ranking.n_queries, size=ranking.n_queries), minlength=ranking.n_queries
         )
         n_positives = weight[ranking.truth_query].sum()
         if n_positives:
-            values.append(value(weight, n_positives))
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high))
+            yield weight, n_positives
 
 
-def _resampled_curve(ranking, metric):
-    """Function (weights, n_positives) -> micro-AP or recall at P90 of the reweighted list."""
+def _true_positives(ranking):
+    """Function weights -> weighted counts, right and wrong, down to each true positive."""
     tops = np.flatnonzero(ranking.correct)
     wrong_before = ~ranking.correct[: tops[-1]] if len(tops) else np.zeros(0, bool)
     wrong_query = ranking.query[: len(wrong_before)][wrong_before]
     cuts = tops - np.arange(len(tops))  # wrong predictions before each true positive
     top_query = ranking.query[tops]
-    harmonic = np.zeros(1)
+
+    def counts(weight):
+        wrong = np.concatenate([[0], np.cumsum(weight[wrong_query])])[cuts]
+        return np.cumsum(weight[top_query]), wrong
+
+    return counts
+
+
+def _resampled_curve(ranking, metric):
+    """Function (weights, n_positives) -> micro-AP or recall at P90 of the reweighted list."""
+    counts, harmonic = _true_positives(ranking), np.zeros(1)
 
     def value(weight, n_positives):
         nonlocal harmonic
-        w = weight[top_query]
-        wrong = np.concatenate([[0], np.cumsum(weight[wrong_query])])[cuts]
-        right = np.cumsum(w)
-        total = right + wrong
+        right, wrong = counts(weight)
+        w, total = np.diff(right, prepend=0), right + wrong
         if metric == "recall_at_p90":
             good = np.flatnonzero(right / np.maximum(total, 1) >= P90)
             return right[good[-1]] / n_positives if len(good) else 0.0

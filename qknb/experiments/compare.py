@@ -4,7 +4,9 @@ from qknb.config import DISC21, affecting
 from qknb.evaluation.spread import agreeing, mean_spread, shown_names
 from qknb.experiments.compared import groups
 from qknb.report.curves import curves_figure, ending, loss_figure
-from qknb.report.galleries import Gallery, gallery_figure, hardest_negatives
+from qknb.report.galleries import hardest_negatives
+from qknb.report.gallery_figures import gallery_figure
+from qknb.report.pairs import Gallery
 from qknb.report.tables import cut_words
 from qknb.setting_field import TEST_IMAGES
 from qknb.system.dataframes import make_table

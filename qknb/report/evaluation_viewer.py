@@ -1,9 +1,11 @@
-"""Held-out results to look at: a threshold that can be moved, with the pairs on both sides of it, and the nearest references of a query, phase by phase.
+"""Held-out results to look at: a threshold that can be moved, with the pairs on both sides of it,
+and the nearest references of a query, under every descriptor.
 
-`EvaluationViewer` holds the state and draws figures without a browser; `EvaluationViewer.widget` puts ipywidgets around it.
+`EvaluationViewer` holds the one state and writes HTML without a browser; its `widget` puts
+ipywidgets around it.
 """
 
-import html
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,24 +13,26 @@ import numpy as np
 
 from qknb.data.prepared_sets import open_split
 from qknb.evaluation.metrics import precision_recall
-from qknb.evaluation.results import ranked_pairs
+from qknb.evaluation.results import Ranked, judged, ranked_pairs
 from qknb.evaluation.search import pair_scores
-from qknb.report.galleries import Gallery, gallery_figure, pick_around, query_pair
-from qknb.report.style import COLOURS, Sheet, png, save, styled
+from qknb.report.gallery_figures import gallery_figure
+from qknb.report.page import image_address, render_part
+from qknb.report.pairs import Gallery, query_pair
+from qknb.report.style import save
 from qknb.report.tables import metric_rows
 
-__all__ = [
-    "AtThreshold",
-    "EvaluationViewer",
-    "Neighbour",
-    "at_threshold",
-    "nearest_references",
-    "threshold_for_precision",
-]
+__all__ = ["AtThreshold", "EvaluationViewer", "Judged", "Neighbour", "nearest_references"]
+
+SIDE = 6  # pairs on each side of the threshold
+COMPARED = 2_000_000  # references of all descriptors together that a query is compared with at once
 
 
 class AtThreshold(NamedTuple):
-    """What a threshold on d² comes to: pairs called copies, those that are, copies there are; precision (1 when nothing is called) and recall."""
+    """What a threshold on d² comes to.
+
+    Pairs called copies, those that are, copies there are; precision (1 when nothing is called) and
+    recall.
+    """
 
     called: int
     right: int
@@ -38,39 +42,46 @@ class AtThreshold(NamedTuple):
 
 
 class Neighbour(NamedTuple):
-    """A reference near a query: its row, squared distance, and whether the query is a copy of it."""
+    """A reference near a query: its row, squared distance, and whether the query is a copy."""
 
     reference: int
     d2: float
     true: bool
 
 
-def at_threshold(ranked, d2):
-    """Precision and recall when every candidate pair nearer than or at squared distance `d2` is called a copy.
+class Judged:
+    """The candidate pairs of an evaluated row, nearest first, each known to be right or wrong."""
 
-    Parameters
-    ----------
-    ranked : qknb.evaluation.results.Ranked
+    def __init__(self, ranked: Ranked):
+        self.ranked = ranked
+        self.distance, self.right = judged(ranked)
 
-    Returns
-    -------
-    AtThreshold
-    """
-    called = np.asarray(ranked.pairs.score) >= -d2
-    right = int(_is_true(ranked)[called].sum())
-    n, copies = int(called.sum()), len(ranked.truth)
-    return AtThreshold(n, right, copies, right / n if n else 1.0, right / copies if copies else 0.0)
+    @cached_property
+    def _right_so_far(self):
+        return np.concatenate([[0], np.cumsum(self.right)])
+
+    def at(self, d2: float) -> AtThreshold:
+        """Precision and recall when every pair up to squared distance `d2` is called a copy."""
+        n, copies = int(np.searchsorted(self.distance, d2, "right")), len(self.ranked.truth)
+        right = int(self._right_so_far[n])
+        precision, recall = right / n if n else 1.0, right / copies if copies else 0.0
+        return AtThreshold(n, right, copies, precision, recall)
+
+    def threshold_for_precision(self, wanted: float = 0.9) -> float:
+        """The largest d² at which precision still reaches `wanted`; 0 when it never does."""
+        precision, _, scores = precision_recall(self.ranked.pairs, self.ranked.truth)
+        good = np.flatnonzero(precision >= wanted)
+        return float(max(0, -scores[good[-1]])) if len(good) else 0.0
+
+    def around(self, d2: float, limit: int = SIDE) -> tuple[np.ndarray, np.ndarray]:
+        """Places of the pairs next to a threshold, nearest to it first: called, and not called."""
+        n = int(np.searchsorted(self.distance, d2, "right"))
+        places = np.arange(max(0, n - limit), min(len(self.distance), n + limit))
+        return places[places < n][::-1], places[places >= n]
 
 
-def threshold_for_precision(ranked, wanted=0.9):
-    """The largest squared distance of a candidate pair at which precision still reaches `wanted`; 0 when it never does."""
-    precision, _, scores = precision_recall(ranked.pairs, ranked.truth)
-    good = np.flatnonzero(precision >= wanted)
-    return float(max(0, -scores[good[-1]])) if len(good) else 0.0
-
-
-def nearest_references(ranked, query, n=5):
-    """The `n` references nearest to a query, nearest first: list of `Neighbour`. The true match comes last when it is not among them."""
+def nearest_references(ranked: Ranked, query: int, n: int = 5) -> list[Neighbour]:
+    """The `n` references nearest to a query; its true match comes last when not among them."""
     rows = np.arange(len(ranked.references))
     d2 = -pair_scores(ranked.queries, ranked.references, np.full(len(rows), query), rows)
     match = dict(ranked.truth.tolist()).get(query)
@@ -78,18 +89,6 @@ def nearest_references(ranked, query, n=5):
     if match is not None and match < len(rows) and match not in order:
         order.append(match)
     return [Neighbour(int(r), float(d2[r]), r == match) for r in order]
-
-
-def _is_true(ranked):
-    true = {tuple(row) for row in ranked.truth.tolist()}
-    return np.fromiter(
-        (
-            pair in true
-            for pair in zip(ranked.pairs.query.tolist(), ranked.pairs.reference.tolist())
-        ),
-        bool,
-        len(ranked.pairs.score),
-    )
 
 
 class EvaluationViewer:
@@ -107,13 +106,19 @@ class EvaluationViewer:
     rows : list of str
     row : str
     threshold : float
-        Squared distance; it begins where precision is 90 %.
+        Squared distance; it begins at the row's own threshold (`validated`).
     query : int
         Row of the query that is browsed; it begins with a copy.
+
+    Raises
+    ------
+    ValueError
+        The images or descriptors of the split are missing, or there is no such row.
     """
 
-    def __init__(self, run_dir, row=None, split="test"):
-        self.run_dir, self.split, self._ranked = Path(run_dir), split, {}
+    def __init__(self, run_dir: str | Path, row: str | None = None, split: str = "test"):
+        self.run_dir, self.split = Path(run_dir), split
+        self._judged, self._own, self._addresses = {}, {}, {}
         self.rows = [
             r["row"]
             for r in metric_rows(run_dir, split)
@@ -122,205 +127,136 @@ class EvaluationViewer:
         found = open_split(self.run_dir / "store", split)
         if not self.rows or found is None:
             raise ValueError(
-                f"{run_dir} has nothing to look at: its {split} images or their descriptors are missing; evaluate the run first"
+                f"{run_dir} has nothing to look at: its {split} images or their descriptors are "
+                "missing; evaluate the run first"
             )
         self.queries, self.references = found[:2]
+        self._validated = {
+            r["row"]: -r["threshold_at_p90"]
+            for r in metric_rows(run_dir, "val")
+            if r["threshold_at_p90"] is not None
+        }
         self.show(row or self.rows[-1])
-        truth = self.ranked(self.row).truth
+        truth = self.judged(self.row).ranked.truth
         self.query = int(truth[0, 0]) if len(truth) else 0
 
-    def show(self, row):
-        """Choose the row; the threshold goes to 90 % precision there, as distances differ from row to row."""
+    def show(self, row: str) -> None:
+        """Choose the row; the threshold goes to that row's own, as scales differ."""
         if row not in self.rows:
             raise ValueError(f"no evaluated row {row!r}: there are {', '.join(self.rows)}")
-        self.row = row
-        self.threshold = threshold_for_precision(self.ranked(row))
+        self.row, self.threshold = row, self.validated(row)
 
-    def ranked(self, row):
-        if row not in self._ranked:
-            self._ranked[row] = ranked_pairs(self.run_dir, row, self.split)
-        return self._ranked[row]
+    def validated(self, row: str) -> float:
+        """d² of 90 % precision on the validation images; on these where validation has none."""
+        if row not in self._own:
+            known = self._validated.get(row)
+            here = self.judged(row).threshold_for_precision() if known is None else known
+            self._own[row] = here
+        return self._own[row]
 
-    def sentence(self):
-        """What the threshold comes to (str)."""
-        found = at_threshold(self.ranked(self.row), self.threshold)
-        return (f"{self.row}, d² up to {self.threshold:.4g}: {found.called:,} pairs are called copies, {found.right:,} of them rightly: precision {found.precision:.1%}; "
-                f"{found.right:,} of {found.copies:,} copies are found: recall {found.recall:.1%}.")  # fmt: skip
+    def judged(self, row: str) -> Judged:
+        """The candidate pairs of a row, read once."""
+        if row not in self._judged:
+            self._judged[row] = Judged(ranked_pairs(self.run_dir, row, self.split))
+        return self._judged[row]
 
-    def around(self, limit=6):
-        """Galleries of the pairs on both sides of the threshold: {"threshold_inside", "threshold_outside": figure}."""
-        ranked, figures = self.ranked(self.row), {}
-        true = {tuple(row) for row in ranked.truth.tolist()}
-        for name, where, positions in zip(
-            ("inside", "outside"),
-            ("called copies", "not called"),
-            pick_around(ranked.pairs.score, -self.threshold, limit),
-            strict=True,
-        ):
-            pairs = []
-            for i in positions:
-                q, r = int(ranked.pairs.query[i]), int(ranked.pairs.reference[i])
-                pairs.append(
-                    query_pair(
-                        self.queries,
-                        self.references,
-                        q,
-                        r,
-                        f"d² {-ranked.pairs.score[i]:.4f}, place {i + 1:,}",
-                        "a copy" if (q, r) in true else "not a copy",
-                    )
-                )
-            figures[f"threshold_{name}"] = gallery_figure(
-                Gallery(
-                    f"{self.row}: {where}, next to the threshold",
-                    f"d² {'up to' if name == 'inside' else 'above'} {self.threshold:.4g}",
-                    pairs,
-                )
+    def sentence(self) -> str:
+        """What the threshold comes to."""
+        found = self.judged(self.row).at(self.threshold)
+        own = self.threshold == self._validated.get(self.row)
+        chosen = " (90 % precision on the validation images)" if own else ""
+        return (
+            f"{self.row}, d² up to {self.threshold:.4g}{chosen}: {found.called:,} pairs are called "
+            f"copies, {found.right:,} of them rightly: precision {found.precision:.1%}; "
+            f"{found.right:,} of {found.copies:,} copies are found: recall {found.recall:.1%}."
+        )
+
+    def around(self, limit: int = SIDE) -> list[Gallery]:
+        """The pairs next to the threshold: those called copies, and those not called."""
+        judged = self.judged(self.row)
+        sides = zip(
+            ("called copies", "not called"), judged.around(self.threshold, limit), strict=True
+        )
+        return [
+            Gallery(
+                f"{self.row}: {what}, next to the threshold",
+                f"d² up to {self.threshold:.4g} is called a copy",
+                [self._pair(judged, int(place)) for place in places],
             )
-        return figures
+            for what, places in sides
+        ]
 
-    def browse(self, rows=None, n=5):
-        """The chosen query with its nearest references under several rows, one line each (a figure)."""
-        rows = rows or self.rows
-        found = {row: nearest_references(self.ranked(row), self.query, n) for row in rows}
-        item = self.queries.items[self.query]
-        match = dict(self.ranked(rows[0]).truth.tolist()).get(self.query)
-        truth = (
-            "a distractor: no reference is its original"
-            if match is None
-            else f"a copy of {self.references.items[match]['id']}"
-            if match < len(self.references)
-            else "its original has no image"
-        )
-        return _browser_figure(
-            self.queries.images[self.query], f"{item['id']}: {truth}", found, self.references, n
+    def _pair(self, judged, place):
+        q, r = (int(ids[place]) for ids in judged.ranked.pairs[:2])
+        right = bool(judged.right[place])
+        return query_pair(
+            self.queries,
+            self.references,
+            q,
+            r,
+            f"d² {judged.distance[place]:.4f}, place {place + 1:,}",
+            "a copy" if right else "not a copy",
+            "good" if right else "unsure",
         )
 
-    def figures(self):
-        """All figures as they stand: {name: figure}."""
-        return self.around() | {"query_browser": self.browse()}
+    def _address(self, images, row):
+        key = images.name, row
+        if key not in self._addresses:
+            self._addresses[key] = image_address(images.images[row])
+        return self._addresses[key]
 
-    def save(self, folder):
-        """Write all figures as folder/<name>.png. Returns {name: Path}."""
+    def threshold_html(self) -> str:
+        """The sentence and the pairs on both sides of the threshold."""
+        return render_part("viewer.html", "threshold", self.sentence(), self.around())
+
+    def query_html(self, n: int = 5) -> str:
+        """The chosen query with its nearest references under every row.
+
+        Under the chosen row alone, where that would be too many distances.
+        """
+        few = len(self.references) * len(self.rows) <= COMPARED
+        item, nearest = self.queries.items[self.query], []
+        for row in self.rows if few else [self.row]:
+            found = nearest_references(self.judged(row).ranked, self.query, n)
+            nearest.append((row, [self._neighbour(one) for one in found]))
+        image = self._address(self.queries, self.query)
+        return render_part(
+            "viewer.html", "query", self._query_title(), item["source"], image, nearest
+        )
+
+    def _neighbour(self, one):
+        words = f"d² {one.d2:.4f}" + (", its original" if one.true else "")
         return {
-            name: save(figure, Path(folder) / f"{name}.png")
-            for name, figure in self.figures().items()
+            "image": self._address(self.references, one.reference),
+            "words": words,
+            "id": self.references.items[one.reference]["id"],
+            "true": one.true,
+        }
+
+    def _query_title(self):
+        item = self.queries.items[self.query]
+        match = dict(self.judged(self.row).ranked.truth.tolist()).get(self.query)
+        if match is None:
+            return f"{item['id']}: a distractor, no reference is its original"
+        if match >= len(self.references):
+            return f"{item['id']}: its original has no image"
+        return f"{item['id']}: a copy of {self.references.items[match]['id']}"
+
+    def html(self) -> str:
+        """All of it as it stands: a still picture for notebooks without a front end."""
+        style = render_part("viewer.html", "style")
+        return style + self.threshold_html() + self.query_html()
+
+    def save(self, folder: str | Path) -> dict[str, Path]:
+        """Write the pairs on both sides as folder/threshold_<side>.png. Returns the paths."""
+        names = ("threshold_inside", "threshold_outside")
+        return {
+            name: save(gallery_figure(gallery), Path(folder) / f"{name}.png")
+            for name, gallery in zip(names, self.around(), strict=True)
         }
 
     def widget(self):
-        """The viewer as an ipywidgets box: a row, a threshold, a query."""
-        import ipywidgets as w
+        """The viewer as an ipywidgets box: a descriptor, a threshold, a query."""
+        from qknb.report.evaluation_widget import evaluation_box
 
-        wide, layout = {"description_width": "initial"}, w.Layout(width="26rem")
-        row = w.Dropdown(
-            options=self.rows,
-            value=self.row,
-            description="phase or reference row",
-            style=wide,
-            layout=layout,
-        )
-        slider = w.FloatSlider(
-            description="threshold d²",
-            style=wide,
-            layout=layout,
-            continuous_update=False,
-            readout_format=".4g",
-        )
-        query = w.BoundedIntText(
-            value=self.query,
-            min=0,
-            max=len(self.queries) - 1,
-            description=f"query (0 to {len(self.queries) - 1:,})",
-            style=wide,
-        )
-        status, inside, outside, browser = (
-            w.HTML(),
-            *(w.Image(format="png", layout=w.Layout(max_width="100%")) for _ in range(3)),
-        )
-
-        def draw():
-            status.value = html.escape(self.sentence())
-            figures = self.around()
-            inside.value, outside.value = (
-                png(figures["threshold_inside"]),
-                png(figures["threshold_outside"]),
-            )
-
-        def ranged():
-            nearest = np.sort(-np.asarray(self.ranked(self.row).pairs.score))
-            top = (
-                float(nearest[min(len(nearest) - 1, 4 * len(self.queries))])
-                if len(nearest)
-                else 1.0
-            )
-            slider.max = max(top, self.threshold, 1e-6)  # max first: a value above it would be cut
-            slider.step, slider.value = slider.max / 500, self.threshold
-
-        def row_chosen(change):
-            self.show(change["new"])
-            ranged()
-            draw()
-
-        def moved(change):
-            if change["new"] != self.threshold:
-                self.threshold = change["new"]
-                draw()
-
-        def browsed(_=None):
-            self.query = query.value
-            browser.value = png(self.browse())
-
-        ranged()
-        row.observe(row_chosen, "value")
-        slider.observe(moved, "value")
-        query.observe(browsed, "value")
-        draw()
-        browsed()
-        return w.VBox([w.HBox([row, slider]), status, inside, outside, query, browser])
-
-
-@styled
-def _browser_figure(image, title, found, references, n):
-    wide, high = 1.18, 1.42
-    sheet = Sheet(figsize=(2.0 + (n + 1) * wide, 0.55 + max(2, len(found)) * high))
-    width, height = sheet.get_size_inches()
-
-    def put(x, y, picture, text, frame):
-        axes = sheet.add_axes(
-            (
-                x / width,
-                1 - (y + wide - 0.08) / height,
-                (wide - 0.08) / width,
-                (wide - 0.08) / height,
-            )
-        )
-        axes.imshow(np.asarray(picture), interpolation="lanczos")
-        axes.set(xticks=[], yticks=[])
-        for spine in axes.spines.values():
-            spine.set(
-                visible=True, color=frame, linewidth=2.5 if frame != COLOURS["faint"] else 0.6
-            )
-        sheet.text(x / width, 1 - (y + wide - 0.04) / height, text, fontsize=7, va="top")
-
-    sheet.suptitle(title, x=0.012, y=1 - 0.1 / height, va="top", ha="left")
-    put(0.12, 0.5, image, "the query", COLOURS["ink"])
-    for line, (row, neighbours) in enumerate(found.items()):
-        y = 0.5 + line * high
-        sheet.text(
-            (0.12 + wide + 0.08) / width,
-            1 - (y + 0.1) / height,
-            row.replace(" ", "\n"),
-            fontsize=8,
-            fontweight="bold",
-            va="top",
-        )
-        for column, neighbour in enumerate(neighbours):
-            text = f"d² {neighbour.d2:.4f}" + (", its original" if neighbour.true else "")
-            put(
-                2.12 + column * wide,
-                y,
-                references.images[neighbour.reference],
-                text,
-                COLOURS["Q"] if neighbour.true else COLOURS["faint"],
-            )
-    return sheet
+        return evaluation_box(self)

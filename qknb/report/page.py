@@ -15,7 +15,7 @@ from PIL import Image
 
 from qknb.system.files import write_text
 
-__all__ = ["image_address", "render", "shown_name", "write_page"]
+__all__ = ["image_address", "render", "render_part", "shown_name", "write_page"]
 
 THUMBNAIL = 240  # pixels
 
@@ -43,14 +43,22 @@ def render(template: str, **context: Any) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
+def render_part(template: str, macro: str, *values: Any) -> str:
+    """What a macro of a template makes of some values: a part of a page, for a notebook."""
+    module = _templates().get_template(template).module
+    return str(getattr(module, macro)(*values)).encode("utf-8", "replace").decode("utf-8")
+
+
 def write_page(path: str | Path, template: str, **context: Any) -> Path:
     """Render a template into a file, atomically."""
     write_text(path, render(template, **context))
     return Path(path)
 
 
-def image_address(image: Image.Image | np.ndarray, size: int = THUMBNAIL) -> str:
-    """An image as a data: address, a JPEG of at most `size` pixels a side."""
+def image_address(image: Image.Image | np.ndarray | str, size: int = THUMBNAIL) -> str:
+    """An image as a data: address, a JPEG of at most `size` pixels a side; an address stays."""
+    if isinstance(image, str):
+        return image
     small = Image.fromarray(image) if isinstance(image, np.ndarray) else image.copy()
     small.thumbnail((size, size))
     buffer = io.BytesIO()

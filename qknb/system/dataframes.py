@@ -83,7 +83,7 @@ class Table(pd.DataFrame):
         form = self.attrs.get("formats", {}).get(name)
         return FORMATS[form].left if form else not pd.api.types.is_numeric_dtype(self[name])
 
-    def styled(self) -> Styler:
+    def styled(self, caption: bool = True) -> Styler:
         """The table as pandas' Styler, all text escaped: what notebooks and pages show."""
         cells = self.shown()
         ruled = [label in self.attrs.get("rules", ()) for label in self.index]
@@ -100,19 +100,19 @@ class Table(pd.DataFrame):
         ]
         content = repr((self.caption, names, cells.to_numpy().tolist()))
         uuid = hashlib.sha256(content.encode("utf-8", "replace")).hexdigest()[:8]
-        return (
+        styler = (
             Styler(cells, uuid=uuid, cell_ids=False)
             .hide(axis="index")
             .format(escape="html")
-            .set_caption(html.escape(self.caption))
             .set_table_attributes('class="qknb-table"')
             .set_table_styles([*_STYLES, *heads])
             .set_td_classes(pd.DataFrame(classes, index=cells.index, columns=cells.columns))
         )
+        return styler.set_caption(html.escape(self.caption)) if caption else styler
 
-    def html(self) -> str:
+    def html(self, caption: bool = True) -> str:
         """A <table> element and its <style>."""
-        return self.styled().to_html()
+        return self.styled(caption).to_html()
 
     def _repr_html_(self):
         return self.html()

@@ -5,7 +5,14 @@ of the plain slow bootstrap.
 import numpy as np
 import pytest
 
-from qknb.evaluation.metrics import METRICS, Predictions, bootstrap_interval, evaluate
+from qknb.evaluation.metrics import (
+    METRICS,
+    Predictions,
+    bootstrap_interval,
+    evaluate,
+    precision_band,
+    precision_recall,
+)
 
 
 def toy(n_queries=30, seed=3):
@@ -75,3 +82,33 @@ def test_wrong_settings_are_named():
         bootstrap_interval([("a", "1", 1.0)], [("a", "1")], metric="map")
     with pytest.raises(ValueError, match="level=2"):
         bootstrap_interval([("a", "1", 1.0)], [("a", "1")], level=2)
+
+
+def test_the_band_of_precision_equals_the_slow_bootstrap():
+    q, r, score, truth = toy()
+    score = score + 1e-6 * np.arange(len(score))  # no ties
+    order = np.argsort(-score, kind="stable")
+    query, right = q[order], truth[q[order], 1] == r[order]
+    levels, rng, slow = np.array([0.1, 0.5, 0.9]), np.random.default_rng(4), []
+    for _ in range(30):
+        weight = np.bincount(rng.integers(30, size=30), minlength=30)
+        seen, found, wanted = 0, 0, weight[truth[:, 1] >= 0].sum()
+        precision = np.zeros(3)
+        for query_row, correct in zip(query, right, strict=True):
+            seen += weight[query_row]
+            found += weight[query_row] * correct
+            first = (precision == 0) & (found / wanted >= levels - 1e-12)
+            precision[first] = found / max(seen, 1)
+        slow.append(precision)
+    low, high = precision_band(_rows(q, r, score), truth, levels, n=30, seed=4, level=0.9)
+    np.testing.assert_allclose(low, np.quantile(slow, 0.05, axis=0))
+    np.testing.assert_allclose(high, np.quantile(slow, 0.95, axis=0))
+
+
+def test_the_band_of_precision_is_around_the_curve():
+    q, r, score, truth = toy(300)
+    curve = precision_recall(Predictions(q, r, score), truth)
+    levels = np.linspace(0.05, 0.95, 19)
+    low, high = precision_band(Predictions(q, r, score), truth, levels)
+    middle = curve.precision[np.searchsorted(curve.recall, levels)]
+    assert (low <= middle).all() and (middle <= high).all() and (high - low).max() < 0.3

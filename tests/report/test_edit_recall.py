@@ -9,15 +9,15 @@ from helpers.made_run import item, make_set
 from helpers.table_rows import rows_of
 
 from qknb.data.transforms import TRANSFORMS, draw_parameters
-from qknb.report.artifacts import write_tables
+from qknb.report.artifacts import draw_all
 from qknb.report.edit_recall import (
     edit_recall,
-    edit_recall_figure,
     edit_recall_table,
     edit_strength,
     edited_split,
     wilson,
 )
+from qknb.report.edit_recall_figure import edit_recall_figure
 from qknb.report.style import save
 
 CROP = [["crop", {"keep": 0.8}]]
@@ -154,7 +154,7 @@ def test_table_figure_and_csv(tmp_path):
     figure = edit_recall_figure(rows, "Q1", fewest=1)
     assert figure._suptitle.get_text().startswith("Q1 finds 75 % of the copies")
     assert save(figure, tmp_path / "f.png").stat().st_size > 10_000
-    path = next(p for p in write_tables(run) if "recall_by_edit" in p.name)
+    path = next(p for p in draw_all(run) if "recall_by_edit" in p.name and p.suffix == ".csv")
     with open(path, newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
     assert float(lines[0]["recall at P90"]) == 0.75 and lines[0]["copies"] == "4"

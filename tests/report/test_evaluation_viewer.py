@@ -1,4 +1,7 @@
-"""Thresholds and neighbours of a run made by hand, and the widgets around them."""
+"""Thresholds and neighbours of a run made by hand."""
+
+import json
+import shutil
 
 import numpy as np
 import pytest
@@ -7,13 +10,8 @@ from PIL import Image
 
 from qknb.evaluation.results import Ranked, ranked_pairs
 from qknb.evaluation.search import Pairs
-from qknb.report.evaluation_viewer import (
-    EvaluationViewer,
-    at_threshold,
-    nearest_references,
-    threshold_for_precision,
-)
-from qknb.report.galleries import pick_around
+from qknb.report.evaluation_viewer import EvaluationViewer, Judged, nearest_references
+from qknb.run import read_json_lines
 
 
 @pytest.fixture(scope="module")
@@ -45,21 +43,22 @@ def ranked_by_hand():
     ],
 )
 def test_precision_and_recall_at_a_threshold(d2, expected):
-    assert at_threshold(ranked_by_hand(), d2) == pytest.approx(expected)
+    assert Judged(ranked_by_hand()).at(d2) == pytest.approx(expected)
 
 
 def test_the_threshold_of_a_precision():
-    assert threshold_for_precision(ranked_by_hand(), 0.9) == pytest.approx(
-        0.1
-    ) and threshold_for_precision(ranked_by_hand(), 0.6) == pytest.approx(0.9)
+    judged = Judged(ranked_by_hand())
+    assert judged.threshold_for_precision(0.9) == pytest.approx(0.1)
+    assert judged.threshold_for_precision(0.6) == pytest.approx(0.9)
     wrong = ranked_by_hand()._replace(truth=np.array([[4, 3]]))
-    assert threshold_for_precision(wrong) == 0
+    assert Judged(wrong).threshold_for_precision() == 0
 
 
 def test_both_sides_of_a_threshold():
-    inside, outside = pick_around(np.array([-0.5, -0.1, -0.3, -0.2, -0.9]), -0.3, limit=2)
-    assert list(inside) == [2, 3] and list(outside) == [0, 4]
-    assert [list(side) for side in pick_around(np.array([]), 0.0)] == [[], []]
+    inside, outside = Judged(ranked_by_hand()).around(0.25, limit=2)
+    assert inside.tolist() == [1, 0] and outside.tolist() == [2, 3]
+    inside, outside = Judged(ranked_by_hand()).around(5, limit=2)
+    assert inside.tolist() == [4, 3] and not len(outside)
 
 
 def test_neighbours_of_a_query(run):
@@ -79,62 +78,72 @@ def test_neighbours_of_a_query(run):
     assert not any(n.true for n in nearest_references(far, 3, 4)), "a distractor"
 
 
-def test_the_viewer_begins_at_90_percent_precision_of_the_last_phase(run):
-    viewer = EvaluationViewer(run)
-    assert (
-        viewer.rows == ["GIST-256", "Q1", "K1"]
-        and viewer.row == "K1"
-        and viewer.threshold == pytest.approx(0.01, abs=1e-6)
-    )
-    assert (
-        "2 pairs are called copies, 2 of them rightly: precision 100.0%" in viewer.sentence()
-        and "recall 66.7%" in viewer.sentence()
-    )
+def with_validation(run, tmp_path, **thresholds):
+    """A copy of the run whose rows have these thresholds on the validation split."""
+    shutil.copytree(run, tmp_path / "run")
+    rows = read_json_lines(run / "metrics.jsonl")
+    for row in rows:
+        if row["split"] == "val":
+            row["threshold_at_p90"] = -thresholds[row["row"]]
+    known = {row["row"] for row in rows if row["split"] == "val"}
+    for name in thresholds.keys() - known:
+        test = next(row for row in rows if row["row"] == name)
+        rows.append(test | {"split": "val", "threshold_at_p90": -thresholds[name]})
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "run" / "metrics.jsonl").write_text(lines)
+    return tmp_path / "run"
+
+
+def test_the_viewer_begins_at_the_validated_threshold_of_the_last_phase(run, tmp_path):
+    viewer = EvaluationViewer(with_validation(run, tmp_path, K1=0.02, Q1=5.0, **{"GIST-256": 3.0}))
+    assert viewer.rows == ["GIST-256", "Q1", "K1"] and viewer.row == "K1"
+    assert viewer.threshold == 0.02
+    assert "(90 % precision on the validation images)" in viewer.sentence()
+    assert "2 pairs are called copies, 2 of them rightly: precision 100.0%" in viewer.sentence()
+    assert "recall 66.7%" in viewer.sentence()
     viewer.show("GIST-256")
-    assert viewer.threshold == pytest.approx(0.01, abs=1e-5)
+    assert viewer.threshold == 3.0, "a row of another scale has its own"
+    viewer.threshold = 4.5
+    assert "validation" not in viewer.sentence(), "moved by hand"
     with pytest.raises(ValueError, match="no evaluated row"):
         viewer.show("Q9")
 
 
-def test_moving_the_controls(run):
-    import ipywidgets as w
+def test_without_a_validated_threshold_that_of_these_images_is_taken(run, tmp_path):
+    rows = [row for row in read_json_lines(run / "metrics.jsonl") if row["split"] == "test"]
+    shutil.copytree(run, tmp_path / "run")
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "run" / "metrics.jsonl").write_text(lines)
+    viewer = EvaluationViewer(tmp_path / "run")
+    assert viewer.threshold == pytest.approx(0.01, abs=1e-6)
+    assert "validation" not in viewer.sentence()
 
+
+def test_pairs_and_neighbours_as_html(run):
     viewer = EvaluationViewer(run)
-    box = viewer.widget()
-
-    def walk(widget):
-        yield widget
-        for child in getattr(widget, "children", ()):
-            yield from walk(child)
-
-    widgets = list(walk(box))
-    slider, row, query = (
-        next(x for x in widgets if isinstance(x, kind))
-        for kind in (w.FloatSlider, w.Dropdown, w.BoundedIntText)
-    )
-    status, images = (
-        next(x for x in widgets if isinstance(x, w.HTML)),
-        [x for x in widgets if isinstance(x, w.Image)],
-    )
-    before = [image.value for image in images]
-    slider.value = slider.max
-    assert (
-        viewer.threshold == slider.max and "16 pairs are called copies, 3 of them" in status.value
-    )
-    assert images[0].value != before[0] and images[2].value == before[2]
-    query.value = 2
-    assert viewer.query == 2 and images[2].value != before[2]
-    row.value = "Q1"
-    assert (
-        viewer.row == "Q1"
-        and status.value.startswith("Q1")
-        and slider.value == pytest.approx(viewer.threshold)
-    )
+    viewer.threshold, viewer.query = 2.0, 2
+    inside, outside = viewer.around()
+    called = [(pair.heading, pair.truth) for pair in inside.pairs]
+    assert called[:2] == [("d² 1.0000, place 4", "a copy"), ("d² 0.2500, place 3", "not a copy")]
+    assert len(called) == 4 and {pair.truth for pair in outside.pairs} == {"not a copy"}
+    text = viewer.html()
+    pairs, neighbours = 4 + 6, 3 * 4  # of three rows, all four references
+    assert text.count("<img") == 2 * pairs + 1 + neighbours
+    assert "Q00002: a copy of R000002" in text and "its original" in text
+    assert all("data:image/jpeg" in part[:60] for part in text.split("src=")[1:])
+    viewer.query = 3
+    assert "Q00003: a distractor" in viewer.query_html()
 
 
-def test_figures_are_saved(run, tmp_path):
+def test_a_large_collection_is_compared_under_the_chosen_row_alone(run, monkeypatch):
+    monkeypatch.setattr("qknb.report.evaluation_viewer.COMPARED", 5)
+    viewer = EvaluationViewer(run)
+    assert "<b>K1</b>" in viewer.query_html() and "<b>Q1</b>" not in viewer.query_html()
+
+
+def test_pairs_are_saved_as_figures(run, tmp_path):
     paths = EvaluationViewer(run).save(tmp_path)
-    assert set(paths) == {"threshold_inside", "threshold_outside", "query_browser"}
+    assert set(paths) == {"threshold_inside", "threshold_outside"}
     for path in paths.values():
         with Image.open(path) as image:
             assert image.width > 400 and np.asarray(image.convert("L")).std() > 5

@@ -2,8 +2,10 @@
 
 import html.parser
 import json
+import re
 import shutil
 
+import nbformat
 import pytest
 from helpers.made_run import make_run
 
@@ -45,11 +47,23 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(run):
     (run / "notebooks").mkdir()
-    (run / "notebooks" / "01 <i>.ipynb").write_text("{}")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# <Title>")])
+    nbformat.write(notebook, run / "notebooks" / "01 <i>.ipynb")
+    (run / "notebooks" / "02.ipynb").write_text("{}")
     text = write_report(run).read_text(encoding="utf-8")
     parsed = Page(text)
     assert parsed.open == []
     return text, parsed
+
+
+def test_the_first_screen_has_the_answer_and_two_pictures(page):
+    text = page[0].split("<nav>")[0]
+    answer = (
+        "QK Iteration reaches a micro-AP of 0.917 on held-out images, not surely different from "
+        "0.756 for GIST-256, the best baseline without training (95 % interval 0.250–1.000)."
+    )
+    assert answer in text
+    assert "a copy, found" in text and "a copy, missed" in text and text.count("<img") == 4
 
 
 def test_report_says_in_words_what_was_done_and_found(page):
@@ -80,23 +94,39 @@ def test_report_escapes_hostile_names(page):
 
 def test_report_stands_alone(page):
     text, parsed = page
-    assert "http:" not in text and "https:" not in text and "//" not in text.split("</style>")[0]
+    assert not re.search(r"https?:|@import|url\((?!#)", text)
+    assert "//" not in text.split("</style>")[0]
     for tag, attributes in parsed.tags:
         assert tag not in ("script", "link", "iframe", "object")
         if "src" in attributes:
             assert attributes["src"].startswith("data:image/")
         if "href" in attributes:
             assert attributes["href"].startswith(("#", "notebooks/"))
-    assert ("a", {"href": "notebooks/01%20%3Ci%3E.ipynb"}) in parsed.tags
-    assert "url(" not in text and "@import" not in text
+    assert ("a", {"href": "notebooks/01%20%3Ci%3E.html"}) in parsed.tags
+    assert "02.ipynb is damaged" in parsed.text
 
 
 def test_report_has_every_part(page):
     text = page[1].text
     images = [attributes for tag, attributes in page[1].tags if tag == "img"]
-    assert len(images) == 9 and all(image["alt"] for image in images)
+    assert images and all(image["alt"] for image in images)
+    sections = {attributes.get("id") for tag, attributes in page[1].tags if tag == "section"}
+    assert sections >= {
+        "micro_ap",
+        "precision_recall",
+        "recall_by_edit",
+        "training",
+        "hardest_negatives_Q1",
+        "hardest_negatives_K1",
+        "false_positives",
+        "missed_copies",
+        "edits",
+    }
+    charts = [tag for tag, _ in page[1].tags if tag == "svg"]
+    assert len(charts) == 8, "four charts, each for a screen and for a phone"
+    assert "Recall by edit as a table" in text
     for words in (
-        "1 skipped files, left out",
+        "1 skipped files, omitted",
         "truncated & useless",
         "No exact duplicates",
         "tau 0.07 0.1",
@@ -121,7 +151,7 @@ def test_report_of_an_unfinished_run_says_what_is_missing(tmp_path):
     text = Page(write_report(run).read_text(encoding="utf-8")).text
     assert (
         "No phase has been trained to its end yet." in text
-        and "Only reference rows have been evaluated so far: GIST-256 0.756." in text
+        and "Only baselines have been evaluated so far: GIST-256 0.756." in text
     )
     assert (
         "Loss and distances: no training step has been logged yet." in text

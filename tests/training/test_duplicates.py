@@ -7,7 +7,7 @@ from qknb.config import experiment
 from qknb.data.gist import GistPCA
 from qknb.data.image_sets import open_set
 from qknb.data.prepare import prepare
-from qknb.report.artifacts import drawings
+from qknb.report.artifacts import collect
 from qknb.report.galleries import hardest_negatives, has_removed
 from qknb.run import Run
 from qknb.training.trainer import train
@@ -36,7 +36,7 @@ def test_pairs_of_like_originals_are_left_out_and_drawn(tmp_path, monkeypatch):
             assert (file[prefix + "near_index"] != file[prefix + "far_index"]).all()
     assert (
         has_removed(run.path, "Q1")
-        and "left out" in hardest_negatives(run.path, "Q1", removed=True).title
+        and "omitted" in hardest_negatives(run.path, "Q1", removed=True).title
     )
-    drawn, _ = drawings(run.path)
-    assert any(d.name == "removed_negatives_Q1" and d.path.stat().st_size > 10_000 for d in drawn)
+    galleries = {name: gallery for name, _, gallery in collect(run.path).galleries}
+    assert len(galleries["removed_negatives_Q1"].pairs) > 3
