@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from qknb.data.scenes import scene
-from qknb.data.transforms import TRANSFORMS, apply_edit, draw_parameters
+from qknb.data.transforms import TRANSFORMS, WIDE, apply_edit, draw_parameters
 
 __all__ = ["COUNTS", "FIRST", "LATER", "TRANSFORMS", "Edit", "augment", "describe", "replay"]
 
@@ -33,6 +33,15 @@ LATER = {
     "overlay": 0.12,
     "frame": 0.06,
 }  # of the others
+EDITS = {
+    "standard": (FIRST, {name: row.weight for name, row in TRANSFORMS.items()}),
+    "wide": (
+        {"geometry": 0.40, "overlay": 0.22, "frame": 0.38},
+        {name: row.weight for name, row in TRANSFORMS.items()} | WIDE,
+    ),
+}
+"""Named sets of edits: weights of the first edit's group, and of the edits within their groups. Held-out queries
+are always edited by "standard"."""
 LONGEST_IN, LONGEST, SHORTEST = (
     512,
     1024,
@@ -108,15 +117,42 @@ def _choose(rng: np.random.Generator, weights: dict):
     ]
 
 
-def _names(rng: np.random.Generator) -> list[str]:
+def left_out(held_out: str) -> frozenset[str]:
+    """Names of the edits in a list such as "frame,hflip" of groups and edits, with commas between.
+
+    Raises
+    ------
+    ValueError
+        A name is neither an edit nor a group.
+    """
+    named = [part.strip() for part in held_out.split(",") if part.strip()]
+    groups = {row.group for row in TRANSFORMS.values()}
+    unknown = [name for name in named if name not in TRANSFORMS and name not in groups]
+    if unknown:
+        raise ValueError(
+            f"held_out_edits={held_out!r}: {unknown[0]!r} is no edit and no group of edits; groups are "
+            f"{', '.join(sorted(groups))}; edits {', '.join(TRANSFORMS)}"
+        )
+    return frozenset(n for n, row in TRANSFORMS.items() if n in named or row.group in named)
+
+
+def _names(rng: np.random.Generator, edits: str, without: frozenset[str]) -> list[str]:
     """Names of a copy's edits in the order they are applied: no name twice, at most one frame, compression last."""
+    first, weights = EDITS[edits]
+    allowed = {name: w for name, w in weights.items() if w and name not in without}
+    groups = {TRANSFORMS[name].group for name in allowed}
+    first, later = ({g: w for g, w in kind.items() if g in groups} for kind in (first, LATER))
+    if not first:
+        raise ValueError("held_out_edits leaves no geometry, overlay or frame to train on")
     names: list[str] = []
     count = _choose(rng, COUNTS)
     while len(names) < count:
-        group = _choose(rng, LATER if names else FIRST)
+        group = _choose(rng, later if names else first)
         if group == "frame" and any(TRANSFORMS[n].group == "frame" for n in names):
             continue
-        rows = {n: t.weight for n, t in TRANSFORMS.items() if t.group == group and n not in names}
+        rows = {
+            n: w for n, w in allowed.items() if TRANSFORMS[n].group == group and n not in names
+        }
         if rows:
             names.append(_choose(rng, rows))
     names = [names[i] for i in rng.permutation(len(names))]
@@ -139,13 +175,16 @@ def augment(
     purpose: str = "train",
     strength: float = 1.0,
     overlays=None,
+    edits: str = "standard",
+    without: frozenset[str] = frozenset(),
+    longest: int = LONGEST_IN,
 ) -> tuple[Image.Image, list[Edit]]:
     """Make one edited copy.
 
     Parameters
     ----------
     image : PIL.Image
-        The original. It is not changed. Over 512 pixels a side it is shrunk first.
+        The original. It is not changed. Over `longest` pixels a side it is shrunk first.
     seed, purpose, key, view : int, str, str, int
         Which copy: the run's seed, what it is for ("train", "validation", "test"), the original's id, and its how-manieth copy.
     strength : float
@@ -153,6 +192,12 @@ def augment(
     overlays : sequence of PIL.Image, or a source, optional
         What is overlaid or used as background. Default: synthetic scenes. Pass images that are in no reference set: a query that shows a
         reference as its background would count as a wrong match.
+    edits : str
+        Which set of edits is drawn from: a name of `EDITS`.
+    without : frozenset of str
+        Edits never used: see `left_out`.
+    longest : int
+        Pixels of the longer side at which the edits are made. Fewer are faster: time grows with the area.
 
     Returns
     -------
@@ -170,17 +215,20 @@ def augment(
         )
     overlays = _as_sequence(overlays)
     rng = _generator(seed, purpose, key, view)
-    edits = [Edit(name, draw_parameters(name, rng, strength)) for name in _names(rng)]
-    for edit in edits:
+    names = _names(rng, edits, without)
+    drawn = [Edit(name, draw_parameters(name, rng, strength)) for name in names]
+    for edit in drawn:
         for field in edit.params.keys() & {"overlay"}:
             edit.params[field] %= len(overlays)
-    return replay(image, edits, overlays=overlays), edits
+    return replay(image, drawn, overlays=overlays, longest=longest), drawn
 
 
-def replay(image: Image.Image, edits, *, overlays=None) -> Image.Image:
+def replay(
+    image: Image.Image, edits, *, overlays=None, longest: int = LONGEST_IN
+) -> Image.Image:
     """Apply recorded edits, as (name, params) pairs, to an image: the same pixels that `augment` gave."""
     overlays = _as_sequence(overlays)
-    image = _shrunk(image.convert("RGB"), LONGEST_IN)
+    image = _shrunk(image.convert("RGB"), longest)
     for name, params in edits:
         image = _shrunk(apply_edit(image, name, params, overlays), LONGEST)
     return image
@@ -216,6 +264,10 @@ _LABELS = {
     "overlay_stripes": "stripes {line_type}",
     "meme_format": "meme",
     "color_jitter": "jitter",
+    "tight_crop": "crop {keep:.0%}",
+    "collage": "collage {cells}",
+    "story": "story",
+    "feed": "screenshot of a page",
 }
 
 

@@ -7,7 +7,7 @@ record keeps; sizes are relative, so that the same edit looks alike at 96 and at
 import math
 from collections.abc import Callable
 
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from qknb.data.augly_compat import assets, call
 
@@ -210,6 +210,55 @@ def apply_meme(image, overlays, text, caption, color, background):
         text_color=tuple(color),
         meme_bg_color=tuple(background),
     )
+
+
+def apply_collage(image, overlays, overlay, cells, place, border, color):
+    """The picture as one cell of two side by side or on top of each other, or of four."""
+    columns, rows = {"row": (2, 1), "column": (1, 2), "square": (2, 2)}[cells]
+    gap = round(border * min(image.size))
+    width, height = image.width + gap, image.height + gap
+    page = Image.new("RGB", (columns * width + gap, rows * height + gap), tuple(color))
+    own = place % (columns * rows)
+    for cell in range(columns * rows):
+        other = _fitted(overlays, overlay + 7919 * cell, *image.size) if cell != own else image
+        page.paste(other, (gap + cell % columns * width, gap + cell // columns * height))
+    return page
+
+
+def apply_story(image, overlays, overlay, size, y, text, color, blurred):
+    """A telephone's story: the picture across a tall page, over a blurred picture or a plain colour, with words on it."""
+    width = max(96, round(image.width / size))
+    page_size = (width, round(width * 16 / 9))
+    if blurred:
+        behind = image if blurred == "own" else overlays[overlay % len(overlays)]
+        page = ImageOps.fit(behind.convert("RGB"), page_size, Image.Resampling.BILINEAR)
+        page = page.filter(ImageFilter.GaussianBlur(width / 24))
+    else:
+        page = Image.new("RGB", page_size, tuple(color))
+    picture = image
+    if picture.height > page.height * 0.9:
+        picture = ImageOps.contain(picture, (width, round(page.height * 0.9)))
+    top = round(y * (page.height - picture.height))
+    page.paste(picture, ((width - picture.width) // 2, top))
+    words = {"font": "OpenSans-Bold", "font_size": 0.08, "opacity": 1.0}
+    return apply_text(page, overlays, text, color=(255, 255, 255), x=0.1, y=0.9 - 0.8 * y, **words)
+
+
+def apply_feed(image, overlays, overlay, margin, part, color):
+    """A screenshot of a page on which the picture stands between parts of other pictures."""
+    edge = round(margin * image.width)
+    width, bar = image.width + 2 * edge, max(6, image.width // 12)
+    above, below = (max(8, round(share * image.height)) for share in part)
+    page = Image.new("RGB", (width, above + below + image.height + 4 * bar), tuple(color))
+    draw = ImageDraw.Draw(page)
+    grey = tuple(128 if value > 128 else 160 for value in color)
+    page.paste(_fitted(overlays, overlay, image.width, above), (edge, 0))
+    page.paste(image, (edge, above + 2 * bar))
+    page.paste(_fitted(overlays, overlay + 1, image.width, below), (edge, page.height - below))
+    for y in (above + bar // 2, above + 2 * bar + image.height + bar // 2):
+        draw.rectangle((edge, y, edge + 0.4 * width, y + bar // 2), fill=grey)
+        draw.ellipse((edge + 0.8 * width, y, edge + 0.8 * width + bar // 2, y + bar // 2), fill=grey)
+    return page
 
 
 def apply_stripes(image, overlays, line_color, **p):

@@ -347,7 +347,65 @@ TRANSFORMS: dict[str, Transform] = {
     "pad_square": T(
         "frame", 0.7, {"color": COLOUR}, edits.padded("pad_square"), "a border that makes it square"
     ),
+    "tight_crop": T(
+        "geometry",
+        0,
+        {"keep": Span(0.35, 0.1), "shape": Span(0.75, 1.33), "x": PLACE, "y": PLACE},
+        edits.apply_crop,
+        "keep a small share of the area",
+    ),
+    "collage": T(
+        "frame",
+        0,
+        {
+            "overlay": OVERLAY,
+            "cells": Pick(("row", "column", "square")),
+            "place": Pick((0, 1, 2, 3)),
+            "border": Span(0, 0.06),
+            "color": COLOUR,
+        },
+        edits.apply_collage,
+        "one picture of two or four",
+    ),
+    "story": T(
+        "frame",
+        0,
+        {
+            "overlay": OVERLAY,
+            "size": Span(1.0, 0.7),
+            "y": PLACE,
+            "text": WORDS,
+            "color": COLOUR,
+            "blurred": Pick(("own", "other", "")),
+        },
+        edits.apply_story,
+        "in a telephone's story, over a blurred picture or a colour",
+    ),
+    "feed": T(
+        "frame",
+        0,
+        {
+            "overlay": OVERLAY,
+            "margin": Span(0, 0.25),
+            "part": Pick(((0.1, 0.6), (0.3, 0.3), (0.6, 0.1), (0.05, 0.15))),
+            "color": Pick(((255, 255, 255), (20, 20, 24))),
+        },
+        edits.apply_feed,
+        "in a screenshot between parts of other pictures",
+    ),
 }
+
+WIDE = {
+    "crop": 4,
+    "tight_crop": 2,
+    "hflip": 2,
+    "quarter_turn": 1.5,
+    "rotate": 2.5,
+    "collage": 2.5,
+    "story": 2,
+    "feed": 2,
+}
+"""Weights of the training edits called "wide", where they differ from the table's: other people's kinds of edits."""
 
 
 @functools.cache
