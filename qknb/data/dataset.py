@@ -17,7 +17,7 @@ from PIL import Image
 
 from qknb.config import Experiment
 from qknb.data import gist as gist_module
-from qknb.data.augment import augment
+from qknb.data.augment import LONGEST_IN, augment, left_out
 from qknb.data.image_sets import ImageSet, open_set
 from qknb.data.sources import Source
 from qknb.data.truth import write_truth
@@ -92,6 +92,13 @@ def build_set(
         "id_format": id_format,
         "edits": list(edits),
     }
+    training = views and purpose == "train"  # newer settings enter the recipe where they are in use
+    if training and settings.train_edits != "standard":
+        recipe["train_edits"] = settings.train_edits
+    if training and settings.held_out_edits:
+        recipe["held_out_edits"] = settings.held_out_edits
+    if training and settings.edit_pixels != LONGEST_IN:
+        recipe["edit_pixels"] = settings.edit_pixels
     fingerprint = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
     ready = open_set(folder, fingerprint)
     if ready is not None:
@@ -122,6 +129,11 @@ def build_set(
         overlays=overlays,
         id_format=id_format,
         given=list(edits),
+        how={
+            "edits": settings.train_edits if training else "standard",
+            "without": left_out(settings.held_out_edits) if training else frozenset(),
+            "longest": settings.edit_pixels if training else LONGEST_IN,
+        },
     )
     spans = ((block, *writer.blocks[block]) for block in missing)
     tasks = (
@@ -194,29 +206,32 @@ def build_held_out(
 
 
 def prepare_rows(
-    block, start, stop, rows, *, source, settings, views, purpose, overlays, id_format, given
+    block, start, stop, rows, *, source, settings, views, purpose, overlays, id_format, given, how
 ):
     """Rows start..stop, whose images are `rows` of the source: (block, images, gist, items). Runs
     in a worker process.
     """
     images, small, items = [], [], []
-    each, ids = max(1, views), source.ids
+    each, ids, loaded = max(1, views), source.ids, (-1, None)
     for row in range(start, stop):
         view = row % each
         index = rows[row // each - start // each]
         name = ids[index]
         try:
-            image = source.load(index)
+            if index != loaded[0]:
+                loaded = (index, source.load(index))
+            image = loaded[1]
             edits = given
             if views:
                 image, edits = augment(
-                    image,
+                    loaded[1],
                     seed=settings.seed,
                     key=name,
                     view=view,
                     purpose=purpose,
                     strength=settings.edit_strength,
                     overlays=overlays,
+                    **how,
                 )
         except (OSError, ValueError) as error:
             advice = getattr(

@@ -68,6 +68,20 @@ class Items(Sequence):
         return json.loads(self._bytes[self._starts[i] : self._starts[i + 1]].tobytes())
 
 
+class _Rows:
+    """Some rows of a memory-mapped array, read when asked for by slice."""
+
+    def __init__(self, array, index):
+        self.array, self.index = array, index
+        self.shape, self.dtype = (len(index), *array.shape[1:]), array.dtype
+
+    def __len__(self):
+        return len(self.index)
+
+    def __getitem__(self, span):
+        return self.array[self.index[span]]
+
+
 @dataclasses.dataclass(frozen=True)
 class ImageSet:
     """One prepared set, memory-mapped. `images` (n, s, s, 3) uint8, `gist` (n, 960) float32,
@@ -87,6 +101,11 @@ class ImageSet:
     def ids(self) -> list[str]:
         """Of the images, in order."""
         return [item["id"] for item in self.items]
+
+    def rows(self, name: str, index: np.ndarray) -> "ImageSet":
+        """Rows `index` (m,) int64 ascending under another name, without their records."""
+        digest = hashlib.sha256(self.fingerprint.encode() + np.asarray(index, np.int64).tobytes())
+        return ImageSet(name, _Rows(self.images, index), self.gist[index], (), digest.hexdigest())
 
     def part(self, name: str, start: int, stop: int) -> "ImageSet":
         """Rows start..stop under another name.

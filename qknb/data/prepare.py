@@ -75,8 +75,10 @@ def _prepare_images(run: Run, replace: bool) -> dict[str, int]:
         if s.extra_scenes and s.images != "scenes"
         else None
     )
+    more = _extra_images(run)
     store = run / "store"
-    train_source, train_rows = _with_extra(source, split.keys, extra)
+    train_source, train_rows = _with_extra(source, split.keys, more)
+    train_source, train_rows = _with_extra(train_source, train_rows, extra)
     keys = build(store / "keys", train_source, train_rows, s)
     # held-out images must never show up in a copy of another
     overlays = Subset(source, split.keys) if s.images != "scenes" else None
@@ -90,10 +92,24 @@ def _prepare_images(run: Run, replace: bool) -> dict[str, int]:
         overlays=overlays,
     )
     counts |= {"keys": len(keys), "copies": len(copies), "extra_scenes": len(extra) if extra else 0}
+    if more is not None:
+        counts["extra_images"] = len(more)
     for part in ("val", "test"):
         rows = {name: getattr(split, f"{part}_{name}") for name in ("references", "queries")}
         counts |= build_held_out(store, part, source, rows, s, overlays, replace)
     return counts
+
+
+def _extra_images(run: Run) -> Source | None:
+    """The images of `extra_images` as a source; None without the setting."""
+    s = run.experiment
+    if not s.extra_images:
+        return None
+    found = scan(Path(s.extra_images).expanduser(), n_jobs=s.n_jobs, cache=run / "scan_extra.jsonl")
+    found.write_skipped(run / "skipped_extra.csv")
+    found.write_duplicates(run / "duplicates_extra.csv")
+    print(found.summary())
+    return found.source
 
 
 def _with_extra(

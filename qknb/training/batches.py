@@ -3,7 +3,15 @@
 import keras
 import numpy as np
 
-__all__ = ["Batches", "PairBatches", "chunk_keys", "key_order", "negative_rows"]
+__all__ = [
+    "Batches",
+    "PairBatches",
+    "bank_copies",
+    "chunk_keys",
+    "fresh_negatives",
+    "key_order",
+    "negative_rows",
+]
 
 
 def chunk_keys(n_keys, n_chunks, seed):
@@ -35,12 +43,47 @@ def copy_order(key, epoch, settings, phase, n_keys):
     return key * views + (first_view + epoch) % views
 
 
+def bank_copies(n_keys, settings, phase):
+    """Rows of the copies that make up the bank of a phase K: all, or `bank_views` of each key.
+
+    The views turn with the phases: phase K1 has the first ones, K2 the next, ...
+
+    Parameters
+    ----------
+    n_keys : int
+    settings : Experiment
+    phase : int
+        Number of the phase, from 0.
+
+    Returns
+    -------
+    (n_keys * m,) int64
+        Ascending; m rows of each key, m = min(bank_views or views, views).
+    """
+    views = settings.views
+    count = min(settings.bank_views or views, views)
+    chosen = np.sort((phase // 2 * count + np.arange(count)) % views)
+    return (np.arange(n_keys)[:, None] * views + chosen).ravel()
+
+
+def fresh_negatives(keys, rows_per_key, settings, phase, step):
+    """Bank rows of `max_negatives` keys drawn anew for one step, (m,) int64 ascending.
+
+    The control that tells the number of negatives from their sameness: see `negatives_resample`.
+    """
+    rng = np.random.default_rng([settings.seed, 15, phase, step])
+    drawn = np.sort(rng.choice(keys, min(settings.max_negatives, len(keys)), replace=False))
+    return (drawn[:, None] * rows_per_key + np.arange(rows_per_key)).ravel()
+
+
 def negative_rows(keys, rows_per_key, settings):
     """Bank rows of a chunk's keys that count as negatives: all, or those of `max_negatives` keys drawn once by seed, the same in every phase.
 
     keys (m,) int64 ascending -> (T,) int64 ascending
     """
-    if settings.max_negatives and settings.max_negatives < len(keys):
+    if settings.negatives_resample:
+        keys = keys[:1]  # the negatives come with each batch: see `fresh_negatives`
+    elif settings.max_negatives and settings.max_negatives < len(keys):
         keys = np.sort(
             np.random.default_rng([settings.seed, 14]).permutation(keys)[: settings.max_negatives]
         )
@@ -69,6 +112,8 @@ class Batches(keras.utils.PyDataset):
       gist       (B, gist_dim) float32
       group      (B,) int32, the key of each item
       positives  (B, P, F + gist_dim) float16, the bank rows of the same key
+      negatives, negatives_group  (m, F + gist_dim) float16, (m,) int32: with `negatives_resample`
+                 the bank rows to mine in this step, and their keys
 
     Parameters
     ----------
@@ -105,7 +150,7 @@ class Batches(keras.utils.PyDataset):
         return self.steps
 
     def __getitem__(self, i):
-        s, views = self.settings, self.settings.views
+        s = self.settings
         step = self.start + i
         key, epoch = key_order(self.keys, s.seed, self.phase, step * s.batch_size, s.batch_size)
         if self.side == "Q":
@@ -113,7 +158,8 @@ class Batches(keras.utils.PyDataset):
             far_row = key[:, None]
         else:
             near_row = key
-            far_row = key[:, None] * views + np.arange(views)
+            rows_per_key = len(self.far) // len(self.near_gist)
+            far_row = key[:, None] * rows_per_key + np.arange(rows_per_key)
         near = _shown(self.images, self.near_features, near_row)
         batch = {
             "near": near,
@@ -121,6 +167,11 @@ class Batches(keras.utils.PyDataset):
             "group": key.astype(np.int32),
             "positives": self.far.gather(far_row),
         }
+        if s.negatives_resample:
+            per_key = 1 if self.side == "Q" else len(self.far) // len(self.near_gist)
+            rows = fresh_negatives(self.keys, per_key, s, self.phase, step)
+            batch["negatives"] = self.far.gather(rows)
+            batch["negatives_group"] = (rows // per_key).astype(np.int32)
         return (batch,)
 
 

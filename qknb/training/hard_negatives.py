@@ -40,7 +40,10 @@ def write_hard_negatives(folder, data, settings):
     arrays = {"side": np.array(data.side)}
     for prefix, pairs in both.items():
         arrays[prefix + "near_index"] = near_index[np.array([p[1] for p in pairs], np.int64)]
-        arrays[prefix + "far_index"] = np.array([p[2] for p in pairs], np.int64)
+        far_index = np.array([p[2] for p in pairs], np.int64)
+        arrays[prefix + "far_index"] = (
+            far_index if data.far_rows is None else data.far_rows[far_index]
+        )
         arrays[prefix + "d2"] = np.array([p[0] for p in pairs], np.float32)
     with replacing(folder / "hard_negatives.npz") as temporary:
         np.savez(temporary, **arrays)

@@ -160,8 +160,11 @@ class CoLearner(keras.Model):
             "float32",
         )
 
-    def hardest(self, near, group):
-        """The hardest negatives of a batch: see `qknb.training.mining.hardest_pairs`."""
+    def hardest(self, near, group, fresh=None):
+        """The hardest negatives of a batch: see `qknb.training.mining.hardest_pairs`.
+
+        fresh : (rows (m, W) float16, group (m,) int32), optional; these alone are mined.
+        """
         if self.miner is not None:
             return self.miner.hardest(near, group, self.ignore)
         n_hardest = self.settings.hardest_per_query * self.settings.batch_size
@@ -170,13 +173,18 @@ class CoLearner(keras.Model):
             return sharded_hardest(
                 near, group, self.blocks.segments, far_head, n_hardest, self.ignore, self.mesh
             )
+        if fresh is not None:
+            return hardest_pairs(
+                near, group, lambda _: fresh, 1, far_head, n_hardest, self.ignore
+            )
         parts, counts = zip(*self.blocks.sources(), strict=True)
         return hardest_pairs(near, group, parts, counts, far_head, n_hardest, self.ignore)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Equation 4 on one batch, by the two-pass mining of `qknb.training.mining`."""
         s = self.settings
-        found_d2, near_index, far_rows, _ = self.hardest(y_pred, x["group"])
+        fresh = (x["negatives"], x["negatives_group"]) if s.negatives_resample else None
+        found_d2, near_index, far_rows, _ = self.hardest(y_pred, x["group"], fresh)
         replicas = Replicas()
         found_d2 = replicas.keep_hardest(found_d2)
         views = x["positives"].shape[1]

@@ -64,6 +64,8 @@ class PhaseInput:
         (n_near, gist_dim) float32.
     far, far_key
         The bank, and (n_far,) int32, the key that each of its rows belongs to.
+    far_rows
+        (n_far,) int64, the row of the far set that each bank row describes; None: all, in order.
     n_keys
         Number of training keys.
     key_gist
@@ -88,6 +90,7 @@ class PhaseInput:
     far: Bank
     far_key: np.ndarray
     n_keys: int
+    far_rows: np.ndarray | None = None
     key_gist: np.ndarray | None = None
     limit: int | None = None
     steps_before: int | None = None

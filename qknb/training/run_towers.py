@@ -59,23 +59,28 @@ class RunTowers:
             GistPCA.fit(np.asarray(gist[rows]), dim=self.settings.gist_dim).save(path)
         return GistPCA.load(path)
 
-    def pretrained(self, pooling="avg"):
-        """The backbone as it starts: ImageNet weights, or random ones by seed. Towers have average pooling; "gem" is for a row of the table.
+    def pretrained(self, pooling=None):
+        """The backbone as it starts: ImageNet weights, or random ones by seed.
 
         One for all where none is trained: building and tracing take seconds.
+
+        pooling : str, optional
+            Another one than the towers have, for a row of the table.
         """
         s = self.settings
-        if pooling == "avg" and "backbone" in self._unchanging:
+        pooling, own = pooling or s.pooling, pooling in (None, s.pooling)
+        if own and "backbone" in self._unchanging:
             return self._unchanging["backbone"]
         backbone = build_backbone(
             s.backbone,
             s.image_size,
             weights=None if s.weights == "none" else s.weights,
             pooling=pooling,
+            drop_connect=s.stochastic_depth if s.train_backbone else 0.0,
         )
         if s.weights == "none":
             _seed_weights(backbone, s.seed)
-        if not s.train_backbone and pooling == "avg":
+        if not s.train_backbone and own:
             self._unchanging["backbone"] = backbone
         return backbone
 
@@ -129,9 +134,15 @@ class RunTowers:
             _load_weights(head, path)
         return head
 
-    def bank(self, set_name, trunk, dtype="float16", name="trunk"):
-        """The bank of a set under the weights of `trunk`; one folder a set (it belongs to one side), made anew when the weights have changed."""
+    def bank(self, set_name, trunk, dtype="float16", name="trunk", rows=None):
+        """The bank of a set under the weights of `trunk`; one folder a set (it belongs to one side), made anew when the weights have changed.
+
+        rows : (m,) int64, optional
+            Rows of the set that it is made of, ascending; all when left out.
+        """
         images = self.sets[set_name]
+        if rows is not None and len(rows) < len(images):
+            images = images.rows(f"{images.name}-part", rows)
         folder = (
             self.run / "banks" / f"{images.name}-{name}-{dtype}"
         )  # splits that share a set share its bank

@@ -9,6 +9,7 @@ import numpy as np
 from qknb.evaluation.scorer import Scorer
 from qknb.system.files import replacing
 from qknb.system.locks import alone
+from qknb.training.batches import bank_copies
 from qknb.training.budget import images_per_step, spent
 from qknb.training.devices import device_scope
 from qknb.training.hard_negatives import write_hard_negatives
@@ -128,13 +129,15 @@ class Trainer(RunTowers):
         names = s.phase_names(number)
         near_set, far_set = ("copies", "keys") if near_side == "Q" else ("keys", "copies")
         far_trunk = self.trunk(far_side, before=name)
-        far = self.bank(far_set, far_trunk)
+        n_keys, views = len(self.sets["keys"]), s.views
+        far_rows = bank_copies(n_keys, s, number) if far_set == "copies" else None
+        far = self.bank(far_set, far_trunk, rows=far_rows)
         near_trunk = self.trunk(near_side, before=name) if s.train_backbone else far_trunk
         near_features = None if s.train_backbone else self.bank(near_set, near_trunk)
         heads = {side: self.head(side, before=name, n_features=far.n_features) for side in SIDES}
-        if s.shared_towers:
+        shared = s.shares_towers(number)
+        if shared:
             heads[far_side] = heads[near_side]
-        n_keys, views = len(self.sets["keys"]), s.views
         data = PhaseInput(
             name=name,
             side=near_side,
@@ -148,7 +151,10 @@ class Trainer(RunTowers):
             near_features=near_features,
             near_gist=self.pca.transform(np.asarray(self.sets[near_set].gist)),
             far=far,
-            far_key=np.arange(len(far), dtype=np.int32) // (views if far_set == "copies" else 1),
+            far_key=np.arange(n_keys, dtype=np.int32)
+            if far_rows is None
+            else (far_rows // views).astype(np.int32),
+            far_rows=far_rows,
             n_keys=n_keys,
             key_gist=self.pca.transform(np.asarray(self.sets["keys"].gist))
             if s.ignore_duplicates
@@ -160,7 +166,7 @@ class Trainer(RunTowers):
             if not s.reset_optimizer and number >= 2
             else None
         )
-        trunks = {near_side: near_trunk, far_side: near_trunk if s.shared_towers else far_trunk}
+        trunks = {near_side: near_trunk, far_side: near_trunk if shared else far_trunk}
 
         watch = PhaseMonitor(self.scorer, trunks, heads, near_side)
         decide = policy_of(s, phase_steps(n_keys, s)).decide
@@ -173,7 +179,7 @@ class Trainer(RunTowers):
             result,
             trunks,
             heads,
-            trained=[near_side, far_side] if s.shared_towers else [near_side],
+            trained=[near_side, far_side] if shared else [near_side],
         )
 
     def finish_phase(self, name, data, result, trunks, heads, trained, began=None):
