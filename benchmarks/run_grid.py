@@ -30,7 +30,7 @@ def main():
     parser.add_argument("--root", type=Path, default=Path("runs"))
     parser.add_argument("--out", type=Path, default=Path("runs"))
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
-    parser.add_argument("--deadline", type=float, default=1e9, help="seconds from the start")
+    parser.add_argument("--deadline", type=float, default=86_400, help="seconds from the start")
     parser.add_argument("--only", default="", help="names of combinations, with commas between")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -115,6 +115,10 @@ class Experiment(Settings):
             return round_number
         return 2 * round_number + (name[0] != self.first_side)
 
+    def shares_towers(self, number):
+        """Whether phase `number` (from 0) trains one tower for both sides (bool)."""
+        return self.shared_towers and (not self.shared_phases or number < self.shared_phases)
+
     def to_json(self):
         """All fields as a JSON object (str)."""
         return json.dumps(dataclasses.asdict(self), indent=1)

@@ -66,6 +66,9 @@ class Settings:
     extra_scenes: int = _data(
         0, "Synthetic scenes added to the training keys of a folder.", affects=IMAGES
     )
+    extra_images: str = _data(
+        "", "A second folder of images, for training keys alone.", affects=IMAGES, of_data=True
+    )
     max_keys: int = _data(0, "Training keys at most; 0: all.", affects=IMAGES, of_data=True)
     max_pixels: int = _data(
         100_000_000,
@@ -77,6 +80,18 @@ class Settings:
     views: int = _data(1, "Edited copies of each training key.", affects=IMAGES, above=0)
     edit_strength: float = _data(
         1.0, "How strong edits are; 1: the strengths of qknb.data.augment.", above=0, high=1
+    )
+    train_edits: str = _data(
+        "standard",
+        'Edits of the training copies; "wide": more kinds, such as collages and stories.',
+        choices=("standard", "wide"),
+        affects=IMAGES,
+    )
+    held_out_edits: str = _data(
+        "", 'Edits, or groups of them, never trained on: "frame,hflip".', affects=IMAGES
+    )
+    edit_pixels: int = _data(
+        512, "Longer side at which training copies are edited.", affects=IMAGES, above=31
     )
     test_references: int = _data(500, "Originals in the test set.", above=0)
     test_queries: int = _data(500, "Edited images in the test set.", above=0)
@@ -100,6 +115,18 @@ class Settings:
         "Where the backbone starts: pretrained or random weights.",
         choices=("imagenet", "none"),
         affects=FEATURES,
+    )
+    pooling: str = _towers(
+        "avg",
+        "Mean over the positions, or generalised mean (GeM).",
+        choices=("avg", "gem"),
+        affects=FEATURES,
+    )
+    stochastic_depth: float = _towers(
+        0.0,
+        "Largest rate at which a block of the backbone is skipped in training.",
+        below=1,
+        only=Only("train_backbone", (True,)),
     )
     tower: str = _towers(
         "figure5",
@@ -133,6 +160,12 @@ class Settings:
     gist_input: bool = _towers(True, "Whether GIST joins the input of the head.")
     shared_towers: bool = _towers(False, "Whether one tower describes both queries and keys.")
 
+    shared_phases: int = _towers(
+        0,
+        "With shared_towers: phases after which the towers part; 0: never.",
+        only=Only("shared_towers", (True,)),
+    )
+
     loss: str = _loss(
         "bce",
         "Equations 1-4 of the paper (bce), InfoNCE, or the focal loss.",
@@ -157,6 +190,11 @@ class Settings:
     )
     max_negatives: int = _loss(
         0, "Keys, drawn once, that serve as negatives; 0: all of them.", only=_QK
+    )
+    negatives_resample: bool = _loss(
+        False,
+        "Whether these keys are drawn anew in every step: the control of the bank's size.",
+        only=Only("max_negatives", above=0),
     )
     far_head_trains: bool = _loss(
         True, "Whether the head of the frozen side trains; its backbone never does.", only=_QK
@@ -238,6 +276,9 @@ class Settings:
         1.0, "Length of a phase, relative to the one before.", above=0, only=_SCHEDULE
     )
 
+    bank_views: int = _bank(
+        0, "Copies of each key in the bank of a phase K; 0: all views.", affects=TRAINING, only=_QK
+    )
     block_rows: int = _bank(
         8192, "Rows of a block of the bank, at most: mining holds one block at a time.", above=0
     )
