@@ -20,7 +20,12 @@ import time
 from pathlib import Path
 
 from qknb.experiments.grid import read_grid
-from qknb.experiments.sharing import bring_preparation, build_preparation, preparation_name
+from qknb.experiments.sharing import (
+    bring_preparation,
+    build_preparation,
+    preparation_name,
+    same_store,
+)
 from qknb.run import Run, read_json_lines, versions
 
 
@@ -45,7 +50,7 @@ def main():
     for run in runs:
         groups.setdefault(preparation_name(run.settings), []).append(run)
     options.out.mkdir(parents=True, exist_ok=True)
-    end = begin + options.deadline
+    end, made = begin + options.deadline, []
 
     def say(text):
         print(f"{time.monotonic() - begin:6.0f} s  {text}", flush=True)
@@ -62,21 +67,23 @@ def main():
     ):
         for name, members in groups.items():  # trained while the next images are prepared
             settings = [run.settings for run in members]
-            folder = root / "prepared" / name
-            build_preparation(folder, settings, n_jobs=os.cpu_count(), store_of=None)
+            folder = options.root / "prepared" / name
+            like = next((f for f, s in made if same_store(s, settings[0])), None)
+            build_preparation(folder, settings, n_jobs=os.cpu_count(), store_of=like)
+            made.append((folder, settings[0]))
             say(f"prepared {name} for {len(members)} runs")
             for run in members:
-                pool.submit(start, order(run, root), end).add_done_callback(keep)
+                pool.submit(start, order(run, root, folder), end).add_done_callback(keep)
     return 0
 
 
-def order(run, root):
+def order(run, root, shared):
     """What a run's own process is told, as a dict of JSON values."""
     return {
         "name": run.run_name,
         "combination": run.combination,
         "path": str(root / run.run_name),
-        "shared": str(root / "prepared" / preparation_name(run.settings)),
+        "shared": str(shared),
         "settings": dataclasses.asdict(run.settings),
         "overrides": {k: v for k, v in run.overrides.items() if k != "extra_images"},
     }

@@ -150,9 +150,7 @@ def _names(rng: np.random.Generator, edits: str, without: frozenset[str]) -> lis
         group = _choose(rng, later if names else first)
         if group == "frame" and any(TRANSFORMS[n].group == "frame" for n in names):
             continue
-        rows = {
-            n: w for n, w in allowed.items() if TRANSFORMS[n].group == group and n not in names
-        }
+        rows = {n: w for n, w in allowed.items() if TRANSFORMS[n].group == group and n not in names}
         if rows:
             names.append(_choose(rng, rows))
     names = [names[i] for i in rng.permutation(len(names))]
@@ -223,9 +221,7 @@ def augment(
     return replay(image, drawn, overlays=overlays, longest=longest), drawn
 
 
-def replay(
-    image: Image.Image, edits, *, overlays=None, longest: int = LONGEST_IN
-) -> Image.Image:
+def replay(image: Image.Image, edits, *, overlays=None, longest: int = LONGEST_IN) -> Image.Image:
     """Apply recorded edits, as (name, params) pairs, to an image: the same pixels that `augment` gave."""
     overlays = _as_sequence(overlays)
     image = _shrunk(image.convert("RGB"), longest)

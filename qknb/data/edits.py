@@ -257,7 +257,9 @@ def apply_feed(image, overlays, overlay, margin, part, color):
     page.paste(_fitted(overlays, overlay + 1, image.width, below), (edge, page.height - below))
     for y in (above + bar // 2, above + 2 * bar + image.height + bar // 2):
         draw.rectangle((edge, y, edge + 0.4 * width, y + bar // 2), fill=grey)
-        draw.ellipse((edge + 0.8 * width, y, edge + 0.8 * width + bar // 2, y + bar // 2), fill=grey)
+        draw.ellipse(
+            (edge + 0.8 * width, y, edge + 0.8 * width + bar // 2, y + bar // 2), fill=grey
+        )
     return page
 
 

@@ -174,9 +174,7 @@ class CoLearner(keras.Model):
                 near, group, self.blocks.segments, far_head, n_hardest, self.ignore, self.mesh
             )
         if fresh is not None:
-            return hardest_pairs(
-                near, group, lambda _: fresh, 1, far_head, n_hardest, self.ignore
-            )
+            return hardest_pairs(near, group, lambda _: fresh, 1, far_head, n_hardest, self.ignore)
         parts, counts = zip(*self.blocks.sources(), strict=True)
         return hardest_pairs(near, group, parts, counts, far_head, n_hardest, self.ignore)
 
