@@ -3,6 +3,7 @@
 import functools
 import time
 from typing import Any
+from pathlib import Path
 
 import numpy as np
 
