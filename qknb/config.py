@@ -45,6 +45,22 @@ _CPU = dict(
     steps_per_phase=800,
     eval_every=200,
 )
+_NIGHT = _CPU | dict(
+    train_backbone=True,
+    shared_towers=True,
+    image_size=128,
+    views=8,
+    edit_pixels=192,
+    train_edits="wide",
+    extra_scenes=0,
+    tau=0.28,
+    batch_size=64,
+    phases=3,
+    steps_per_phase=3000,
+    learning_rate=3e-3,
+    backbone_lr_scale=0.03,
+    eval_every=500,
+)
 PRESETS = {
     # A validation during a phase searches the validation images alone and changes no weight: about
     # thirty of them in a phase of 62,500 steps.
@@ -53,6 +69,17 @@ PRESETS = {
     "t4": dict(dtype_policy="mixed_float16", bank_chunks=2, eval_every=2000),
     # Two processor cores and minutes.
     "cpu": _CPU,
+    # Hours on two processor cores, or minutes on a GPU: backbones in training (docs/results.md).
+    "night": _NIGHT,
+    # An evening on a 15 GB T4: the same recipe in half precision, with more keys. Not measured.
+    "t4-evening": _NIGHT
+    | dict(
+        image_size=160,
+        dtype_policy="mixed_float16",
+        max_keys=50_000,
+        views=4,
+        steps_per_phase=6000,
+    ),
     # Seconds: every part runs, nothing is learned. For tests.
     "smoke": _CPU
     | dict(

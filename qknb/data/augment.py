@@ -1,10 +1,13 @@
-"""Edited copies for queries: random compositions of AugLy image transforms, the same for the same (seed, purpose, key, view).
+"""Edited copies for queries: random compositions of AugLy image transforms, the same for the same
+(seed, purpose, key, view).
 
-A copy has one to four edits. The first is a strong one (geometry, an overlay or a frame around the image); the others are drawn from all
-groups, none twice; compression comes last, as when a picture is shared. The paper (section 4) says only that AugLy compositions were used;
-the table in `qknb.data.transforms`, the numbers of edits and the group weights here are this project's choice. With them GIST-256 reaches a
-micro-AP of .32 on photos (six draws, standard deviation .03) and of .32 on synthetic scenes (five draws, .04), for 250 copies and 250
-distractors against 1,000 references; the edits are the same for both.
+A copy has one to four edits. The first is a strong one (geometry, an overlay or a frame around the
+image); the others are drawn from all groups, none twice; compression comes last, as when a picture
+is shared. The paper (section 4) says only that AugLy compositions were used; the table in
+`qknb.data.transforms`, the numbers of edits and the group weights here are this project's choice.
+With them GIST-256 reaches a micro-AP of .32 on photos (six draws, standard deviation .03) and of
+.32 on synthetic scenes (five draws, .04), for 250 copies and 250 distractors against 1,000
+references; the edits are the same for both.
 
 Nothing is drawn from global random state, and nothing is left changed in it.
 """
@@ -40,8 +43,8 @@ EDITS = {
         {name: row.weight for name, row in TRANSFORMS.items()} | WIDE,
     ),
 }
-"""Named sets of edits: weights of the first edit's group, and of the edits within their groups. Held-out queries
-are always edited by "standard"."""
+"""Named sets of edits: weights of the first edit's group, and of the edits within their groups.
+Held-out queries are always edited by "standard"."""
 LONGEST_IN, LONGEST, SHORTEST = (
     512,
     1024,
@@ -57,7 +60,9 @@ class Edit(NamedTuple):
 
 
 class EmbeddedOverlays(Sequence):
-    """The default overlays and backgrounds: an endless series of synthetic scenes, made when asked for."""
+    """The default overlays and backgrounds: an endless series of synthetic scenes, made when asked
+    for.
+    """
 
     def __init__(self, count: int = 1_000_000, size: int = 192):
         self.count, self.size = count, size
@@ -93,7 +98,8 @@ def _as_sequence(overlays):
     overlays = _Loaded(overlays) if hasattr(overlays, "load") else overlays
     if len(overlays) == 0:
         raise ValueError(
-            "overlays is empty: pass at least one image or a source, or None for the synthetic scenes"
+            "overlays is empty: pass at least one image or a source, or None for the synthetic "
+            "scenes"
         )
     return overlays
 
@@ -130,14 +136,17 @@ def left_out(held_out: str) -> frozenset[str]:
     unknown = [name for name in named if name not in TRANSFORMS and name not in groups]
     if unknown:
         raise ValueError(
-            f"held_out_edits={held_out!r}: {unknown[0]!r} is no edit and no group of edits; groups are "
+            f"held_out_edits={held_out!r}: {unknown[0]!r} is no edit and no group of edits; groups "
+            "are "
             f"{', '.join(sorted(groups))}; edits {', '.join(TRANSFORMS)}"
         )
     return frozenset(n for n, row in TRANSFORMS.items() if n in named or row.group in named)
 
 
 def _names(rng: np.random.Generator, edits: str, without: frozenset[str]) -> list[str]:
-    """Names of a copy's edits in the order they are applied: no name twice, at most one frame, compression last."""
+    """Names of a copy's edits in the order they are applied: no name twice, at most one frame,
+    compression last.
+    """
     first, weights = EDITS[edits]
     allowed = {name: w for name, w in weights.items() if w and name not in without}
     groups = {TRANSFORMS[name].group for name in allowed}
@@ -184,18 +193,21 @@ def augment(
     image : PIL.Image
         The original. It is not changed. Over `longest` pixels a side it is shrunk first.
     seed, purpose, key, view : int, str, str, int
-        Which copy: the run's seed, what it is for ("train", "validation", "test"), the original's id, and its how-manieth copy.
+        Which copy: the run's seed, what it is for ("train", "validation", "test"), the original's
+        id, and its how-manieth copy.
     strength : float
         0 < strength <= 1: how much of the table's ranges is used.
     overlays : sequence of PIL.Image, or a source, optional
-        What is overlaid or used as background. Default: synthetic scenes. Pass images that are in no reference set: a query that shows a
+        What is overlaid or used as background. Default: synthetic scenes. Pass images that are in
+        no reference set: a query that shows a
         reference as its background would count as a wrong match.
     edits : str
         Which set of edits is drawn from: a name of `EDITS`.
     without : frozenset of str
         Edits never used: see `left_out`.
     longest : int
-        Pixels of the longer side at which the edits are made. Fewer are faster: time grows with the area.
+        Pixels of the longer side at which the edits are made. Fewer are faster: time grows with the
+        area.
 
     Returns
     -------
@@ -209,7 +221,8 @@ def augment(
     """
     if not 0 < strength <= 1:
         raise ValueError(
-            f"strength must be over 0 and at most 1 (the whole of each range in TRANSFORMS), got {strength}"
+            "strength must be over 0 and at most 1 (the whole of each range in TRANSFORMS), got "
+            f"{strength}"
         )
     overlays = _as_sequence(overlays)
     rng = _generator(seed, purpose, key, view)
@@ -222,7 +235,9 @@ def augment(
 
 
 def replay(image: Image.Image, edits, *, overlays=None, longest: int = LONGEST_IN) -> Image.Image:
-    """Apply recorded edits, as (name, params) pairs, to an image: the same pixels that `augment` gave."""
+    """Apply recorded edits, as (name, params) pairs, to an image: the same pixels that `augment`
+    gave.
+    """
     overlays = _as_sequence(overlays)
     image = _shrunk(image.convert("RGB"), longest)
     for name, params in edits:
@@ -268,7 +283,9 @@ _LABELS = {
 
 
 def describe(edits) -> str:
-    """A short line for a figure, such as "crop 62% + text 12% + jpeg q=24"; "original" without edits."""
+    """A short line for a figure, such as "crop 62% + text 12% + jpeg q=24"; "original" without
+    edits.
+    """
     return (
         " + ".join(
             _LABELS.get(name, name.replace("_", " ")).format(**params) for name, params in edits

@@ -1,7 +1,9 @@
-"""How each edit is applied: AugLy's image functions behind parameters that are relative to the image and JSON-able.
+"""How each edit is applied: AugLy's image functions behind parameters that are relative to the
+image and JSON-able.
 
-Every function takes (image, overlays, **parameters) and returns an RGB image. Parameters are those that `qknb.data.transforms` draws and a copy's
-record keeps; sizes are relative, so that the same edit looks alike at 96 and at 500 pixels.
+Every function takes (image, overlays, **parameters) and returns an RGB image. Parameters are those
+that `qknb.data.transforms` draws and a copy's record keeps; sizes are relative, so that the same
+edit looks alike at 96 and at 500 pixels.
 """
 
 import math
@@ -69,7 +71,7 @@ def apply_shuffle(image, overlays, factor, seed):
 
 
 def apply_channels(image, overlays, order):
-    bands = dict(zip("RGB", image.split()))
+    bands = dict(zip("RGB", image.split(), strict=True))
     return call(
         "apply_lambda",
         image,
@@ -226,7 +228,9 @@ def apply_collage(image, overlays, overlay, cells, place, border, color):
 
 
 def apply_story(image, overlays, overlay, size, y, text, color, blurred):
-    """A telephone's story: the picture across a tall page, over a blurred picture or a plain colour, with words on it."""
+    """A telephone's story: the picture across a tall page, over a blurred picture or a plain
+    colour, with words on it.
+    """
     width = max(96, round(image.width / size))
     page_size = (width, round(width * 16 / 9))
     if blurred:

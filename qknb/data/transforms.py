@@ -1,7 +1,9 @@
-"""The table of edits: one row for each AugLy image transform, with its strengths and how often it is drawn.
+"""The table of edits: one row for each AugLy image transform, with its strengths and how often it
+is drawn.
 
-`TRANSFORMS` is the documented table. A strength range is written (mild, strong); the draw is uniform between mild and
-mild + strength x (strong - mild). Lengths are in units of the image's sides.
+`TRANSFORMS` is the documented table. A strength range is written (mild, strong); the draw is
+uniform between mild and mild + strength x (strong - mild). Lengths are in units of the image's
+sides.
 """
 
 import functools
@@ -53,7 +55,9 @@ PERMUTATIONS = ("BGR", "GRB", "RBG", "GBR", "BRG")
 
 
 class Span(NamedTuple):
-    """A number between mild and strong; `either` holds a second range, taken half of the time (such as darker or brighter)."""
+    """A number between mild and strong; `either` holds a second range, taken half of the time (such
+    as darker or brighter).
+    """
 
     mild: float
     strong: float
@@ -77,7 +81,9 @@ PLACE = Span(0, 1)
 
 
 class Transform(NamedTuple):
-    """One row of the table: its group, its share of the draws within the group, what is drawn, and how it is applied."""
+    """One row of the table: its group, its share of the draws within the group, what is drawn, and
+    how it is applied.
+    """
 
     group: str
     weight: float
@@ -405,7 +411,9 @@ WIDE = {
     "story": 2,
     "feed": 2,
 }
-"""Weights of the training edits called "wide", where they differ from the table's: other people's kinds of edits."""
+"""Weights of the training edits called "wide", where they differ from the table's: other people's
+kinds of edits.
+"""
 
 
 @functools.cache
@@ -486,5 +494,7 @@ def draw_parameters(name: str, rng: np.random.Generator, strength: float = 1.0) 
 
 
 def apply_edit(image: Image.Image, name: str, parameters: dict[str, Any], overlays) -> Image.Image:
-    """Apply one edit to an RGB image; `overlays` is a sequence of PIL images that overlays and backgrounds are taken from."""
+    """Apply one edit to an RGB image; `overlays` is a sequence of PIL images that overlays and
+    backgrounds are taken from.
+    """
     return TRANSFORMS[name].apply(image, overlays, **parameters)

@@ -1,4 +1,6 @@
-"""preset="auto": the preset that suits the device and the number of images; a run that is there keeps the settings it was made with."""
+"""preset="auto": the preset that suits the device and the number of images; a run that is there
+keeps the settings it was made with.
+"""
 
 import dataclasses
 from pathlib import Path
@@ -11,7 +13,9 @@ from qknb.training.summary import FEW
 __all__ = ["AUTO", "auto_settings", "choose_preset", "this_device"]
 
 AUTO = "auto"
-MANY = 50_000  # training whole backbones from fewer images than these takes longer and finds fewer copies (README, "On real photos")
+# training whole backbones from fewer images than these takes longer and finds fewer copies (README,
+# "On real photos")
+MANY = 50_000
 PRETRAINED = {
     "phases": 0,
     "views": 1,
@@ -53,22 +57,24 @@ def choose_preset(images, device=None):
     if images < MANY:
         return (
             "cpu",
-            f"{images:,} images are few, so the heads alone learn, on {gpu}; preset {preset!r} would train the backbones as well",
+            f"{images:,} images are few, so the heads alone learn, on {gpu}; preset {preset!r} "
+            "would train the backbones as well",
         )
-    return (
-        preset,
-        f"{gpu} {'holds the paper’s bank whole' if preset == 'paper' else 'takes mixed precision, and the bank in halves'}",
-    )
+    holds = "holds the paper’s bank whole"
+    halves = "takes mixed precision, and the bank in halves"
+    return preset, f"{gpu} {holds if preset == 'paper' else halves}"
 
 
 def auto_settings(path, **overrides):
-    """Settings for the run at `path`: its own where it is there, otherwise those of the preset that is chosen. Prints which, and why.
+    """Settings for the run at `path`: its own where it is there, otherwise those of the preset that
+    is chosen. Prints which, and why.
 
     Parameters
     ----------
     path : path
     **overrides
-        Settings that differ from the preset's. Those of a run that is there must agree (`qknb.run.Run` checks).
+        Settings that differ from the preset's. Those of a run that is there must agree
+        (`qknb.run.Run` checks).
 
     Returns
     -------
@@ -89,7 +95,8 @@ def auto_settings(path, **overrides):
     n = _count(images, int(overrides.get("n_scenes", default.n_scenes)))
     if images != "scenes" and n < FEW:
         print(
-            f"preset: cpu without training, for {n:,} images are too few to learn from: the pretrained features are the descriptor (phases=5 trains all the same)"
+            f"preset: cpu without training, for {n:,} images are too few to learn from: the "
+            "pretrained features are the descriptor (phases=5 trains all the same)"
         )
         return experiment("cpu", **PRETRAINED | overrides)
     name, reason = choose_preset(n)

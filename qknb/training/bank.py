@@ -1,6 +1,8 @@
-"""The bank: one side's frozen backbone features of every image, and GIST-256 beside them, as one memory-mapped float16 array.
+"""The bank: one side's frozen backbone features of every image, and GIST-256 beside them, as one
+memory-mapped float16 array.
 
-A row is [pooled backbone features, GIST-256]; B3's has 1,536 + 256 = 1,792 values (section 3.3 of Wu & Wu 2021), 3.58 GB for a million.
+A row is [pooled backbone features, GIST-256]; B3's has 1,536 + 256 = 1,792 values (section 3.3 of
+Wu & Wu 2021), 3.58 GB for a million.
 """
 
 import hashlib
@@ -55,7 +57,8 @@ def bank_fingerprint(trunk, image_set, pca, dtype="float16"):
 
 
 def build_bank(folder, image_set, trunk, pca, *, dtype="float16", batch=128, label=None):
-    """Embed all images of a set, or continue, or open what is there. One bulk pass with progress; a killed pass continues.
+    """Embed all images of a set, or continue, or open what is there. One bulk pass with progress; a
+    killed pass continues.
 
     Parameters
     ----------
@@ -67,7 +70,8 @@ def build_bank(folder, image_set, trunk, pca, *, dtype="float16", batch=128, lab
     dtype : str
         float16 for training banks; float32 for evaluation.
     batch : int
-        Images per call (the last one of a block is filled up, so that results do not depend on where a pass was cut off).
+        Images per call (the last one of a block is filled up, so that results do not depend on
+        where a pass was cut off).
 
     Returns
     -------
@@ -103,7 +107,8 @@ def build_bank(folder, image_set, trunk, pca, *, dtype="float16", batch=128, lab
             rows = np.concatenate([np.concatenate(features), gist[start:stop]], axis=1)
             if not np.isfinite(rows.astype(dtype)).all():
                 raise FloatingPointError(
-                    f"features of {image_set.name} rows {start}-{stop} do not fit {np.dtype(dtype)} (not finite): was the training rate too high?"
+                    f"features of {image_set.name} rows {start}-{stop} do not fit "
+                    f"{np.dtype(dtype)} (not finite): was the training rate too high?"
                 )
             writer.write(block, {"rows": rows})
     writer.finish(n_features=n_features)
@@ -123,7 +128,8 @@ def open_bank(folder, trunk, image_set, pca, dtype="float16"):
     if bank is None:
         other = read_arrays(folder)
         what = (
-            f"was made by other weights or images ({other[1]['fingerprint'][:12]}, wanted {fingerprint[:12]})"
+            f"was made by other weights or images ({other[1]['fingerprint'][:12]}, wanted "
+            f"{fingerprint[:12]})"
             if other
             else "is missing or unfinished"
         )

@@ -1,7 +1,9 @@
-"""The methods that QK Iteration is compared with, on the same towers, losses and images: SimCLR-style and MoCo-style learners.
+"""The methods that QK Iteration is compared with, on the same towers, losses and images:
+SimCLR-style and MoCo-style learners.
 
-SimCLR-style is the paper's twin experiment: both towers train, negatives come from the batch. MoCo-style (He et al. 2020, arXiv 1911.05722) has a
-queue of key descriptors from the last batches, and a key tower that follows the query tower as a moving average.
+SimCLR-style is the paper's twin experiment: both towers train, negatives come from the batch.
+MoCo-style (He et al. 2020, arXiv 1911.05722) has a queue of key descriptors from the last batches,
+and a key tower that follows the query tower as a moving average.
 """
 
 import keras
@@ -21,7 +23,8 @@ class PairLearner(keras.Model):
     Parameters
     ----------
     trunks : {"Q", "K": keras.Model}, or None
-        None: features come stored, backbones do not train. Both sides may be one model (shared_towers), as may the heads.
+        None: features come stored, backbones do not train. Both sides may be one model
+        (shared_towers), as may the heads.
     heads : {"Q", "K": keras.Model}
     settings : Experiment
     """
@@ -67,7 +70,8 @@ def _describe(trunk, head, images, gist, training):
 def _matrix_d2(a, b):
     """`pairwise_d2` with a gradient that reaches each argument on one way.
 
-    Gradients that reach a tensor on three ways or more are added by TensorFlow in an order that changes from step to step: training would not
+    Gradients that reach a tensor on three ways or more are added by TensorFlow in an order that
+    changes from step to step: training would not
     repeat bit for bit.
     """
     d2 = pairwise_d2(a, b)
@@ -84,12 +88,16 @@ def _matrix_d2(a, b):
 class SimclrLearner(PairLearner):
     """Both towers train; each query is pushed away from the other keys of the batch.
 
-    The batch is mined in `replicas` groups of queries (the paper: 8 groups of 24 against 192 keys), whether one device computes them all or each
-    device of a `MirroredStrategy` some of them, so the loss is the same on any number of devices. InfoNCE takes all negatives of the batch.
+    The batch is mined in `replicas` groups of queries (the paper: 8 groups of 24 against 192 keys),
+    whether one device computes them all or each
+    device of a `MirroredStrategy` some of them, so the loss is the same on any number of devices.
+    InfoNCE takes all negatives of the batch.
     """
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """The loss of one batch; under a `MirroredStrategy` this device's part of it, so that the parts of all devices add up to it."""
+        """The loss of one batch; under a `MirroredStrategy` this device's part of it, so that the
+        parts of all devices add up to it.
+        """
         s, (query, key) = self.settings, y_pred
         replicas = Replicas()
         size = s.batch_size // replicas.count
@@ -108,7 +116,8 @@ class SimclrLearner(PairLearner):
         else:
             if s.replicas % replicas.count:
                 raise ValueError(
-                    f"replicas={s.replicas}: {replicas.count} devices cannot have equally many of the groups that the batch is mined in"
+                    f"replicas={s.replicas}: {replicas.count} devices cannot have equally many of "
+                    "the groups that the batch is mined in"
                 )
             found, near_index, far_index = hardest_in_batch(
                 query, group, keys, key_group, s.replicas // replicas.count, s.hardest_per_query
@@ -123,10 +132,13 @@ class SimclrLearner(PairLearner):
 
 
 class MocoLearner(PairLearner):
-    """The query tower trains against a queue of key descriptors; the key tower is its moving average.
+    """The query tower trains against a queue of key descriptors; the key tower is its moving
+    average.
 
-    At a step the key tower first moves towards the query tower as the last step left it (algorithm 1 of He et al. does so at that step's end), then
-    describes the keys of the batch without gradient; after the loss they take the place of the oldest ones in the queue. The queue starts empty:
+    At a step the key tower first moves towards the query tower as the last step left it (algorithm
+    1 of He et al. does so at that step's end), then
+    describes the keys of the batch without gradient; after the loss they take the place of the
+    oldest ones in the queue. The queue starts empty:
     places not filled yet are no negatives, and neither are other descriptors of the same key.
     """
 

@@ -1,4 +1,6 @@
-"""The order in which a phase sees its images: a pure function of (seed, phase, step), so that going on is "start at step s"."""
+"""The order in which a phase sees its images: a pure function of (seed, phase, step), so that going
+on is "start at step s".
+"""
 
 import keras
 import numpy as np
@@ -15,7 +17,9 @@ __all__ = [
 
 
 def chunk_keys(n_keys, n_chunks, seed):
-    """Keys of each chunk (section 4.1: a small GPU trains on halves, one after another): list of sorted (m,) int64, drawn once by `seed`."""
+    """Keys of each chunk (section 4.1: a small GPU trains on halves, one after another): list of
+    sorted (m,) int64, drawn once by `seed`.
+    """
     order = np.random.default_rng([seed, 11]).permutation(n_keys)
     return [np.sort(part) for part in np.array_split(order, n_chunks)]
 
@@ -37,7 +41,9 @@ def key_order(keys, seed, phase, first, count):
 
 
 def copy_order(key, epoch, settings, phase, n_keys):
-    """The copy that stands for each key: rows of the copies, (B,) int64. Each pass shows the next view of a key, from a first one drawn by seed."""
+    """The copy that stands for each key: rows of the copies, (B,) int64. Each pass shows the next
+    view of a key, from a first one drawn by seed.
+    """
     views = settings.views
     first_view = np.random.default_rng([settings.seed, 13, phase]).integers(0, views, n_keys)[key]
     return key * views + (first_view + epoch) % views
@@ -77,7 +83,8 @@ def fresh_negatives(keys, rows_per_key, settings, phase, step):
 
 
 def negative_rows(keys, rows_per_key, settings):
-    """Bank rows of a chunk's keys that count as negatives: all, or those of `max_negatives` keys drawn once by seed, the same in every phase.
+    """Bank rows of a chunk's keys that count as negatives: all, or those of `max_negatives` keys
+    drawn once by seed, the same in every phase.
 
     keys (m,) int64 ascending -> (T,) int64 ascending
     """
@@ -95,7 +102,9 @@ def negative_rows(keys, rows_per_key, settings):
 
 
 def _shown(images, features, row):
-    """What the tower is shown: images (B, s, s, 3) uint8 read in ascending order, or stored features (B, F) float32."""
+    """What the tower is shown: images (B, s, s, 3) uint8 read in ascending order, or stored
+    features (B, F) float32.
+    """
     if images is None:
         return features.gather(row)[:, : features.n_features].astype(np.float32)
     order = np.argsort(row, kind="stable")
@@ -108,7 +117,8 @@ class Batches(keras.utils.PyDataset):
     """Batches of one chunk of one phase, from step `start`.
 
     Item i is step start + i: a dict of
-      near       (B, s, s, 3) uint8 images of the training side, or (B, F) float32 stored features when its backbone is not trained
+      near       (B, s, s, 3) uint8 images of the training side, or (B, F) float32 stored features
+      when its backbone is not trained
       gist       (B, gist_dim) float32
       group      (B,) int32, the key of each item
       positives  (B, P, F + gist_dim) float16, the bank rows of the same key
@@ -176,14 +186,16 @@ class Batches(keras.utils.PyDataset):
 
 
 class PairBatches(keras.utils.PyDataset):
-    """Batches of pairs, from step `start`: every item is a key and one of its copies, for methods that train on both.
+    """Batches of pairs, from step `start`: every item is a key and one of its copies, for methods
+    that train on both.
 
     Item i is step start + i: a dict of
       query, key             (B, s, s, 3) uint8 images, or (B, F) float32 stored features
       query_gist, key_gist   (B, gist_dim) float32
       group                  (B,) int32, the key of each pair
 
-    The order is that of `Batches` for side Q in phase 0, without end: it does not start anew in later phases.
+    The order is that of `Batches` for side Q in phase 0, without end: it does not start anew in
+    later phases.
 
     Parameters
     ----------

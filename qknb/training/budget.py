@@ -1,8 +1,10 @@
 """What a row of a comparison has cost, counted the same way for every method.
 
-Budgets are equal when `images_seen` is: the number of images that went forwards and backwards through a tower in training. QK Iteration trains one
-backbone at a time (one image an item), SimCLR-style both (two images an item); MoCo-style trains the query tower, and its momentum tower only
-looks at as many more without gradients. The passes that embed a bank are not counted as images: they are inside `training_seconds`.
+Budgets are equal when `images_seen` is: the number of images that went forwards and backwards
+through a tower in training. QK Iteration trains one backbone at a time (one image an item),
+SimCLR-style both (two images an item); MoCo-style trains the query tower, and its momentum tower
+only looks at as many more without gradients. The passes that embed a bank are not counted as
+images: they are inside `training_seconds`.
 """
 
 import json
@@ -32,7 +34,8 @@ def negatives_per_step(settings, n_keys, side="Q", chunks=None):
     Returns
     -------
     int
-        qk: batch x rows of the bank that are another key's (of one chunk, or of `max_negatives` keys); simclr: batch x (batch - 1); moco: batch x
+        qk: batch x rows of the bank that are another key's (of one chunk, or of `max_negatives`
+        keys); simclr: batch x (batch - 1); moco: batch x
         queue, as soon as it is full.
     """
     s = settings
@@ -52,9 +55,11 @@ def chunks_planned(run, name):
 
 
 def spent(run, name, steps, n_keys, seconds):
-    """What a run has spent after phase `name`, which took `steps` steps and `seconds` seconds of training (`Cost`).
+    """What a run has spent after phase `name`, which took `steps` steps and `seconds` seconds of
+    training (`Cost`).
 
-    `negatives_per_step` is that of this phase, the other amounts are those since the start of the run.
+    `negatives_per_step` is that of this phase, the other amounts are those since the start of the
+    run.
     """
     s = run.experiment
     before = [run.done(f"phase {n}") or {} for n in s.phase_names(s.phase_number(name))]

@@ -1,7 +1,9 @@
-"""Near-duplicate keys: pictures of the same thing under two keys, which would be the hardest negatives of each other, and wrong ones.
+"""Near-duplicate keys: pictures of the same thing under two keys, which would be the hardest
+negatives of each other, and wrong ones.
 
-The paper does not treat them. The setting `ignore_duplicates` names a tolerance: pairs whose keys are nearer than it in GIST-256 distance
-(originals, unedited, whichever side trains) are left out of mining.
+The paper does not treat them. The setting `ignore_duplicates` names a tolerance: pairs whose keys
+are nearer than it in GIST-256 distance (originals, unedited, whichever side trains) are left out of
+mining.
 """
 
 from keras import ops
@@ -22,7 +24,8 @@ def same_picture(key_gist, tolerance):
     Returns
     -------
     callable
-        (group (R,) int32, near_group (B,) int32) -> (R, B) bool. Groups are key numbers; -1 (padding) may give either answer.
+        (group (R,) int32, near_group (B,) int32) -> (R, B) bool. Groups are key numbers; -1
+        (padding) may give either answer.
     """
 
     def ignore(group, near_group):

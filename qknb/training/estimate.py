@@ -1,7 +1,7 @@
 """What a run will take: images, steps, time and disk, said before it starts.
 
-Amounts follow from the settings and the number of images; rates are measured on the machine by a probe of a minute or less
-(`qknb.training.probe`), or given.
+Amounts follow from the settings and the number of images; rates are measured on the machine by a
+probe of a minute or less (`qknb.training.probe`), or given.
 """
 
 import time
@@ -32,8 +32,10 @@ LITTLE = 500  # images, and steps, that take less time than measuring how long t
 class Rates(NamedTuple):
     """What a machine does in a second, all its cores or its accelerator working.
 
-    originals, copies : images prepared, with GIST.   embed : images through a frozen backbone.   step_seconds : a training step without mining.
-    mined : bank rows a second that a batch is mined against.   pairs : query-reference pairs searched.   device : words for the caption.
+    originals, copies : images prepared, with GIST.   embed : images through a frozen backbone.
+    step_seconds : a training step without mining.
+    mined : bank rows a second that a batch is mined against.   pairs : query-reference pairs
+    searched.   device : words for the caption.
     """
 
     originals: float
@@ -46,7 +48,9 @@ class Rates(NamedTuple):
 
 
 def amounts(settings):
-    """How much there is to do for a run of these settings (`Amounts`); raises what preparing it would raise for missing or too few images."""
+    """How much there is to do for a run of these settings (`Amounts`); raises what preparing it
+    would raise for missing or too few images.
+    """
     if settings.images.startswith(DISC21):
         from qknb.data.prepare_disc21 import disc21_amounts
 
@@ -68,7 +72,9 @@ def amounts(settings):
 
 
 def run_amounts(run):
-    """`amounts` of a run: of its stored sets where it is prepared (its images may be elsewhere by then), otherwise of its settings."""
+    """`amounts` of a run: of its stored sets where it is prepared (its images may be elsewhere by
+    then), otherwise of its settings.
+    """
     if not run.done("prepare"):
         return amounts(run.experiment)
     store, counts, searches = run / "store", {}, []
@@ -82,9 +88,11 @@ def run_amounts(run):
 
 
 def announce(run, max_hours=float("inf"), *, again=False):
-    """Print what a run will take: disk, memory of a phase, then time, measured on this machine. Says so and measures nothing where its last phase is done.
+    """Print what a run will take: disk, memory of a phase, then time, measured on this machine.
+    Says so and measures nothing where its last phase is done.
 
-    It is said before a run begins: where the images are prepared already, only with `again` or a limit. A run of a few hundred images and steps
+    It is said before a run begins: where the images are prepared already, only with `again` or a
+    limit. A run of a few hundred images and steps
     takes less time than measuring: for it, unless there is a limit, no time is printed.
 
     Parameters
@@ -96,12 +104,14 @@ def announce(run, max_hours=float("inf"), *, again=False):
     Returns
     -------
     float
-        Estimated hours; 0 when nothing is left, NaN when nothing was measured (with another method than qk it never is).
+        Estimated hours; 0 when nothing is left, NaN when nothing was measured (with another method
+        than qk it never is).
     """
     s = run.experiment
     if s.method != "qk" and max_hours < float("inf"):
         raise ValueError(
-            f"max_hours needs an estimate, which there is for method='qk' only; this run has method={s.method!r}"
+            "max_hours needs an estimate, which there is for method='qk' only; this run has "
+            f"method={s.method!r}"
         )
     done = [run.done(f"phase {name}").get("steps", 0) for name in run.finished_phases()]
     if (done or run.done("baselines")) and not next_limit(
@@ -118,7 +128,8 @@ def announce(run, max_hours=float("inf"), *, again=False):
         return 0.0
     if run.done("prepare") and not again and max_hours == float("inf"):
         print(
-            f"The run has begun. What is left of it: python -m qknb estimate --run {run.path.name} --root {run.path.parent}"
+            f"The run has begun. What is left of it: python -m qknb estimate --run {run.path.name} "
+            f"--root {run.path.parent}"
         )
         return float("nan")
     from qknb.system.keras_import import import_keras
@@ -133,14 +144,14 @@ def announce(run, max_hours=float("inf"), *, again=False):
     print(run_disk_table(work.counts, s, features).text(), "\n", flush=True)
     if s.method != "qk":
         print(
-            f"Memory and time are estimated for method='qk' only. The first steps of a run with method={s.method!r} show its pace: training says when it ends."
+            "Memory and time are estimated for method='qk' only. The first steps of a run with "
+            f"method={s.method!r} show its pace: training says when it ends."
         )
         return float("nan")
     if s.phases:
-        print(
-            f"Memory of a phase, on {plan(s, work.counts['keys'], n_features=s.whiten_dim if s.head_input == 'whitened' else features).text()}\n",
-            flush=True,
-        )
+        width = s.whiten_dim if s.head_input == "whitened" else features
+        planned = plan(s, work.counts["keys"], n_features=width)
+        print(f"Memory of a phase, on {planned.text()}\n", flush=True)
     if (
         sum(work.counts.values()) <= LITTLE
         and sum(planned_lengths(work.counts["keys"], s)) <= LITTLE
@@ -156,14 +167,17 @@ def announce(run, max_hours=float("inf"), *, again=False):
     print(f"{table.text()}\n\nBegun now, it ends at about {ends}.", flush=True)
     if hours > max_hours:
         raise ValueError(
-            f"the run would take about {hours:.2g} hours, more than max_hours={max_hours:g}: allow more, or change the settings (steps_per_phase, max_keys, "
+            f"the run would take about {hours:.2g} hours, more than max_hours={max_hours:g}: allow "
+            "more, or change the settings (steps_per_phase, max_keys, "
             "image_size, a smaller backbone)"
         )
     return hours
 
 
 def _readable(images, n=16):
-    """Some of a folder's images that can be read, as a source to measure on; None for synthetic scenes and the challenge's data."""
+    """Some of a folder's images that can be read, as a source to measure on; None for synthetic
+    scenes and the challenge's data.
+    """
     from qknb.data.image_files import BadImage
     from qknb.data.sources import Folder, Subset
 
@@ -205,9 +219,11 @@ def run_disk_table(counts, settings, n_features):
 
 
 def embedded_images(counts, settings):
-    """Images that go through a frozen backbone: [(part of the run, images)], the reference rows first, then every phase.
+    """Images that go through a frozen backbone: [(part of the run, images)], the reference rows
+    first, then every phase.
 
-    A bank is made anew only when the weights of its side have changed: after a Q phase the K side's banks still hold, and the reverse. (Shared towers change both.)
+    A bank is made anew only when the weights of its side have changed: after a Q phase the K side's
+    banks still hold, and the reverse. (Shared towers change both.)
     """
     side = {name: "Q" if name == "copies" or name.endswith("queries") else "K" for name in counts}
     version, made = {"Q": 0, "K": 0}, set()
@@ -248,7 +264,9 @@ def is_scored(phase, phases, settings):
 
 
 def looks(settings, steps):
-    """Looks at the validation images in a phase of `steps` steps (`eval_every`; `qknb.training.monitor`): before the first step, every so many, and after the last one."""
+    """Looks at the validation images in a phase of `steps` steps (`eval_every`;
+    `qknb.training.monitor`): before the first step, every so many, and after the last one.
+    """
     return 1 + -(-steps // settings.eval_every) if settings.eval_every else 0
 
 
@@ -311,8 +329,10 @@ def time_table(work, settings, rates):
         "time": "seconds",
     }
     caption = (
-        f"Estimate for {counts['keys']:,} keys, preset {settings.preset}, on {rates.device}: {_rounded(rates.copies)} copies made, {_rounded(rates.embed)} images "
-        f"embedded and {_rounded(rates.mined)} bank rows mined a second; {rates.step_seconds:.3g} s a step beside mining. "
+        f"Estimate for {counts['keys']:,} keys, preset {settings.preset}, on {rates.device}: "
+        f"{_rounded(rates.copies)} copies made, {_rounded(rates.embed)} images "
+        f"embedded and {_rounded(rates.mined)} bank rows mined a second; {rates.step_seconds:.3g} "
+        "s a step beside mining. "
         "Starting up and compiling are not counted."
     )
     return make_table(caption, columns, rows, rules=[len(rows) - 1])

@@ -1,4 +1,6 @@
-"""The hardest negatives at the end of a phase, kept for the galleries (`qknb.report.galleries.hardest_negatives`)."""
+"""The hardest negatives at the end of a phase, kept for the galleries
+(`qknb.report.galleries.hardest_negatives`).
+"""
 
 import numpy as np
 
@@ -11,7 +13,8 @@ __all__ = ["write_hard_negatives"]
 
 
 def write_hard_negatives(folder, data, settings):
-    """Write folder/hard_negatives.npz: the hardest negative pairs of a sample of near items against the whole bank; and those left out as duplicates.
+    """Write folder/hard_negatives.npz: the hardest negative pairs of a sample of near items against
+    the whole bank; and those left out as duplicates.
 
     Parameters
     ----------

@@ -1,4 +1,6 @@
-"""One phase of co-learning: near backbone and head and the far head train against the whole bank (section 3.3, equations 1-4)."""
+"""One phase of co-learning: near backbone and head and the far head train against the whole bank
+(section 3.3, equations 1-4).
+"""
 
 import keras
 import numpy as np
@@ -32,9 +34,11 @@ class Last(keras.metrics.Metric):
 
 
 def track(trackers, replicas, losses, positive_d2, negative_d2):
-    """Hand a step's figures, of the whole batch, to its trackers: one `Last` for each of STEP_METRICS.
+    """Hand a step's figures, of the whole batch, to its trackers: one `Last` for each of
+    STEP_METRICS.
 
-    losses : from `qknb.training.losses.mined_loss`; negative_d2 : any shape, infinite where there is no pair
+    losses : from `qknb.training.losses.mined_loss`; negative_d2 : any shape, infinite where there
+    is no pair
     """
     found = ops.isfinite(negative_d2)
     least = replicas.min(ops.min(ops.where(found, negative_d2, 3e38)))
@@ -55,7 +59,8 @@ def track(trackers, replicas, losses, positive_d2, negative_d2):
 
 
 class CoLearner(keras.Model):
-    """Trains the near tower and the far head (unless far_head_trains is off) against a bank; use with `fit` on `qknb.training.batches.Batches`.
+    """Trains the near tower and the far head (unless far_head_trains is off) against a bank; use
+    with `fit` on `qknb.training.batches.Batches`.
 
     Parameters
     ----------
@@ -68,7 +73,8 @@ class CoLearner(keras.Model):
         Rows of the largest bank this learner will be given.
     settings : Experiment
     stream : bool
-        True: the bank stays in its file and is read block by block in every step; False: it lies on the device.
+        True: the bank stays in its file and is read block by block in every step; False: it lies on
+        the device.
     key_gist : (n_keys, gist_dim), optional
         GIST-256 of every key, for `ignore_duplicates`.
     """
@@ -91,7 +97,8 @@ class CoLearner(keras.Model):
         self.mesh = None if stream else bank_mesh()
         if bank_mesh() is not None and (stream or settings.refresh_every):
             raise ValueError(
-                'a bank over several devices lies on them and is mined exactly: set residency="device" and refresh_every=0'
+                "a bank over several devices lies on them and is mined exactly: set "
+                'residency="device" and refresh_every=0'
             )
         block_rows = even_block_rows(
             far_rows, settings.block_rows, self.mesh.shape[AXIS] if self.mesh else 1
@@ -129,7 +136,8 @@ class CoLearner(keras.Model):
     def set_bank(self, rows, group, index=None):
         """Give the learner its bank, without a copy beside the learner's own.
 
-        rows (n, W) float16, array or memory map; index (T,) int64 ascending, the rows that count (None: all); group (T,) int32, the key of
+        rows (n, W) float16, array or memory map; index (T,) int64 ascending, the rows that count
+        (None: all); group (T,) int32, the key of
         each of them. T may be less than `far_rows`.
         """
         reader = BlockReader(rows, group, self.blocks.block_rows, index)
@@ -138,7 +146,9 @@ class CoLearner(keras.Model):
             self.miner.fill(reader)
 
     def begin_step(self, step):
-        """To be called before step number `step` (from 0) of a phase: refreshed mining describes the bank anew when it is time."""
+        """To be called before step number `step` (from 0) of a phase: refreshed mining describes
+        the bank anew when it is time.
+        """
         if self.miner is not None:
             self.miner.begin_step(step % self.settings.refresh_every == 0)
 
@@ -210,7 +220,9 @@ class CoLearner(keras.Model):
 
 
 def state_arrays(model):
-    """Everything that a learner in mid-phase needs to go on: its variables (bank left out) and its optimizer's, as {name: array}."""
+    """Everything that a learner in mid-phase needs to go on: its variables (bank left out) and its
+    optimizer's, as {name: array}.
+    """
     return {name: _array(variable.value) for name, variable in _state(model).items()}
 
 
@@ -225,18 +237,22 @@ def load_state_arrays(model, arrays):
     state = _state(model)
     if set(state) != set(arrays):
         raise ValueError(
-            f"the checkpoint belongs to another model: {sorted(set(state) ^ set(arrays))[:4]} differ"
+            f"the checkpoint belongs to another model: {sorted(set(state) ^ set(arrays))[:4]} "
+            "differ"
         )
     for name, variable in state.items():
         if tuple(arrays[name].shape) != tuple(variable.shape):
             raise ValueError(
-                f"the checkpoint's {name} has shape {arrays[name].shape}, the model's {tuple(variable.shape)}"
+                f"the checkpoint's {name} has shape {arrays[name].shape}, the model's "
+                f"{tuple(variable.shape)}"
             )
         variable.assign(arrays[name])
 
 
 def _array(value):
-    """A backend's value as an array; a value that TensorFlow mirrors over replicas has no other way out than its own."""
+    """A backend's value as an array; a value that TensorFlow mirrors over replicas has no other way
+    out than its own.
+    """
     return np.asarray(value.numpy() if hasattr(value, "numpy") else ops.convert_to_numpy(value))
 
 

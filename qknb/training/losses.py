@@ -1,7 +1,8 @@
-"""The loss of QK Iteration: equations 1-4 of Wu & Wu 2021 (arXiv 2111.07954); focal and InfoNCE losses to compare it with.
+"""The loss of QK Iteration: equations 1-4 of Wu & Wu 2021 (arXiv 2111.07954); focal and InfoNCE
+losses to compare it with.
 
-All take squared distances, with P = exp(-d2 / tau) the probability that two images are one picture, and return (loss, positive part,
-negative part).
+All take squared distances, with P = exp(-d2 / tau) the probability that two images are one picture,
+and return (loss, positive part, negative part).
 """
 
 from keras import ops
@@ -30,16 +31,18 @@ def squared_distance(a, b):
 
 
 def positive_loss(d2, tau):
-    """-log P of positive pairs, P = exp(-d2/tau) (equations 1 and 2): d2 / tau. Same shape as `d2`."""
+    """-log P of positive pairs, P = exp(-d2/tau) (equations 1, 2): d2 / tau, of the shape of `d2`."""
     return d2 / tau
 
 
 def negative_loss(d2, tau, d2_floor=1e-6):
     """-log(1 - P) of negative pairs (equation 3), accurate in float32 at both ends.
 
-    With u = d2/tau: -log(-expm1(-u)) for small u, -log1p(-exp(-u)) beyond ln 2 (where the first form rounds to multiples of 6e-8).
+    With u = d2/tau: -log(-expm1(-u)) for small u, -log1p(-exp(-u)) beyond ln 2 (where the first
+    form rounds to multiples of 6e-8).
 
-    A pair nearer than `d2_floor` counts as at the floor and gets no gradient, so that value and gradient are finite at d2 = 0; an infinite
+    A pair nearer than `d2_floor` counts as at the floor and gets no gradient, so that value and
+    gradient are finite at d2 = 0; an infinite
     distance costs 0.
     """
     finite = ops.where(ops.isfinite(d2), d2, ops.ones_like(d2))
@@ -57,7 +60,8 @@ def qk_loss(positive_d2, negative_d2, n_hardest, *, tau=0.07, w_pos=1.0, w_neg=3
     positive_d2 : (n_positives,) float32
         Squared distances of the positive pairs of the batch; L_pos is their mean.
     negative_d2 : (n_hardest,) float32
-        The smallest squared distances among the negatives of the whole B x T matrix; infinite where there are not so many.
+        The smallest squared distances among the negatives of the whole B x T matrix; infinite where
+        there are not so many.
     n_hardest : int
         B * M, the divisor of L_neg.
 
@@ -73,7 +77,8 @@ def qk_loss(positive_d2, negative_d2, n_hardest, *, tau=0.07, w_pos=1.0, w_neg=3
 def focal_loss(
     positive_d2, negative_d2, n_hardest, *, tau=0.07, gamma=2.0, w_pos=1.0, w_neg=3.0, d2_floor=1e-6
 ):
-    """Equation 4 with each term weighted by how wrong it is (Lin et al. 2017, arXiv 1708.02002): (1 - P)^gamma and P^gamma. gamma = 0 is `qk_loss`.
+    """Equation 4 with each term weighted by how wrong it is (Lin et al. 2017, arXiv 1708.02002): (1
+    - P)^gamma and P^gamma. gamma = 0 is `qk_loss`.
 
     Parameters, divisors and result as in `qk_loss`.
     """
@@ -88,9 +93,11 @@ def focal_loss(
 
 
 def infonce_loss(positive_d2, negative_d2, temperature=0.07):
-    """InfoNCE (van den Oord et al. 2018, arXiv 1807.03748) with logits -d2 / temperature: each positive against its query's negatives.
+    """InfoNCE (van den Oord et al. 2018, arXiv 1807.03748) with logits -d2 / temperature: each
+    positive against its query's negatives.
 
-    For descriptors of unit length, d2 = 2 - 2 cos, so this is the NT-Xent loss of SimCLR at half the temperature.
+    For descriptors of unit length, d2 = 2 - 2 cos, so this is the NT-Xent loss of SimCLR at half
+    the temperature.
 
     Parameters
     ----------
@@ -102,7 +109,8 @@ def infonce_loss(positive_d2, negative_d2, temperature=0.07):
     Returns
     -------
     (loss, positive part, negative part) : float32 scalars
-        The parts add up to the loss: mean of d2 / temperature, and mean of the logarithm of the sum over positive and negatives.
+        The parts add up to the loss: mean of d2 / temperature, and mean of the logarithm of the sum
+        over positive and negatives.
     """
     positive = -positive_d2 / temperature
     finite = ops.isfinite(negative_d2)
@@ -117,7 +125,9 @@ def infonce_loss(positive_d2, negative_d2, temperature=0.07):
 
 
 def by_query(d2, near_index, n_near):
-    """Mined pairs as one row a query: d2 (N,) of the pairs, near_index (N,) their queries -> (n_near, N), infinite where a pair is another query's."""
+    """Mined pairs as one row a query: d2 (N,) of the pairs, near_index (N,) their queries ->
+    (n_near, N), infinite where a pair is another query's.
+    """
     return ops.where(
         ops.arange(n_near)[:, None] == ops.cast(near_index, "int32")[None, :],
         d2[None, :],
@@ -133,7 +143,8 @@ def mined_loss(settings, positive_d2, negative_d2, near_index, parts=1):
     settings : Experiment
     positive_d2 : (B, P) float32
     negative_d2 : (N,) float32
-        Of the hardest negative pairs of the batch; infinite where there are not so many. With InfoNCE a query competes with those of them that are
+        Of the hardest negative pairs of the batch; infinite where there are not so many. With
+        InfoNCE a query competes with those of them that are
         its own; a query without any costs 0.
     near_index : (N,) int
         The query of each pair.
@@ -143,7 +154,8 @@ def mined_loss(settings, positive_d2, negative_d2, near_index, parts=1):
     Returns
     -------
     (loss, L_pos, L_neg) : float32 scalars
-        Over the devices, loss and L_neg add up to those of the whole batch, and the mean of L_pos is that of the whole batch.
+        Over the devices, loss and L_neg add up to those of the whole batch, and the mean of L_pos
+        is that of the whole batch.
     """
     s = settings
     if s.loss == "infonce":

@@ -1,8 +1,11 @@
-"""The hardest B*M negative pairs of the whole B x T matrix, exactly, one block of the bank at a time.
+"""The hardest B*M negative pairs of the whole B x T matrix, exactly, one block of the bank at a
+time.
 
-The loss touches the bank only through its hardest negatives (section 3.2 of Wu & Wu 2021). So a first pass walks the bank without
-gradients, keeping the B*M smallest squared distances and the bank rows they belong to; a second pass computes those few distances again,
-with gradients. Memory is one block, whatever T is, and the gradients are those of the dense form, which stays here as `dense_hardest`.
+The loss touches the bank only through its hardest negatives (section 3.2 of Wu & Wu 2021). So a
+first pass walks the bank without gradients, keeping the B*M smallest squared distances and the bank
+rows they belong to; a second pass computes those few distances again, with gradients. Memory is one
+block, whatever T is, and the gradients are those of the dense form, which stays here as
+`dense_hardest`.
 """
 
 import keras
@@ -10,11 +13,14 @@ from keras import ops
 
 __all__ = ["pairwise_d2", "hardest_pairs", "hardest_in_batch", "dense_hardest"]
 
-_FAR = 3.0e38  # stands for "no pair": larger than any squared distance, smaller than float32's infinity
+# stands for "no pair": larger than any squared distance, smaller than float32's infinity
+_FAR = 3.0e38
 
 
 def pairwise_d2(near, far):
-    """Squared distances of all pairs: near (B, d), far (R, d) float32 -> (B, R) float32, by |a|² + |b|² - 2ab, at least 0."""
+    """Squared distances of all pairs: near (B, d), far (R, d) float32 -> (B, R) float32, by |a|² +
+    |b|² - 2ab, at least 0.
+    """
     d2 = (
         ops.sum(ops.square(near), axis=1)[:, None]
         + ops.sum(ops.square(far), axis=1)[None, :]
@@ -26,24 +32,29 @@ def pairwise_d2(near, far):
 def hardest_pairs(near, near_group, block, n_blocks, far_head, n_hardest, ignore=None):
     """First pass: the hardest negatives over all blocks, without gradients.
 
-    Of pairs at the same distance, those of the lower bank row come first, then those of the lower row of `near`, whatever the block size.
+    Of pairs at the same distance, those of the lower bank row come first, then those of the lower
+    row of `near`, whatever the block size.
 
     Parameters
     ----------
     near : (B, d) float32
         Descriptors of the batch.
     near_group : (B,) int32
-        Key each batch item belongs to. Bank rows of the same key are its positives and never negatives.
+        Key each batch item belongs to. Bank rows of the same key are its positives and never
+        negatives.
     block : callable, or sequence of callables
-        block(i) -> (rows (R, W) float16 or float32, group (R,) int32) of the i-th block; group -1 marks padding. Several are the parts of
+        block(i) -> (rows (R, W) float16 or float32, group (R,) int32) of the i-th block; group -1
+        marks padding. Several are the parts of
         one bank, in order (`qknb.training.blocks`), all with blocks of the same shape.
     n_blocks : int, or sequence of int
     far_head : callable
-        rows (R, W), the blocks' dtype -> descriptors (R, d) float32, with its weights held constant.
+        rows (R, W), the blocks' dtype -> descriptors (R, d) float32, with its weights held
+        constant.
     n_hardest : int
         B * M.
     ignore : callable, optional
-        ignore(group (R,), near_group (B,)) -> (R, B) bool: pairs that are left out although their keys differ.
+        ignore(group (R,), near_group (B,)) -> (R, B) bool: pairs that are left out although their
+        keys differ.
 
     Returns
     -------
@@ -73,7 +84,9 @@ def hardest_pairs(near, near_group, block, n_blocks, far_head, n_hardest, ignore
 
 
 def _loop(first, stop, body, start):
-    """ops.fori_loop that computes one block at a time (TensorFlow's own would begin ten at once, each with its memory)."""
+    """ops.fori_loop that computes one block at a time (TensorFlow's own would begin ten at once,
+    each with its memory).
+    """
     if keras.backend.backend() != "tensorflow":
         return ops.fori_loop(first, stop, body, start)
     import tensorflow as tf
@@ -98,7 +111,9 @@ def _nothing(n_hardest, rows):
 
 
 def _merger(near, near_group, block, before, far_head, n_hardest, ignore):
-    """The loop's body: the best pairs so far and those of one block -> the best of both. `before`: blocks of the parts before this one."""
+    """The loop's body: the best pairs so far and those of one block -> the best of both. `before`:
+    blocks of the parts before this one.
+    """
 
     def merge(i, best, rows=None, group=None):
         best_d2, best_near, best_rows, best_index = best
@@ -132,9 +147,11 @@ def _merger(near, near_group, block, before, far_head, n_hardest, ignore):
 
 
 def hardest_in_batch(near, near_group, far, far_group, n_groups, per_query):
-    """The hardest negatives when they come from the batch itself: the queries in groups, each group mined against all keys of the batch.
+    """The hardest negatives when they come from the batch itself: the queries in groups, each group
+    mined against all keys of the batch.
 
-    So it is when a batch is spread over devices (one group each) and key descriptors are gathered from all of them. No gradient flows.
+    So it is when a batch is spread over devices (one group each) and key descriptors are gathered
+    from all of them. No gradient flows.
 
     Parameters
     ----------
@@ -166,9 +183,11 @@ def hardest_in_batch(near, near_group, far, far_group, n_groups, per_query):
 
 
 def dense_hardest(near, near_group, far, far_group, n_hardest):
-    """The same pairs from the whole matrix at once, with gradients: for tests, benchmarks and small banks.
+    """The same pairs from the whole matrix at once, with gradients: for tests, benchmarks and small
+    banks.
 
-    near (B, d), near_group (B,), far (T, d), far_group (T,) -> d2 (n_hardest,), near_index, far_index (n_hardest,) int32.
+    near (B, d), near_group (B,), far (T, d), far_group (T,) -> d2 (n_hardest,), near_index,
+    far_index (n_hardest,) int32.
     """
     d2 = pairwise_d2(far, near)
     masked = ops.reshape(ops.where(far_group[:, None] != near_group[None, :], d2, _FAR), (-1,))

@@ -1,6 +1,7 @@
 """What is looked at during a phase: validation micro-AP, and how far both sides' descriptors move.
 
-All of it is computed from the descriptors of the validation images, a fixed sample that no step trains on, so a look costs one small search.
+All of it is computed from the descriptors of the validation images, a fixed sample that no step
+trains on, so a look costs one small search.
 """
 
 import numpy as np
@@ -11,7 +12,9 @@ __all__ = ["PhaseMonitor", "mean_square_move"]
 
 
 def mean_square_move(before, now):
-    """Mean squared distance between two states of the same descriptors, in the units of d²: (n, d), (n, d) -> float."""
+    """Mean squared distance between two states of the same descriptors, in the units of d²: (n, d),
+    (n, d) -> float.
+    """
     return float(
         np.mean(np.sum((np.asarray(now, np.float64) - np.asarray(before, np.float64)) ** 2, axis=1))
     )
@@ -20,10 +23,14 @@ def mean_square_move(before, now):
 class PhaseMonitor:
     """Measures a run in the middle of a phase: `watch(model, step)` gives one record.
 
-    A record has the measures of the validation split ("micro_ap", "recall_at_p90", ...) and, for the side in training ("near") and the other
-    ("far"), the mean squared distance that its descriptors have moved: "moved_near", "moved_far" since the record before (null in the first one);
-    "drift_near", "drift_far" since the phase began. The far backbone stands still in a phase, but the far head does not: drift_far is how far the frozen side's
-    descriptors have left those that the switch was made on; drift_near is how stale the near side's own bank of the phase before has become.
+    A record has the measures of the validation split ("micro_ap", "recall_at_p90", ...) and, for
+    the side in training ("near") and the other
+    ("far"), the mean squared distance that its descriptors have moved: "moved_near", "moved_far"
+    since the record before (null in the first one);
+    "drift_near", "drift_far" since the phase began. The far backbone stands still in a phase, but
+    the far head does not: drift_far is how far the frozen side's
+    descriptors have left those that the switch was made on; drift_near is how stale the near side's
+    own bank of the phase before has become.
 
     Parameters
     ----------

@@ -1,4 +1,6 @@
-"""Optimizers and their schedule: Adam as in section 4.1 of the paper, and LARS, which the paper used for the competition's Q1 and K1."""
+"""Optimizers and their schedule: Adam as in section 4.1 of the paper, and LARS, which the paper
+used for the competition's Q1 and K1.
+"""
 
 import keras
 from keras import ops
@@ -7,7 +9,8 @@ __all__ = ["Lars", "build_optimizer"]
 
 
 class Lars(keras.optimizers.Optimizer):
-    """Layer-wise adaptive rate scaling (You, Gitman and Ginsburg 2017, arXiv 1708.03888, algorithm 1).
+    """Layer-wise adaptive rate scaling (You, Gitman and Ginsburg 2017, arXiv 1708.03888, algorithm
+    1).
 
     For every weight w with gradient g:
 
@@ -15,7 +18,8 @@ class Lars(keras.optimizers.Optimizer):
         v    <- momentum * v + learning_rate * local * (g + decay * w)
         w    <- w - v
 
-    A weight of norm 0, or without gradient, has local = 1 (the formula gives 0, and a bias that starts at zero would never move).
+    A weight of norm 0, or without gradient, has local = 1 (the formula gives 0, and a bias that
+    starts at zero would never move).
 
     Parameters
     ----------
@@ -25,7 +29,8 @@ class Lars(keras.optimizers.Optimizer):
         The trust coefficient (eta in the paper).
     momentum : float
     decay : float
-        Weight decay (beta in the paper); part of the gradient, so that it is not Keras' decoupled `weight_decay`.
+        Weight decay (beta in the paper); part of the gradient, so that it is not Keras' decoupled
+        `weight_decay`.
     """
 
     def __init__(
@@ -69,7 +74,7 @@ class Lars(keras.optimizers.Optimizer):
 
 
 class _TwoPaces:
-    """Mixed into an optimizer: some variables (a backbone's) learn at their own factor of the rate."""
+    """Mixed into an optimizer: some variables (a backbone's) learn at a factor of the rate."""
 
     slow_ids = frozenset()
     slow_factor = 1.0
@@ -83,7 +88,9 @@ class _TwoPaces:
 
 
 class _Adam(_TwoPaces, keras.optimizers.Adam):
-    """Decoupled weight decay as Keras has it, rate x decay x weight, but for slow variables at their own rate (Keras decays all at the full one)."""
+    """Decoupled weight decay as Keras has it, rate x decay x weight, but for slow variables at
+    their own rate (Keras decays all at the full one).
+    """
 
     slow_decay, slow_decayed = 0.0, frozenset()
 
@@ -103,13 +110,15 @@ _NOT_DECAYED = ("bias", "beta", "gamma")
 
 
 def build_optimizer(settings, steps, *trunks, first_step=0):
-    """Adam or LARS with the cosine schedule of section 4.1: from learning_rate to cosine_alpha * learning_rate over cosine_steps, flat after.
+    """Adam or LARS with the cosine schedule of section 4.1: from learning_rate to cosine_alpha *
+    learning_rate over cosine_steps, flat after.
 
     Parameters
     ----------
     settings : Experiment
     steps : int
-        Length of the phase, or of the whole training (the most it may take); the schedule's length when cosine_steps is 0, unless it is one schedule
+        Length of the phase, or of the whole training (the most it may take); the schedule's length
+        when cosine_steps is 0, unless it is one schedule
         over total_steps.
     *trunks : keras.Model or None
         Their variables learn at backbone_lr_scale times the rate.

@@ -1,4 +1,6 @@
-"""The phases of SimCLR-style and MoCo-style runs: stretches of one long training (nothing starts anew between them), each with its evaluation."""
+"""The phases of SimCLR-style and MoCo-style runs: stretches of one long training (nothing starts
+anew between them), each with its evaluation.
+"""
 
 import dataclasses
 import time
@@ -31,7 +33,9 @@ from qknb.training.switching import planned_lengths
 
 __all__ = ["PairInput", "PairSide", "run_pair_phase", "train_pairs"]
 
-STATE = "state.npz"  # in the folder of the newest finished phase: weights, optimizer, queue; what the next one goes on from
+# in the folder of the newest finished phase: weights, optimizer, queue; what the next one goes on
+# from
+STATE = "state.npz"
 
 
 class PairSide(NamedTuple):
@@ -79,7 +83,8 @@ class PairInput:
 
 
 def train_pairs(folder, data, settings, *, previous=None, evaluate=None):
-    """Train one stretch in `folder`; the towers in `data` hold the result, and folder/state.npz all that the next stretch goes on from.
+    """Train one stretch in `folder`; the towers in `data` hold the result, and folder/state.npz all
+    that the next stretch goes on from.
 
     Parameters
     ----------
@@ -98,7 +103,8 @@ def train_pairs(folder, data, settings, *, previous=None, evaluate=None):
     Raises
     ------
     ValueError
-        A checkpoint or state that is damaged or of another model, or a schedule that was planned for another number of steps.
+        A checkpoint or state that is damaged or of another model, or a schedule that was planned
+        for another number of steps.
     """
     folder.mkdir(parents=True, exist_ok=True)
     begin, steps = time.monotonic() if data.begin is None else data.begin, data.steps
@@ -146,14 +152,16 @@ def _continue(learner, path, schedule):
     planned = int(arrays.pop("schedule"))
     if planned != schedule:
         raise ValueError(
-            f"the learning rate of this run was planned over {planned} steps and would now go over {schedule}: keep `phases` as it was, or begin a run "
+            f"the learning rate of this run was planned over {planned} steps and would now go over "
+            f"{schedule}: keep `phases` as it was, or begin a run "
             f"with cosine_steps={schedule}, which leaves `phases` free"
         )
     load_state_arrays(learner, arrays)
 
 
 def run_pair_phase(trainer, name):
-    """Train, save and evaluate one phase of a simclr or moco run that is not done yet; continues when it was cut off.
+    """Train, save and evaluate one phase of a simclr or moco run that is not done yet; continues
+    when it was cut off.
 
     Parameters
     ----------
@@ -168,7 +176,8 @@ def run_pair_phase(trainer, name):
     earlier = run / "phases" / names[-1] / STATE if number else None
     if number and not earlier.exists():
         raise ValueError(
-            f"phase {name} goes on from {names[-1]}, whose {earlier} is missing: train {names[-1]} first"
+            f"phase {name} goes on from {names[-1]}, whose {earlier} is missing: train {names[-1]} "
+            "first"
         )
     trunks = _towers(
         lambda side: trainer.trunk(side, before=name), s.shared_towers or not s.train_backbone

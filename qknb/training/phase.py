@@ -1,4 +1,6 @@
-"""One phase, run to its end or from its last checkpoint: the bank goes in, trained weights and a log come out."""
+"""One phase, run to its end or from its last checkpoint: the bank goes in, trained weights and a
+log come out.
+"""
 
 import dataclasses
 import json
@@ -32,12 +34,15 @@ __all__ = [
     "write_checkpoint",
 ]
 
-CHECKPOINT = "checkpoint.npz"  # in the folder of a phase until it has been scored: where a process that comes after a kill goes on
+# in the folder of a phase until it has been scored: where a process that comes after a kill goes on
+CHECKPOINT = "checkpoint.npz"
 LOG_SECONDS = 5  # so often the log is written: a mounted drive is slow at many small writes
 
 
 class Reached(NamedTuple):
-    """How far a phase had come: steps; whether its training had ended; seconds spent on it so far, by all processes."""
+    """How far a phase had come: steps; whether its training had ended; seconds spent on it so far,
+    by all processes.
+    """
 
     step: int = 0
     finished: bool = False
@@ -100,7 +105,8 @@ class PhaseInput:
 @dataclasses.dataclass(frozen=True)
 class PhaseResult:
     """What training a phase gave: `steps` of the phase; `images` of this call; `seconds` of the
-    phase, those before an interruption too; `last`, the step logged last (a line of steps.jsonl)."""
+    phase, those before an interruption too; `last`, the step logged last (a line of steps.jsonl).
+    """
 
     steps: int
     images: int
@@ -109,11 +115,14 @@ class PhaseResult:
 
 
 def chunk_plan(n_keys, settings, steps=None):
-    """[(keys of the chunk, steps)] of a phase: chunks are trained one after another, steps (default: `qknb.training.switching.phase_steps`) shared in proportion."""
+    """[(keys of the chunk, steps)] of a phase: chunks are trained one after another, steps
+    (default: `qknb.training.switching.phase_steps`) shared in proportion.
+    """
     chunks = chunk_keys(n_keys, settings.bank_chunks or 1, settings.seed)
     if min(map(len, chunks)) < settings.batch_size:
         raise ValueError(
-            f"bank_chunks={settings.bank_chunks} leaves {min(map(len, chunks))} keys to a chunk, fewer than batch_size={settings.batch_size}: use fewer chunks"
+            f"bank_chunks={settings.bank_chunks} leaves {min(map(len, chunks))} keys to a chunk, "
+            f"fewer than batch_size={settings.batch_size}: use fewer chunks"
         )
     total = steps or phase_steps(n_keys, settings)
     ends = np.round(np.cumsum([len(c) for c in chunks]) / n_keys * total).astype(int)
@@ -124,10 +133,13 @@ def chunk_plan(n_keys, settings, steps=None):
 
 
 def train_phase(folder, data, settings, *, previous_optimizer=None, evaluate=None, decide=None):
-    """Train one phase in `folder` and leave its log; the heads and backbone in `data` hold the result.
+    """Train one phase in `folder` and leave its log; the heads and backbone in `data` hold the
+    result.
 
-    A checkpoint (one .npz: weights, optimizer, step) is written by the clock and at the end, and replaced atomically; a phase that was cut off continues
-    from it to bit-identical weights. It stays when training has ended: whoever has saved and scored the result deletes it.
+    A checkpoint (one .npz: weights, optimizer, step) is written by the clock and at the end, and
+    replaced atomically; a phase that was cut off continues
+    from it to bit-identical weights. It stays when training has ended: whoever has saved and scored
+    the result deletes it.
 
     Parameters
     ----------
@@ -135,12 +147,16 @@ def train_phase(folder, data, settings, *, previous_optimizer=None, evaluate=Non
     data : PhaseInput
     settings : Experiment
     previous_optimizer : path, optional
-        optimizer.npz of this side's last phase, used when reset_optimizer is False: moments and their count go on, as if nothing had been between.
+        optimizer.npz of this side's last phase, used when reset_optimizer is False: moments and
+        their count go on, as if nothing had been between.
     evaluate : callable, optional
-        evaluate(model, step) -> dict, called before the first step, every `eval_every` steps and at the end; its result and the mean loss logged
-        since the evaluation before go to evaluations.jsonl. If it has methods `state() -> {name: array}` and `restore(arrays)`, checkpoints keep its state.
+        evaluate(model, step) -> dict, called before the first step, every `eval_every` steps and at
+        the end; its result and the mean loss logged
+        since the evaluation before go to evaluations.jsonl. If it has methods `state() -> {name:
+        array}` and `restore(arrays)`, checkpoints keep its state.
     decide : callable, optional
-        decide(history, phase number) -> bool, called with the lines of evaluations.jsonl so far after each of them: True ends the phase.
+        decide(history, phase number) -> bool, called with the lines of evaluations.jsonl so far
+        after each of them: True ends the phase.
 
     Returns
     -------
@@ -228,7 +244,9 @@ def train_phase(folder, data, settings, *, previous_optimizer=None, evaluate=Non
 
 
 def _resolved(folder, data, settings):
-    """(settings with the number of chunks, whether to stream). A number that was planned is written down: another device must go on with it, in later phases too."""
+    """(settings with the number of chunks, whether to stream). A number that was planned is written
+    down: another device must go on with it, in later phases too.
+    """
     path = folder / "chunks.json"
     written = [path] if path.exists() else sorted(folder.parent.glob("*/chunks.json"))
     if not settings.bank_chunks and written:
@@ -245,7 +263,9 @@ def _resolved(folder, data, settings):
 
 
 def trim_logs(folder, step):
-    """Take lines of later steps out of a phase's logs (all, when it begins), so that going on from step `step` does not write them twice."""
+    """Take lines of later steps out of a phase's logs (all, when it begins), so that going on from
+    step `step` does not write them twice.
+    """
     for name in ("steps.jsonl", "evaluations.jsonl"):
         kept = (
             [line for line in read_json_lines(folder / name) if line["step"] <= step]
@@ -256,7 +276,8 @@ def trim_logs(folder, step):
 
 
 class PhaseCallback(keras.callbacks.Callback):
-    """Logs steps, evaluates, ends the phase when the policy says so, and writes checkpoints by the clock.
+    """Logs steps, evaluates, ends the phase when the policy says so, and writes checkpoints by the
+    clock.
 
     Parameters
     ----------
@@ -305,7 +326,8 @@ class PhaseCallback(keras.callbacks.Callback):
         if not np.isfinite(logs["loss"]):
             self._write_log()
             raise FloatingPointError(
-                f"the loss is {logs['loss']} at step {self.step} of {self.folder.name}: lower learning_rate (the last checkpoint is kept)"
+                f"the loss is {logs['loss']} at step {self.step} of {self.folder.name}: lower "
+                "learning_rate (the last checkpoint is kept)"
             )
         due = (
             self.evaluate is not None
@@ -367,7 +389,9 @@ class PhaseCallback(keras.callbacks.Callback):
 
 
 def write_checkpoint(folder, learner, reached, evaluate=None):
-    """Write all that the phase in `folder` needs to go on from here, in the place of its last checkpoint. `reached`: `Reached`; `evaluate`: see `train_phase`."""
+    """Write all that the phase in `folder` needs to go on from here, in the place of its last
+    checkpoint. `reached`: `Reached`; `evaluate`: see `train_phase`.
+    """
     watched = {f"watch/{name}": array for name, array in getattr(evaluate, "state", dict)().items()}
     facts = {
         "step": np.int64(reached.step),
@@ -379,7 +403,8 @@ def write_checkpoint(folder, learner, reached, evaluate=None):
 
 
 def load_checkpoint(path, learner, evaluate=None):
-    """Put a checkpoint, if there is one, into a learner and an `evaluate` that keeps a state; returns how far it had come (`Reached`).
+    """Put a checkpoint, if there is one, into a learner and an `evaluate` that keeps a state;
+    returns how far it had come (`Reached`).
 
     Raises
     ------
@@ -413,17 +438,22 @@ def load_checkpoint(path, learner, evaluate=None):
 
 
 def _moments_count(path):
-    """How many steps the moments in an optimizer.npz have seen; 0: none, or the file is of a version that did not write it down."""
+    """How many steps the moments in an optimizer.npz have seen; 0: none, or the file is of a
+    version that did not write it down.
+    """
     if path is None:
         return 0
     return int(load_npz(path).get("count", 0))
 
 
 def _restore_moments(learner, path, count):
-    """Optimizer moments of an earlier phase of the same side, with the number of steps they have seen.
+    """Optimizer moments of an earlier phase of the same side, with the number of steps they have
+    seen.
 
-    Adam divides by 1 - beta^count, since moments that begin at zero are too small at first. Warm moments whose count began
-    again would be corrected for a start that they do not have: the steps after a switch would fall to a third and less. The schedule of the rate has its own setting, and is shifted by `count`.
+    Adam divides by 1 - beta^count, since moments that begin at zero are too small at first. Warm
+    moments whose count began
+    again would be corrected for a start that they do not have: the steps after a switch would fall
+    to a third and less. The schedule of the rate has its own setting, and is shifted by `count`.
     """
     arrays = load_npz(path)
     fresh = state_arrays(learner)

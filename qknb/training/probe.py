@@ -1,4 +1,6 @@
-"""How fast this machine is at each part of a run, by a few images, batches and searches: rates for `qknb.training.estimate`."""
+"""How fast this machine is at each part of a run, by a few images, batches and searches: rates for
+`qknb.training.estimate`.
+"""
 
 import time
 
@@ -17,7 +19,8 @@ SECONDS = 0.5  # at least so long is anything else repeated
 
 
 def measure_rates(settings, source=None):
-    """Measure `Rates` for settings on this machine. Takes seconds for small towers, a minute or two for B3 on a processor.
+    """Measure `Rates` for settings on this machine. Takes seconds for small towers, a minute or two
+    for B3 on a processor.
 
     Parameters
     ----------

@@ -1,9 +1,12 @@
-"""Refreshed mining, an option beside the exact pass: candidates come from descriptors that are a few steps old, scores do not.
+"""Refreshed mining, an option beside the exact pass: candidates come from descriptors that are a
+few steps old, scores do not.
 
-The exact pass of `qknb.training.mining` runs the far head over the whole bank in every step. Here that is done every `refresh_every` steps only, and
-what comes out is kept (float16, T x gist_dim). A step looks for the hardest `refresh_candidates` x B*M pairs among the kept descriptors,
-takes those few rows from the bank, runs the present head over them, and keeps the hardest B*M. What it may miss is a pair that became hard
-since the last refresh; the loss of the pairs it finds is that of the present heads.
+The exact pass of `qknb.training.mining` runs the far head over the whole bank in every step. Here
+that is done every `refresh_every` steps only, and what comes out is kept (float16, T x gist_dim). A
+step looks for the hardest `refresh_candidates` x B*M pairs among the kept descriptors, takes those
+few rows from the bank, runs the present head over them, and keeps the hardest B*M. What it may miss
+is a pair that became hard since the last refresh; the loss of the pairs it finds is that of the
+present heads.
 """
 
 import keras
@@ -47,7 +50,9 @@ class RefreshedMiner:
 
     @property
     def variables(self):
-        """Variables that hold kept descriptors: a function of the bank and the snapshot, so checkpoints leave them out."""
+        """Variables that hold kept descriptors: a function of the bank and the snapshot, so
+        checkpoints leave them out.
+        """
         return self.kept.variables
 
     def fill(self, reader):
@@ -55,7 +60,9 @@ class RefreshedMiner:
         self.reader, self.filled = reader, False
 
     def begin_step(self, refresh):
-        """To be called before a step. refresh: take the head as it is now, and describe the whole bank with it."""
+        """To be called before a step. refresh: take the head as it is now, and describe the whole
+        bank with it.
+        """
         if refresh:
             self.snapshot.set_weights(self.far_head.get_weights())
         if refresh or not self.filled:
@@ -63,7 +70,9 @@ class RefreshedMiner:
             self.filled = True
 
     def hardest(self, near, near_group, ignore=None):
-        """As `qknb.training.mining.hardest_pairs`, among the candidates: d2, near_index, far_rows, far_index."""
+        """As `qknb.training.mining.hardest_pairs`, among the candidates: d2, near_index, far_rows,
+        far_index.
+        """
         parts, counts = zip(*self.kept.sources(), strict=True)
         old_d2, near_index, _, far_index = hardest_pairs(
             near,

@@ -1,4 +1,6 @@
-"""What stands between the phases of a run, all of it on disk: what was fitted once, the towers after each phase, and the banks of their features."""
+"""What stands between the phases of a run, all of it on disk: what was fitted once, the towers
+after each phase, and the banks of their features.
+"""
 
 import keras
 import numpy as np
@@ -40,10 +42,11 @@ class RunTowers:
             self.settings.seed
         )  # op determinism asks for it; every draw of ours has its own seed
         self.sets = prepared(run)
-        self._unchanging = {}  # what no phase changes while the backbones do not train: their trunk and its banks
+        # what no phase changes while the backbones do not train: their trunk and its banks
+        self._unchanging = {}
         self.pca = self._fit_pca()
 
-    # --- fitted once ---------------------------------------------------------------------------------------------------------
+    # --- fitted once ---
 
     def _fit_pca(self):
         path = self.run / "gist_pca.npz"
@@ -97,10 +100,10 @@ class RunTowers:
         file = load_npz(path)
         return file["kernel"], file["bias"]
 
-    # --- towers on disk ------------------------------------------------------------------------------------------------------
+    # --- towers on disk ---
 
     def _latest(self, part, before):
-        """Newest weights file of `part` ("Q_head", ...) from the phases before `before`, or None."""
+        """Newest weights of `part` ("Q_head", ...) from the phases before `before`, or None."""
         names = (
             self.settings.phase_names(self.settings.phase_number(before))
             if before
@@ -113,7 +116,9 @@ class RunTowers:
         return None
 
     def trunk(self, side, before=None):
-        """The trunk (backbone, and whitening if any) of a side as it stands before phase `before` (None: after the last one)."""
+        """The trunk (backbone, and whitening if any) of a side as it stands before phase `before`
+        (None: after the last one).
+        """
         if "trunk" in self._unchanging:
             return self._unchanging["trunk"]
         model = build_trunk(
@@ -135,7 +140,8 @@ class RunTowers:
         return head
 
     def bank(self, set_name, trunk, dtype="float16", name="trunk", rows=None):
-        """The bank of a set under the weights of `trunk`; one folder a set (it belongs to one side), made anew when the weights have changed.
+        """The bank of a set under the weights of `trunk`; one folder a set (it belongs to one
+        side), made anew when the weights have changed.
 
         rows : (m,) int64, optional
             Rows of the set that it is made of, ascending; all when left out.
@@ -171,5 +177,6 @@ def _load_weights(model, path):
         model.load_weights(path)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(
-            f"the weights in {path} cannot be read ({error}): bring the file back from a copy, or begin a new run"
+            f"the weights in {path} cannot be read ({error}): bring the file back from a copy, or "
+            "begin a new run"
         ) from None

@@ -1,4 +1,6 @@
-"""A run's size and result in plain words, for people who do not read tables: what can be learned from so many images, and what came out."""
+"""A run's size and result in plain words, for people who do not read tables: what can be learned
+from so many images, and what came out.
+"""
 
 from qknb.evaluation.paper import GIST_ROW
 from qknb.system.formatting import show_share
@@ -11,7 +13,8 @@ FEW, SOME, MANY, VERY_MANY = 300, 2_000, 50_000, 500_000  # images found
 def advice(images, matched_queries, settings):
     """What to expect of so many images.
 
-    The bounds are rules of thumb: from thousands of photos, heads alone learn to beat the pretrained rows; whole backbones need more.
+    The bounds are rules of thumb: from thousands of photos, heads alone learn to beat the
+    pretrained rows; whole backbones need more.
 
     Parameters
     ----------
@@ -32,7 +35,8 @@ def advice(images, matched_queries, settings):
     )
     if not settings.phases:
         text = (
-            f'{found}: nothing is trained. The pretrained features of a network that has seen ImageNet are the descriptor (the row "pretrained whitened" of the table), '
+            f"{found}: nothing is trained. The pretrained features of a network that has seen "
+            'ImageNet are the descriptor (the row "pretrained whitened" of the table), '
             + (
                 "as so few images are too few to learn from."
                 if images < FEW
@@ -41,7 +45,8 @@ def advice(images, matched_queries, settings):
         )
     elif images < FEW:
         text = (
-            f'{found}: too few to learn from. Use the pretrained descriptor, without training: settings="phases=0", or preset="auto", in another run. '
+            f"{found}: too few to learn from. Use the pretrained descriptor, without training: "
+            'settings="phases=0", or preset="auto", in another run. '
             + (
                 "What is trained here learns from the synthetic scenes that join the images."
                 if with_scenes
@@ -50,7 +55,8 @@ def advice(images, matched_queries, settings):
         )
     elif images < SOME:
         text = (
-            f'{found}, hundreds: training may help; trust it only if the last phase ends clearly above the "pretrained" rows of the table. '
+            f"{found}, hundreds: training may help; trust it only if the last phase ends clearly "
+            'above the "pretrained" rows of the table. '
             + (
                 "Synthetic scenes join them"
                 if with_scenes
@@ -63,17 +69,26 @@ def advice(images, matched_queries, settings):
             )
         )
     elif images < MANY:
-        text = f'{found}, thousands: what the preset cpu is made for. More steps help for a while: settings="steps_per_phase=2000".'
+        text = (
+            f"{found}, thousands: what the preset cpu is made for. With hours to spare, the preset "
+            "night learns far more."
+        )
     elif images < VERY_MANY:
-        text = f"{found}: enough to train the backbones as well. Take a GPU and the preset t4; on processors alone, the preset cpu still works."
+        text = (
+            f"{found}: enough to train the backbones as well. Take a GPU and the preset t4-evening "
+            "or t4; on processors alone, the presets cpu and night still work."
+        )
     else:
         text = (
-            f"{found}, about the paper's million: take a GPU and the preset paper or t4, and expect hours to days for each phase; the disk below is the other thing to have. "
-            'On processors alone, the preset cpu with settings="max_keys=100000" takes a part of them.'
+            f"{found}, about the paper's million: take a GPU and the preset paper or t4, and "
+            "expect hours to days for each phase; the disk below is the other thing to have. "
+            'On processors alone, the preset cpu with settings="max_keys=100000" takes a part of '
+            "them."
         )
     if matched_queries < 1000:
         text += (
-            f" The test will have {matched_queries:,} copies to find, so its scores are uncertain by about ±{min(1, matched_queries**-0.5 if matched_queries else 1):.2f}: "
+            f" The test will have {matched_queries:,} copies to find, so its scores are uncertain "
+            f"by about ±{min(1, matched_queries**-0.5 if matched_queries else 1):.2f}: "
             "small differences mean nothing."
         )
     return text
@@ -137,10 +152,14 @@ def verdict(rows):
     last, pretrained = rows[-1], [row for row in rows if not row["phase_index"]]
     if not last["phase_index"]:
         listed = ", ".join(f"{row['row']} {_found(row)}" for row in pretrained)
-        return f"Only the rows without training have been evaluated. Where 9 of 10 reported pairs must be right, they find of the copies: {listed}."
+        return (
+            "Only the rows without training have been evaluated. Where 9 of 10 reported pairs must "
+            f"be right, they find of the copies: {listed}."
+        )
     others = "".join(f"; {row['row']} {_found(row)}" for row in pretrained)
     words = [
-        f"Where 9 of 10 reported pairs must be right, {last['row']}, the last phase, finds {_found(last)} of the copies{others}."
+        f"Where 9 of 10 reported pairs must be right, {last['row']}, the last phase, finds "
+        f"{_found(last)} of the copies{others}."
     ]
     best = max(pretrained, key=lambda row: row["micro_ap"], default=None)
     if best is None:
@@ -149,16 +168,20 @@ def verdict(rows):
     name = "GIST" if best["row"] == GIST_ROW else f'"{best["row"]}"'
     if best["micro_ap"] < low:
         words.append(
-            f"Training paid: micro-AP {last['micro_ap']:.3f}, and {best['micro_ap']:.3f} for {name}, the best row without training."
+            f"Training paid: micro-AP {last['micro_ap']:.3f}, and {best['micro_ap']:.3f} for "
+            f"{name}, the best row without training."
         )
     elif best["micro_ap"] <= high:
         words.append(
-            f"Whether training paid is open: micro-AP {last['micro_ap']:.3f}, and {best['micro_ap']:.3f} for {name}, the best row without training, "
-            f"lie within this test's uncertainty ({low:.3f} to {high:.3f}). More test images would tell."
+            f"Whether training paid is open: micro-AP {last['micro_ap']:.3f}, and "
+            f"{best['micro_ap']:.3f} for {name}, the best row without training, "
+            f"lie within this test's uncertainty ({low:.3f} to {high:.3f}). More test images would "
+            "tell."
         )
     else:
         words.append(
-            f"Training did not pay here: micro-AP {last['micro_ap']:.3f}, but {best['micro_ap']:.3f} for {name} without training. "
+            f"Training did not pay here: micro-AP {last['micro_ap']:.3f}, but "
+            f"{best['micro_ap']:.3f} for {name} without training. "
             "More images or more steps may change that."
         )
     return " ".join(words)

@@ -1,7 +1,8 @@
 """When to switch from Q to K and back: policies that decide after each evaluation during a phase.
 
-The paper switches after a fixed number of steps (about two passes, section 4.1) and leaves the question open. A policy is a pure function of
-what has been written down in the phase so far, so a run that was killed decides the same when it goes on.
+The paper switches after a fixed number of steps (about two passes, section 4.1) and leaves the
+question open. A policy is a pure function of what has been written down in the phase so far, so a
+run that was killed decides the same when it goes on.
 """
 
 import dataclasses
@@ -28,14 +29,18 @@ __all__ = [
 
 
 class _Policy:
-    """What all policies share; those that know the length of a phase beforehand need no more than `limit`."""
+    """What all policies share; those that know the length of a phase beforehand need no more than
+    `limit`.
+    """
 
     def limit(self, number):
         """The most steps that phase `number` (0, 1, ...) may take (int)."""
         raise NotImplementedError
 
     def decide(self, history, number=0):
-        """Whether phase `number` is to end now, given its records so far: list of {"step", "micro_ap", "loss"}, that of step 0 first."""
+        """Whether phase `number` is to end now, given its records so far: list of {"step",
+        "micro_ap", "loss"}, that of step 0 first.
+        """
         return bool(history) and history[-1]["step"] >= self.limit(number)
 
     def settings(self):
@@ -63,7 +68,8 @@ class Saturation(_Policy):
     Parameters
     ----------
     measure : "micro_ap" or "loss"
-        Of the validation images; or the training loss, the mean of what was logged since the record before (lower is better; its gains are
+        Of the validation images; or the training loss, the mean of what was logged since the record
+        before (lower is better; its gains are
         counted as shares of the best value so far).
     patience : int
         Switch after so many evaluations in a row, none of which gained.
@@ -94,7 +100,9 @@ class Saturation(_Policy):
         )
 
     def without_gain(self, history):
-        """Evaluations since the last gain (int). Records without the measure, such as the loss at step 0, do not count."""
+        """Evaluations since the last gain (int). Records without the measure, such as the loss at
+        step 0, do not count.
+        """
         best, waited = None, 0
         for value in (
             record[self.measure] for record in history if record.get(self.measure) is not None
@@ -185,7 +193,9 @@ class Schedule(_Policy):
 
 
 def phase_steps(n_keys, settings):
-    """Steps of a phase whose length no policy decides: steps_per_phase, or epochs_per_phase passes over the keys."""
+    """Steps of a phase whose length no policy decides: steps_per_phase, or epochs_per_phase passes
+    over the keys.
+    """
     return settings.steps_per_phase or max(
         1, round(settings.epochs_per_phase * n_keys / settings.batch_size)
     )
@@ -198,7 +208,8 @@ def policy_of(settings, phase_steps):
     ----------
     settings : qknb.config.Experiment
     phase_steps : int
-        Length of a phase where the policy does not say: steps_per_phase, or epochs_per_phase in steps.
+        Length of a phase where the policy does not say: steps_per_phase, or epochs_per_phase in
+        steps.
     """
     s = settings
     if s.switch_policy == "fixed":

@@ -1,4 +1,6 @@
-"""The alternation of section 3.1: Q1, K1, Q2, ...; at each switch the side about to be frozen is embedded again; scores after each phase."""
+"""The alternation of section 3.1: Q1, K1, Q2, ...; at each switch the side about to be frozen is
+embedded again; scores after each phase.
+"""
 
 import shutil
 import time
@@ -24,7 +26,8 @@ SIDES = "QK"
 
 
 def train(run, phases=None):
-    """Run every phase of a run that is not done yet (or the named ones), baselines first. Safe to call again at any time.
+    """Run every phase of a run that is not done yet (or the named ones), baselines first. Safe to
+    call again at any time.
 
     Parameters
     ----------
@@ -78,14 +81,18 @@ def _not_scored(run):
 
 
 class Trainer(RunTowers):
-    """Trains the phases of a run. Each starts from files, whether or not the run was cut off before."""
+    """Trains the phases of a run. Each starts from files, whether or not the run was cut off
+    before.
+    """
 
     def __init__(self, run):
         super().__init__(run)
         self.scorer = Scorer(run, self.sets, self.bank)
 
     def limit(self, number):
-        """The most steps that phase `number` may take after those before it; 0: there is no such phase, the run is complete."""
+        """The most steps that phase `number` may take after those before it; 0: there is no such
+        phase, the run is complete.
+        """
         s = self.settings
         done = [
             (self.run.done(f"phase {name}") or {}).get("steps", 0) for name in s.phase_names(number)
@@ -95,7 +102,8 @@ class Trainer(RunTowers):
         )
 
     def phase_names(self):
-        """Names of all phases of the run in order, the finished ones too; each is to be trained before the next is asked for.
+        """Names of all phases of the run in order, the finished ones too; each is to be trained
+        before the next is asked for.
 
         How many there are may depend on how they go: see `qknb.training.switching`.
         """
@@ -108,7 +116,9 @@ class Trainer(RunTowers):
             number += 1
 
     def phase(self, name):
-        """Train phase `name`, save its weights, evaluate. Does nothing when it is done; continues when it was cut off."""
+        """Train phase `name`, save its weights, evaluate. Does nothing when it is done; continues
+        when it was cut off.
+        """
         run, s = self.run, self.settings
         if run.done(f"phase {name}"):
             (run / "phases" / name / CHECKPOINT).unlink(
@@ -183,7 +193,8 @@ class Trainer(RunTowers):
         )
 
     def finish_phase(self, name, data, result, trunks, heads, trained, began=None):
-        """What follows training, for every method: towers saved, the gallery of hardest negatives, scores, accounts; the phase is marked as done.
+        """What follows training, for every method: towers saved, the gallery of hardest negatives,
+        scores, accounts; the phase is marked as done.
 
         Parameters
         ----------
