@@ -31,7 +31,7 @@ def squared_distance(a, b):
 
 
 def positive_loss(d2, tau):
-    """-log P of positive pairs, P = exp(-d2/tau) (equations 1, 2): d2 / tau, of the shape of `d2`."""
+    """-log P of positive pairs, P = exp(-d2 / tau) (equations 1, 2): d2 / tau, shaped like `d2`."""
     return d2 / tau
 
 

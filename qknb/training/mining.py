@@ -119,7 +119,7 @@ def _merger(near, near_group, block, before, far_head, n_hardest, ignore):
         best_d2, best_near, best_rows, best_index = best
         if rows is None:
             rows, group = block(i)
-        n_rows, n_near = rows.shape[0], ops.shape(near)[0]
+        n_rows, n_near = ops.shape(rows)[0], ops.shape(near)[0]
         d2 = pairwise_d2(far_head(rows), near)
         negative = ops.logical_and(group[:, None] != near_group[None, :], group[:, None] >= 0)
         if ignore is not None:

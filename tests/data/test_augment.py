@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from qknb.data.augly_compat import assets
-from qknb.data.augment import COUNTS, Edit, augment, describe, replay
+from qknb.data.augment import COUNTS, Edit, augment, describe, left_out, replay
 from qknb.data.scenes import scene
 from qknb.data.transforms import FONTS, GROUPS, TRANSFORMS, Pick, Span, apply_edit, draw_parameters
 
@@ -161,7 +161,7 @@ def test_copies_in_general():
             assert replay(small, stored, overlays=OVERLAYS).tobytes() == copy.tobytes()
             assert describe(stored) == describe(edits) != ""
     assert states() == before
-    assert seen == set(TRANSFORMS)
+    assert seen == {name for name, row in TRANSFORMS.items() if row.weight}
     assert blank <= 3
     assert np.abs(counts[1:] / 600 - list(COUNTS.values())).max() < 0.08
 
@@ -223,3 +223,24 @@ def test_strength_makes_copies_stranger():
             ]
             changes.append(np.mean([np.abs(p - np.asarray(ORIGINAL)).mean() for p in pixels]))
         assert changes[0] < 0.8 * changes[1], name
+
+
+def test_wide_edits_and_edits_held_out():
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8))
+    drawn = {kind: set() for kind in ("standard", "wide")}
+    for kind, names in drawn.items():
+        for key in range(120):
+            how = dict(seed=1, key=str(key), view=0, edits=kind, longest=64)
+            image, edits = augment(picture, **how)
+            assert min(image.size) >= 16 and image.mode == "RGB"
+            names.update(edit.name for edit in edits)
+            assert replay(picture, edits, longest=64).tobytes() == image.tobytes()
+    new = {"collage", "story", "feed", "tight_crop"}
+    assert new <= drawn["wide"] and not new & drawn["standard"]
+    without = left_out("frame, hflip")
+    assert {"hflip", "meme_format", "story"} <= without and "crop" not in without
+    for key in range(60):
+        _, edits = augment(picture, seed=1, key=str(key), view=0, without=without, longest=64)
+        assert not without & {edit.name for edit in edits}
+    with pytest.raises(ValueError, match="blurr"):
+        left_out("blurr")
