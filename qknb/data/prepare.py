@@ -2,8 +2,8 @@
 
 import functools
 import time
-from typing import Any
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -106,7 +106,9 @@ def _extra_images(run: Run) -> Source | None:
     s = run.experiment
     if not s.extra_images:
         return None
-    found = scan(Path(s.extra_images).expanduser(), n_jobs=s.n_jobs, cache=run / "scan_extra.jsonl")
+    folder = Path(s.extra_images).expanduser()
+    cache = run / "scan_extra.jsonl"
+    found = scan(folder, n_jobs=s.n_jobs, cache=cache, max_pixels=s.max_pixels)
     found.write_skipped(run / "skipped_extra.csv")
     found.write_duplicates(run / "duplicates_extra.csv")
     print(found.summary())
