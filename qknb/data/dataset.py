@@ -206,7 +206,19 @@ def build_held_out(
 
 
 def prepare_rows(
-    block, start, stop, rows, *, source, settings, views, purpose, overlays, id_format, given, how
+    block,
+    start,
+    stop,
+    rows,
+    *,
+    source,
+    settings,
+    views,
+    purpose,
+    overlays,
+    id_format,
+    given,
+    how=None,
 ):
     """Rows start..stop, whose images are `rows` of the source: (block, images, gist, items). Runs
     in a worker process.
@@ -231,7 +243,7 @@ def prepare_rows(
                     purpose=purpose,
                     strength=settings.edit_strength,
                     overlays=overlays,
-                    **how,
+                    **(how or {}),
                 )
         except (OSError, ValueError) as error:
             advice = getattr(
