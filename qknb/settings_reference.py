@@ -42,24 +42,22 @@ def settings_text(wanted=()):
         No setting has such a name; near names are listed.
     """
     presets = {name: experiment(name) for name in PRESETS}
-    shown = {"setting": tuple(presets)} | {
-        name: tuple(str(getattr(preset, name)) for preset in presets.values())
-        for name in _matching(wanted)
-    }
-    first = max(map(len, shown)) + 4
-    widths = [max(map(len, column)) + 2 for column in zip(*shown.values(), strict=True)]
-
-    def line(name, indent=""):
-        cells = (value.ljust(width) for value, width in zip(shown[name], widths, strict=True))
-        return ((indent + name).ljust(first) + "".join(cells)).rstrip()
-
-    lines = [line("setting")]
-    for group, names in itertools.groupby(list(shown)[1:], lambda name: SETTINGS[name].group):
+    names = _matching(wanted)
+    first = max(map(len, names)) + 4
+    indent = " " * 6
+    lines = ["setting".ljust(first) + "default, and what presets change"]
+    for group, members in itertools.groupby(names, lambda name: SETTINGS[name].group):
         lines += ["", group]
-        for name in names:
-            lines.append(line(name, "  "))
+        for name in members:
+            values = {key: str(getattr(preset, name)) or '""' for key, preset in presets.items()}
+            default = values.pop("paper")
+            other = [f"{key} {value}" for key, value in values.items() if value != default]
+            text = "; ".join([default, *other])
             lines += textwrap.wrap(
-                _sentence(name), _WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6
+                text, _WIDTH, initial_indent=f"  {name}".ljust(first), subsequent_indent=indent
+            )
+            lines += textwrap.wrap(
+                _sentence(name), _WIDTH, initial_indent=indent, subsequent_indent=indent
             )
     return "\n".join(lines)
 

@@ -45,6 +45,8 @@ def test_presets_look_at_the_validation_images_during_a_phase():
         "paper": 2000,
         "t4": 2000,
         "cpu": 200,
+        "night": 500,
+        "t4-evening": 500,
         "smoke": 0,
     }
     assert "eval_every" not in changes_from_paper(experiment("cpu")), (
@@ -213,6 +215,7 @@ def test_what_settings_affect():
     assert set(SETTINGS) - images - training == {
         "max_results",
         "gist_dim",
+        "pooling",
         "backbone",
         "weights",
         "head_input",

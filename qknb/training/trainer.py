@@ -241,7 +241,11 @@ class Trainer(RunTowers):
 
     def score(self, name):
         """Evaluate the finished phase `name` from its files, and record its rows."""
-        run, number, facts = self.run, self.settings.phase_number(name), self.run.done(f"phase {name}")
+        run, number, facts = (
+            self.run,
+            self.settings.phase_number(name),
+            self.run.done(f"phase {name}"),
+        )
         after = self.settings.phase_names(number + 2)[-1]
         trunks = {side: self.trunk(side, before=after) for side in SIDES}
         n_features = trunks["K"].output_shape[-1]

@@ -349,9 +349,7 @@ def test_parameters_become_settings(tmp_path, monkeypatch):
     assert run.experiment == experiment(
         "smoke", views=3, tau=0.1, train_backbone=False, images=str(tmp_path / "photos")
     )
-    assert (
-        open_run("root", "r").experiment == run.experiment
-    )  # an empty preset: as it was made
+    assert open_run("root", "r").experiment == run.experiment  # an empty preset: as it was made
     run.mark("prepare")
     with pytest.raises(ValueError, match="other settings"):
         open_run("root", "r", "smoke", "photos", "views=2")
@@ -368,9 +366,9 @@ def test_a_word_in_quotes_may_hold_spaces_and_backslashes_stay(tmp_path):
     assert setting_words("") == [] and setting_words(" \n") == []
     (tmp_path / "my files").mkdir()
     path = write_policy(tmp_path / "my files" / "p.yml", FixedSteps(7), total_steps=21)
-    assert open_run(
-        tmp_path, "r", "smoke", settings=f"tau=0.1 '@{path}'"
-    ).experiment == experiment("smoke", tau=0.1, steps_per_phase=7, total_steps=21)
+    assert open_run(tmp_path, "r", "smoke", settings=f"tau=0.1 '@{path}'").experiment == experiment(
+        "smoke", tau=0.1, steps_per_phase=7, total_steps=21
+    )
 
 
 def test_parameters_at_fault(tmp_path):
