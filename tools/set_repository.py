@@ -18,11 +18,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 BADGE = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
 TEXT = (
-    "In Colab, the cell below fetches the suite and installs what Colab lacks, for a minute. Keep "
-    "`run_root` on the Drive (`/content/drive/MyDrive/qknb`) when the session may end."
+    "**Set-up.** In Colab the first cell installs what Colab lacks, for a minute; keep `run_root` "
+    "on the Drive (`/content/drive/MyDrive/qknb`) when the session may end. The second prints the "
+    "versions: quote them when you report a result or a problem."
 )
+FOLDED = {"cellView": "form", "jupyter": {"source_hidden": True}}  # Colab, JupyterLab
 CELL = """\
-# In Colab: fetch the suite, install what is missing, replace nothing. Anywhere else: nothing.
+# @title In Colab: install what is missing, replace nothing. Anywhere else: nothing.
 import os
 import subprocess
 import sys
@@ -60,16 +62,18 @@ def first_cell(address: str) -> str:
 def dress(path: Path, address: str) -> None:
     """Give a notebook its badge, under the title, and its first code cell, or renew them."""
     notebook = json.loads(path.read_text(encoding="utf-8"))
-    title, *cells = [c for c in notebook["cells"] if c.get("id") not in ("colab", "colab-text")]
+    shared = ("colab", "colab-text")
+    title, *cells = [c for c in notebook["cells"] if c.get("id") not in shared]
+    at = next((i for i, c in enumerate(notebook["cells"]) if c.get("id") in shared), 1) - 1
     head, *rest = [
         line for line in "".join(title["source"]).split("\n") if not line.startswith(BADGE)
     ]
     words = "\n".join(rest).lstrip("\n")
     title["source"] = _lines("\n\n".join(filter(None, [head, badge(path.stem, address), words])))
     text = {"cell_type": "markdown", "id": "colab-text", "metadata": {}, "source": [TEXT]}
-    code = {"cell_type": "code", "execution_count": None, "id": "colab", "metadata": {}}
+    code = {"cell_type": "code", "execution_count": None, "id": "colab", "metadata": FOLDED}
     code |= {"outputs": [], "source": _lines(first_cell(address))}
-    notebook["cells"] = [title, text, code, *cells]
+    notebook["cells"] = [title, *cells[:at], text, code, *cells[at:]]  # where they were
     text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
     path.write_text(text, encoding="utf-8")
 
