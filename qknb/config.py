@@ -6,7 +6,8 @@ import json
 import os
 from pathlib import Path
 
-from qknb.setting_checks import check_effects, check_settings
+from qknb.models.names import with_absolute_path
+from qknb.setting_checks import check_effects, check_files, check_settings
 from qknb.setting_field import RUNNING
 from qknb.settings import SETTINGS, Settings
 
@@ -178,11 +179,14 @@ def experiment(preset="paper", **overrides):
     ValueError
         Unknown preset or setting (near names are listed), wrong type, value out of range, a setting
         that would change nothing.
+    FileNotFoundError, ModuleNotFoundError
+        The file, or a package, that the backbone needs is missing.
     """
     if not isinstance(preset, str) or preset not in PRESETS:
         raise ValueError(f"unknown preset {preset!r}: choose one of {', '.join(PRESETS)}")
     found = Experiment(**PRESETS[preset] | {"preset": preset} | typed_settings(overrides))
     check_effects(found)
+    check_files(found)
     return found
 
 
@@ -199,6 +203,8 @@ def typed_settings(given):
         auto = SETTINGS[name].auto
         is_auto = auto is not None and value == "auto"
         values[name] = auto if is_auto else _typed(name, value, SETTINGS[name].kind)
+    for name in values.keys() & {"backbone", "weights"}:
+        values[name] = with_absolute_path(values[name])
     return values
 
 

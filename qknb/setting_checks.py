@@ -3,10 +3,17 @@
 A setting that has no effect is refused by name, since it would look like a comparison.
 """
 
-from qknb.models.names import feature_dim
+from qknb.models.names import (
+    WEIGHT_FILES,
+    check_available,
+    check_image_size,
+    feature_dim,
+    is_onnx,
+    onnx_path,
+)
 from qknb.settings import SETTINGS
 
-__all__ = ["check_effects", "check_settings"]
+__all__ = ["check_effects", "check_files", "check_settings"]
 
 
 def check_effects(settings, names=SETTINGS):
@@ -25,6 +32,25 @@ def check_effects(settings, names=SETTINGS):
             )
 
 
+def check_files(settings):
+    """Look for the packages and files that the backbone needs, and into an ONNX file.
+
+    For what is asked for, not for what is read from a run: its file may be elsewhere by then.
+
+    Raises
+    ------
+    FileNotFoundError, ModuleNotFoundError, ValueError
+        What is missing, or does not fit.
+    """
+    s = settings
+    check_available(s.backbone, s.weights)
+    if is_onnx(s.backbone):
+        from qknb.models.onnx_model import open_onnx
+
+        model = open_onnx(onnx_path(s.backbone), s.image_size, s.onnx_layout, s.onnx_scaling)
+        _check_whitening(s, model.features)
+
+
 def check_settings(settings):
     """Raise a ValueError when a value is out of its range, or values contradict each other."""
     for name, known in SETTINGS.items():
@@ -34,14 +60,35 @@ def check_settings(settings):
             raise ValueError(f"{name}={value!r}: {fault}")
     if settings.n_jobs == 0:
         raise ValueError("n_jobs=0: -1 for all cores, or a positive number")
-    for check in (_check_towers, _check_method, _check_moco, _check_switching):
+    for check in (_check_backbone, _check_towers, _check_method, _check_moco, _check_switching):
         check(settings)
 
 
-def _check_towers(s):
+def _check_backbone(s):
+    if is_onnx(s.backbone):
+        if s.train_backbone:
+            raise ValueError(
+                f"backbone={s.backbone} computes forwards only: set train_backbone=false"
+            )
+        if s.weights != SETTINGS["weights"].default:
+            raise ValueError(f"weights={s.weights!r}: {s.backbone} has weights of its own")
+        return
     width = feature_dim(s.backbone)
+    check_image_size(s.backbone, s.image_size)
+    _check_whitening(s, width)
+    if s.weights not in ("imagenet", "none") and not s.weights.endswith(WEIGHT_FILES):
+        raise ValueError(
+            f"weights={s.weights!r}: imagenet, none, or a file that ends in "
+            f"{', '.join(WEIGHT_FILES)}"
+        )
+
+
+def _check_whitening(s, width):
     if s.head_input == "whitened" and s.whiten_dim > width:
         raise ValueError(f"whiten_dim={s.whiten_dim}: {s.backbone} has {width} features")
+
+
+def _check_towers(s):
     if s.shared_towers and not s.far_head_trains:
         raise ValueError(
             "far_head_trains=False contradicts shared_towers=True: the far head is the near head"

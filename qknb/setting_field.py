@@ -28,21 +28,26 @@ RUNNING = "running"  # how a run goes and what it logs, not the method
 
 @dataclasses.dataclass(frozen=True)
 class Only:
-    """Where a setting has an effect: only where the setting `name` has one of `values`, or is above
-    `above`."""
+    """Where a setting has an effect: only where the setting `name` has one of `values`, is above
+    `above`, or begins with `prefix`."""
 
     name: str
     values: tuple = ()
     above: float | None = None
+    prefix: str = ""
 
     def holds(self, settings):
         """Whether it is so under these settings (bool)."""
         value = getattr(settings, self.name)
+        if self.prefix:
+            return value.startswith(self.prefix)
         return value in self.values if self.above is None else value > self.above
 
     def __str__(self):
         if self.above is not None:
             return f"{self.name} above {self.above:g}"
+        if self.prefix:
+            return f"{self.name}={self.prefix}..."
         return f"{self.name}={' or '.join(map(repr, self.values))}"
 
 

@@ -25,6 +25,7 @@ _QK, _SIMCLR, _MOCO = (Only("method", (name,)) for name in ("qk", "simclr", "moc
 _WHITENED = Only("head_input", ("whitened",))
 _DISTANCES = Only("loss", ("bce", "focal"))
 _LARS = Only("optimizer", ("lars",))
+_ONNX = Only("backbone", prefix="onnx:")
 _SATURATION = Only("switch_policy", ("micro_ap", "loss"))
 _SCHEDULE = Only("switch_policy", ("schedule",))
 _SHORT_CYCLES = Only("switch_policy", ("short_cycles",))
@@ -108,12 +109,27 @@ class Settings:
     gist_dim: int = _gist(256, "Values that PCA keeps of GIST's 960.", affects=FEATURES, high=960)
 
     backbone: str = _towers(
-        "EfficientNetB3", "The convolutional network of both towers.", affects=FEATURES
+        "EfficientNetB3",
+        "The network of both towers: a name, or onnx:FILE with train_backbone=false.",
+        affects=FEATURES,
     )
     weights: str = _towers(
         "imagenet",
-        "Where the backbone starts: pretrained or random weights.",
-        choices=("imagenet", "none"),
+        "Where the backbone starts: ImageNet's weights, a .weights.h5 or .keras file; none: random.",
+        affects=FEATURES,
+    )
+    onnx_layout: str = _towers(
+        "auto",
+        "Where an ONNX file wants the channels; auto: as its input says.",
+        choices=("auto", "NCHW", "NHWC"),
+        only=_ONNX,
+        affects=FEATURES,
+    )
+    onnx_scaling: str = _towers(
+        "auto",
+        "The range in which an ONNX file wants pixels; auto: as the file says.",
+        choices=("auto", "0-255", "0-1", "-1-1", "imagenet"),
+        only=_ONNX,
         affects=FEATURES,
     )
     pooling: str = _towers(

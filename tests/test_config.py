@@ -208,6 +208,26 @@ def test_a_range_refuses_what_lies_outside_and_reads_as_words():
             Experiment(**{name: value})
 
 
+def test_files_of_backbones_are_absolute_and_looked_for_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "b.weights.h5").touch()
+    made = experiment("cpu", weights="b.weights.h5")
+    assert made.weights == str(tmp_path / "b.weights.h5")
+    for given, error, message in [
+        ({"weights": "none.keras"}, FileNotFoundError, f"{tmp_path}/none.keras: there is no such"),
+        ({"weights": "b.pth"}, ValueError, "weights='b.pth': imagenet, none, or a file that ends"),
+        ({"backbone": "onnx:m.onnx"}, FileNotFoundError, f"onnx:{tmp_path}/m.onnx: there is no"),
+        ({"backbone": "onnx:m", "train_backbone": True}, ValueError, "set train_backbone=false"),
+        ({"backbone": "onnx:m", "weights": "none"}, ValueError, "has weights of its own"),
+        ({"onnx_scaling": "0-1"}, ValueError, "no effect.*only with backbone=onnx:"),
+        ({"backbone": "InceptionV3", "image_size": 64}, ValueError, "at least 75 pixels"),
+    ]:
+        with pytest.raises(error, match=message):
+            experiment("cpu", **given)
+    stored = dataclasses.asdict(made) | {"backbone": "onnx:/gone.onnx", "weights": "imagenet"}
+    assert Experiment(**stored).backbone == "onnx:/gone.onnx", "a run of it still opens"
+
+
 def test_what_settings_affect():
     """A shared preparation, its features, and what two runs must have in common are told apart."""
     images, training = affecting(IMAGES, TEST_IMAGES), affecting(TRAINING, RUNNING)
@@ -218,6 +238,8 @@ def test_what_settings_affect():
         "pooling",
         "backbone",
         "weights",
+        "onnx_layout",
+        "onnx_scaling",
         "head_input",
         "whiten_dim",
         "dtype_policy",

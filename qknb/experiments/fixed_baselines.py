@@ -11,6 +11,7 @@ import numpy as np
 
 from qknb.data.gist import normalize_gist
 from qknb.evaluation.scorer import SIDE_OF, WIDE, fit_sample
+from qknb.models.names import gives_vectors
 from qknb.models.towers import apply_whitening, fit_whitening
 from qknb.system.linear_algebra import unit_rows
 
@@ -25,7 +26,7 @@ _SEEN = 100_000  # training descriptors that score normalization looks at, at mo
 
 def fixed_baselines(trainer):
     """Evaluate the rows that the run does not have yet, on every split, and record them as its rows
-    without training.
+    without training. GeM needs a feature map, which ONNX files and DINOv2 do not give.
 
     Parameters
     ----------
@@ -57,7 +58,7 @@ def fixed_baselines(trainer):
                 for part in SIDE_OF
             }
             trainer.scorer.record_fixed(GIST_960, split, found, keys, time.monotonic() - begin)
-    if not set(GEM_ROWS) <= done:
+    if not set(GEM_ROWS) <= done and not gives_vectors(trainer.settings.backbone):
         _with_backbone(
             trainer,
             trainer.pretrained(pooling="gem"),
@@ -109,10 +110,8 @@ def _with_backbone(trainer, backbone, name, rows):
             width = n if whitening is None else whitening[0].shape[1]
             if width > 256 and len(raw["references"]) > WIDE:
                 print(
-                    (
-                        f"{split}: the row {row!r} is omitted: {width:,} values of each of "
-                        f"{len(raw['references']):,} references do not fit the memory"
-                    )
+                    f"{split}: the row {row!r} is omitted: {width:,} values of each of "
+                    f"{len(raw['references']):,} references do not fit the memory"
                 )
                 continue
             begin = time.monotonic()

@@ -3,14 +3,14 @@
 import keras
 import numpy as np
 
-from qknb.models.layers import IMAGENET_MEAN, IMAGENET_STD, FrozenBatchNormalization
+from qknb.models.layers import FrozenBatchNormalization
 from qknb.models.names import LITE0
+from qknb.models.scaling import CAFFE_MEAN, IMAGENET_MEAN, IMAGENET_STD
 
 __all__ = ["adapt_application", "build_application"]
 
 DROP_CONNECT = 0.2
 """Largest rate of stochastic depth in `keras.applications`' EfficientNets."""
-CAFFE_MEAN = np.array([123.68, 116.779, 103.939])
 
 
 def build_application(

@@ -7,7 +7,7 @@ network. Others: all of `keras.applications`, keras-hub's DINOv2, and any ONNX m
 
 import contextlib
 import hashlib
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -16,10 +16,19 @@ from qknb.models import efficientnet_lite as lite0
 from qknb.models.applications import build_application
 from qknb.models.dinov2 import build_dinov2
 from qknb.models.layers import GeMPooling, PixelScaling
-from qknb.models.names import check_image_size, feature_dim, is_dinov2, is_onnx, onnx_path
+from qknb.models.names import (
+    check_image_size,
+    feature_dim,
+    gives_vectors,
+    is_dinov2,
+    is_onnx,
+    onnx_path,
+)
+from qknb.models.onnx_backbone import build_onnx
+from qknb.models.onnx_model import open_onnx
 from qknb.models.weight_files import load_weight_file
 
-__all__ = ["build_backbone", "weights_fingerprint"]
+__all__ = ["build_backbone", "features_of", "weights_fingerprint"]
 
 POOLINGS = ("avg", "gem")
 
@@ -58,7 +67,7 @@ def build_backbone(
         makes the features of a training step those that are embedded into the bank. Keras' own
         value is 0.2.
     onnx_layout, onnx_scaling
-        See `qknb.models.onnx_backbone.OnnxModel`.
+        See `qknb.models.onnx_model.OnnxModel`.
 
     Returns
     -------
@@ -79,11 +88,9 @@ def build_backbone(
     """
     if pooling not in POOLINGS:
         raise ValueError(f"pooling must be one of {', '.join(POOLINGS)}, got {pooling!r}")
-    if pooling != "avg" and (is_onnx(name) or is_dinov2(name)):
+    if pooling != "avg" and gives_vectors(name):
         raise ValueError(f"pooling={pooling!r}: {name} gives one vector of an image")
     if is_onnx(name):
-        from qknb.models.onnx_backbone import build_onnx
-
         return build_onnx(onnx_path(name), image_size, onnx_layout, onnx_scaling)
     feature_dim(name)
     check_image_size(name, image_size)
@@ -100,6 +107,23 @@ def build_backbone(
     if file:
         load_weight_file(model, name, file)
     return model
+
+
+class BackboneSettings(Protocol):
+    """The settings that name a backbone (fields of `qknb.config.Experiment`)."""
+
+    backbone: str
+    image_size: int
+    onnx_layout: str
+    onnx_scaling: str
+
+
+def features_of(settings: BackboneSettings) -> int:
+    """Number of pooled features of the backbone that settings name; an ONNX file is opened."""
+    if not is_onnx(settings.backbone):
+        return feature_dim(settings.backbone)
+    path, size = onnx_path(settings.backbone), settings.image_size
+    return open_onnx(path, size, settings.onnx_layout, settings.onnx_scaling).features
 
 
 def weights_fingerprint(model: Any) -> str:

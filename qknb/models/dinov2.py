@@ -2,7 +2,9 @@
 
 import keras
 
-from qknb.models.layers import IMAGENET_MEAN, IMAGENET_STD, PixelScaling
+from qknb.models.layers import PixelScaling
+from qknb.models.names import check_available
+from qknb.models.scaling import IMAGENET_MEAN, IMAGENET_STD
 
 __all__ = ["build_dinov2"]
 
@@ -31,12 +33,9 @@ def build_dinov2(name: str, image_size: int, weights: str | None = "imagenet") -
     RuntimeError
         The preset could not be loaded.
     """
-    try:
-        from keras_hub.models import DINOV2Backbone
-    except ImportError as error:
-        raise ModuleNotFoundError(
-            f"backbone={name!r} needs keras-hub: pip install keras-hub ({error})"
-        ) from None
+    check_available(name)
+    from keras_hub.models import DINOV2Backbone
+
     shape = (image_size, image_size, 3)
     try:
         model = DINOV2Backbone.from_preset(

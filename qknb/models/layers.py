@@ -3,20 +3,9 @@ normalisation, GeM pooling.
 """
 
 import keras
-import numpy as np
 from keras import ops
 
-__all__ = [
-    "IMAGENET_MEAN",
-    "IMAGENET_STD",
-    "FrozenBatchNormalization",
-    "GeMPooling",
-    "PixelScaling",
-]
-
-IMAGENET_MEAN = np.array([0.485, 0.456, 0.406]) * 255
-IMAGENET_STD = np.array([0.229, 0.224, 0.225]) * 255
-"""Mean and standard deviation of ImageNet's pixels of 0..255, in red, green and blue."""
+__all__ = ["FrozenBatchNormalization", "GeMPooling", "PixelScaling"]
 
 
 @keras.saving.register_keras_serializable("qknb")

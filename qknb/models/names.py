@@ -1,22 +1,30 @@
 """Names of backbones and what each gives and needs, for settings checked before Keras is there."""
 
 import difflib
+import importlib.util
+import os
 from pathlib import Path
 
 __all__ = [
     "FEATURES",
+    "WEIGHT_FILES",
+    "check_available",
     "LITE0",
     "ONNX",
     "check_image_size",
     "feature_dim",
+    "gives_vectors",
     "is_dinov2",
     "is_onnx",
     "onnx_path",
+    "with_absolute_path",
 ]
 
 LITE0 = "EfficientNetLite0"
 ONNX = "onnx:"
 """Prefix of a backbone that is a file: "onnx:PATH"."""
+WEIGHT_FILES = (".weights.h5", ".h5", ".keras")
+"""Endings of files that `weights` may name; see `qknb.models.weight_files`."""
 PATCH = 14
 """Side of DINOv2's patches, in pixels."""
 
@@ -86,6 +94,41 @@ def is_onnx(name: str) -> bool:
     return name.startswith(ONNX)
 
 
+def gives_vectors(name: str) -> bool:
+    """Whether a backbone pools by itself, and has no feature map for another pooling."""
+    return is_onnx(name) or is_dinov2(name)
+
+
 def onnx_path(name: str) -> Path:
     """The file of an "onnx:PATH"."""
     return Path(name.removeprefix(ONNX)).expanduser()
+
+
+def with_absolute_path(value: str) -> str:
+    """A value of the settings backbone or weights, its path made absolute; names stay."""
+    if is_onnx(value):
+        return ONNX + os.path.normpath(onnx_path(value).absolute())
+    if value.endswith(WEIGHT_FILES):
+        return os.path.normpath(Path(value).expanduser().absolute())
+    return value
+
+
+def check_available(backbone: str, weights: str | None = "imagenet") -> None:
+    """Look for the package and the files that a backbone needs.
+
+    Raises
+    ------
+    FileNotFoundError, ModuleNotFoundError
+        One is missing; the message says which, and how to install it.
+    """
+    if is_onnx(backbone):
+        if importlib.util.find_spec("onnxruntime") is None:
+            raise ModuleNotFoundError(
+                f"backbone={backbone} needs ONNX Runtime: pip install onnxruntime"
+            )
+        if not onnx_path(backbone).is_file():
+            raise FileNotFoundError(f"backbone={backbone}: there is no such file")
+    if is_dinov2(backbone) and importlib.util.find_spec("keras_hub") is None:
+        raise ModuleNotFoundError(f"backbone={backbone} needs keras-hub: pip install keras-hub")
+    if weights and weights.endswith(WEIGHT_FILES) and not Path(weights).expanduser().is_file():
+        raise FileNotFoundError(f"weights={weights}: there is no such file")

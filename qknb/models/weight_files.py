@@ -16,11 +16,10 @@ import keras
 import numpy as np
 
 from qknb.models.applications import adapt_application, build_application
+from qknb.models.names import check_available
 from qknb.models.towers import build_trunk
 
-__all__ = ["SUFFIXES", "load_weight_file"]
-
-SUFFIXES = (".weights.h5", ".h5", ".keras")
+__all__ = ["load_weight_file"]
 
 
 def load_weight_file(backbone: keras.Model, name: str, path: str | Path) -> None:
@@ -34,8 +33,7 @@ def load_weight_file(backbone: keras.Model, name: str, path: str | Path) -> None
         It holds something else than weights of this backbone.
     """
     path = Path(path).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"weights={path}: there is no such file")
+    check_available(name, str(path))
     if path.name.endswith(".keras"):
         _from_model(backbone, name, path)
         return

@@ -135,12 +135,12 @@ def announce(run, max_hours=float("inf"), *, again=False):
     from qknb.system.keras_import import import_keras
 
     import_keras()
-    from qknb.models.names import feature_dim
+    from qknb.models.backbones import features_of
     from qknb.training.memory_plan import plan
     from qknb.training.probe import measure_rates
 
     work = run_amounts(run)
-    features = feature_dim(s.backbone)
+    features = features_of(s)
     print(run_disk_table(work.counts, s, features).text(), "\n", flush=True)
     if s.method != "qk":
         print(
@@ -202,7 +202,7 @@ def run_disk_table(counts, settings, n_features):
     ----------
     counts : {set: images}
     n_features : int
-        Width of pooled features (`qknb.models.names.feature_dim`).
+        Width of pooled features (`qknb.models.backbones.features_of`).
     """
     gist = settings.gist_dim
     held = sum(n for name, n in counts.items() if name not in ("keys", "copies"))

@@ -136,7 +136,13 @@ def plan(
     if trunk is None and (settings.train_backbone or n_features is None):
         from qknb.models.backbones import build_backbone
 
-        trunk = build_backbone(settings.backbone, settings.image_size, weights=None)
+        trunk = build_backbone(
+            settings.backbone,
+            settings.image_size,
+            weights=None,
+            onnx_layout=settings.onnx_layout,
+            onnx_scaling=settings.onnx_scaling,
+        )
     if n_features is None:
         n_features = (
             settings.whiten_dim if settings.head_input == "whitened" else trunk.output_shape[-1]

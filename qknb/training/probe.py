@@ -96,9 +96,14 @@ def _tower_rates(settings):
     from qknb.models.towers import build_trunk
 
     s, rng = settings, np.random.default_rng(0)
+    # speed does not depend on the weights
     backbone = build_backbone(
-        s.backbone, s.image_size, weights=None
-    )  # speed does not depend on the weights
+        s.backbone,
+        s.image_size,
+        weights=None,
+        onnx_layout=s.onnx_layout,
+        onnx_scaling=s.onnx_scaling,
+    )
     n = backbone.output_shape[-1]
     if s.head_input == "whitened":
         kernel = rng.normal(size=(n, s.whiten_dim)).astype(np.float32)

@@ -11,6 +11,7 @@ from qknb.evaluation.scorer import fit_sample
 from qknb.models.backbones import build_backbone
 from qknb.models.towers import build_head, build_trunk, fit_whitening
 from qknb.system.files import load_npz, replacing
+from qknb.training.backbone_file import check_backbone_file
 from qknb.training.bank import build_bank
 
 __all__ = ["RunTowers"]
@@ -74,12 +75,15 @@ class RunTowers:
         pooling, own = pooling or s.pooling, pooling in (None, s.pooling)
         if own and "backbone" in self._unchanging:
             return self._unchanging["backbone"]
+        check_backbone_file(self.run)
         backbone = build_backbone(
             s.backbone,
             s.image_size,
             weights=None if s.weights == "none" else s.weights,
             pooling=pooling,
             drop_connect=s.stochastic_depth if s.train_backbone else 0.0,
+            onnx_layout=s.onnx_layout,
+            onnx_scaling=s.onnx_scaling,
         )
         if s.weights == "none":
             _seed_weights(backbone, s.seed)

@@ -8,7 +8,7 @@ import numpy as np
 from qknb.models.layers import GeMPooling
 
 
-def small_backbone(name, image_size, weights="imagenet", pooling="avg"):
+def small_backbone(name, image_size, weights="imagenet", pooling="avg", **_):
     """Stands in for `qknb.models.backbones.build_backbone`: 8 features, the same weights every
     time.
     """

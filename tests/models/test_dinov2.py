@@ -12,7 +12,7 @@ def test_without_keras_hub_the_error_says_how_to_install_it(monkeypatch):
     for name in [name for name in sys.modules if name.startswith("keras_hub")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "keras_hub", None)
-    with pytest.raises(ModuleNotFoundError, match="'dinov2_small' needs keras-hub: pip install"):
+    with pytest.raises(ModuleNotFoundError, match="dinov2_small needs keras-hub: pip install"):
         build_backbone("dinov2_small", 56)
 
 
