@@ -8,6 +8,7 @@ from qknb.models.names import (
     check_available,
     check_image_size,
     feature_dim,
+    gives_vectors,
     is_onnx,
     onnx_path,
 )
@@ -65,6 +66,8 @@ def check_settings(settings):
 
 
 def _check_backbone(s):
+    if gives_vectors(s.backbone) and s.pooling != SETTINGS["pooling"].default:
+        raise ValueError(f"pooling={s.pooling!r}: {s.backbone} gives one vector of an image")
     if is_onnx(s.backbone):
         if s.train_backbone:
             raise ValueError(

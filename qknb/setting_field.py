@@ -47,7 +47,7 @@ class Only:
         if self.above is not None:
             return f"{self.name} above {self.above:g}"
         if self.prefix:
-            return f"{self.name}={self.prefix}..."
+            return f"{self.name}={self.prefix}FILE"
         return f"{self.name}={' or '.join(map(repr, self.values))}"
 
 
