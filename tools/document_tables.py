@@ -265,6 +265,95 @@ def backbones(folder):
     return markdown((*headings, "one-tower QK Iteration / it"), bold_last(lines))
 
 
+LONG_ROWS = {
+    "simclr-32-two": "SimCLR-style, batch 32, two towers",
+    "simclr-32-one": "SimCLR-style, batch 32, one tower",
+    "fresh-320": "QK Iteration, one tower, 320 keys drawn afresh in every step",
+    "two": "QK Iteration, two towers (the paper's)",
+    "one": "QK Iteration, one tower",
+}
+
+
+def long(folder):
+    """Backbones in training, 240,000 images for every row."""
+    rows = seed_rows(folder)
+    best, lines = last_phase(rows, "one"), []
+    for name in ("GIST-256", "pretrained whitened"):
+        found = by_seed(rows, row=name, combination="one")
+        lines.append([FIXED_ROWS[name], "", *_seeds(found), *_two(found), ratio(best, found), ""])
+    for name, label in LONG_ROWS.items():
+        found = last_phase(rows, name)
+        versus = "" if found == best else ratio(best, found)
+        pairs = whole(next(iter(found.values()))["negatives_per_step"])
+        seconds = f"{statistics.mean(row['training_seconds'] for row in found.values()):.0f} s"
+        lines.append([label, pairs, *_seeds(found), *_two(found), versus, seconds])
+    headings = ("", "negative pairs a step", "seed 1", "seed 2", "seed 3", "micro-AP", "normalized")
+    return markdown((*headings, "one-tower QK / it", "training"), bold_last(lines))
+
+
+def _seeds(found):
+    return [short(row["micro_ap"]) for row in found.values()]
+
+
+def long_phases(folder):
+    """Mean micro-AP after each phase of the same rows."""
+    rows, lines = seed_rows(folder), []
+    for name in ("two", "one", "fresh-320"):
+        cells = [
+            short(statistics.mean(row["micro_ap"] for row in found.values()))
+            for found in (
+                by_seed(rows, combination=name, row=phase)
+                for phase in ("Q1", "K1", "Q2", "K2", "Q3")
+            )
+        ]
+        lines.append([LONG_ROWS[name], *cells])
+    return markdown(("", "Q1", "K1", "Q2", "K2", "Q3"), lines)
+
+
+NIGHT_ROWS = {
+    "backbone-1": "one copy of each key in the bank, backbone at a tenth of the rate",
+    "backbone-03": "one copy, backbone at .03 of the rate",
+    "all-views": "all eight copies, backbone at .03 of the rate (preset `night`)",
+}
+
+
+def night(folder):
+    """The preset `night` and what it was chosen from, phase by phase."""
+    rows, lines = seed_rows(folder), []
+    for name, label in NIGHT_ROWS.items():
+        for seed in sorted({row["seed"] for row in rows if row["combination"] == name}):
+            own = [r for r in rows if r["combination"] == name and r["seed"] == seed]
+            phases = {row["row"]: row for row in own}
+            cells = [
+                short(phases[phase]["micro_ap"]) if phase in phases else ""
+                for phase in ("GIST-256", "pretrained whitened", "Q1", "K1", "Q2", "K2")
+            ]
+            last = max(own, key=lambda row: row["phase_index"])
+            lines.append([label, str(seed), *cells, short(last["micro_ap_normalized"])])
+    headings = ("K phases against", "seed", "GIST-256", "whitened", "Q1", "K1", "Q2", "K2")
+    return markdown((*headings, "last, normalized"), lines)
+
+
+def night_trial(folder):
+    """The first trial: validation after the first two phases, one change at a time."""
+    lines = [
+        [row["row"], short(row["Q1"]), short(row["K1"])]
+        for row in read_lines(folder / "trial.jsonl")
+    ]
+    return markdown(("", "Q1", "K1"), lines)
+
+
+def night_photos(folder):
+    """The towers of seed 0 on the photos as they are."""
+    lines = [
+        [FIXED_ROWS.get(row["row"], row["row"]), *map(short, values)]
+        for row in read_lines(folder / "photos.jsonl")
+        if row["split"] == "test"
+        for values in [[row["micro_ap"], row["micro_ap_normalized"], row["recall_at_p90"]]]
+    ]
+    return markdown(("descriptor", "micro-AP", "normalized", "recall at P90"), bold_last(lines))
+
+
 BEGINNINGS = {
     "keys-300": "300 photos",
     "keys-1500": "1,500 photos",
@@ -435,6 +524,11 @@ TABLES = {
         copies_by_edit,
         methods,
         backbones,
+        long,
+        long_phases,
+        night,
+        night_trial,
+        night_photos,
         beginnings,
         fixed_draws,
         ablations,
