@@ -15,8 +15,8 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 demo: $(VENV)/.installed
 	$(PY) -m qknb notebooks --run $(RUN) --preset $(PRESET) $(if $(IMAGES),"images=$(IMAGES)")
 
-# Everything, with layout, lint and types, and what both backends must agree in again on JAX.
-test: check
+# Everything, layout, lint and types among it, and what both backends agree in again on JAX.
+test: $(VENV)/.installed-test
 	$(PYTEST)
 	KERAS_BACKEND=jax JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PYTEST) -m both_backends
 
