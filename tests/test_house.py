@@ -33,8 +33,6 @@ STILL_WITH_FINDINGS = (  # of ruff; a folder or a file
     "qknb/experiments/sweep_results.py",
     "qknb/notebook_helpers.py",
     "qknb/notebooks.py",
-    "qknb/report/curves.py",
-    "qknb/report/gist_figure.py",
     "qknb/run.py",
     "qknb/settings.py",
 )

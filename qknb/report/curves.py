@@ -1,13 +1,17 @@
-"""Figures that compare: curves of several runs with their spread over seeds, and bars of what a change is worth.
+"""Figures that compare: curves of several runs with their spread over seeds, and bars of changes.
 
-Every line carries its name and has dashes and a marker of its own, so that a print without colours can be read.
+Every line carries its name and has dashes and a marker of its own, so that a print without colours
+can be read.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from qknb.evaluation.spread import mean_spread, show_difference
-from qknb.report.style import COLOURS, Sheet, apart, fitted, styled
+from qknb.report.style import COLOURS, StyledFigure, fitted, name_lines, styled
 
 __all__ = ["bars_figure", "curves_figure", "draw_curves", "ending", "loss_figure"]
 
@@ -25,6 +29,9 @@ DASHES = ("-", (0, (5, 1.4)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 MARKERS = "osD^vPX*"
 NAME_WIDTH = 1.85  # inches beside the axes
 
+Curves = dict[str, list[tuple[Sequence[float], Sequence[float]]]]
+"""By name: x and y (n,) for each seed. Points i of all seeds belong together (a phase)."""
+
 
 def _look(i):
     return {
@@ -38,8 +45,8 @@ def _thousands(value, _):
     return f"{value:,.0f}"
 
 
-def ending(curves):
-    """One sentence about where curves end, no stronger than their spread (str). `curves` as in `curves_figure`."""
+def ending(curves: Curves) -> str:
+    """One sentence about where curves end, no stronger than their spread."""
     last = {
         name: mean_spread([y[-1] for _, y in seeds if len(y)]) for name, seeds in curves.items()
     }
@@ -61,43 +68,42 @@ def ending(curves):
 
 
 @styled
-def curves_figure(curves, *, title, xlabel, ylabel="micro-AP", levels=None, ticks=None):
-    """One line a curve, its mean over seeds; a band of one standard deviation where there are several.
+def curves_figure(
+    curves: Curves,
+    *,
+    title: str,
+    xlabel: str,
+    ylabel: str = "micro-AP",
+    levels: dict[str, float] | None = None,
+    ticks: Sequence[str] | None = None,
+) -> StyledFigure:
+    """One line a curve, its mean over seeds, with a band of one standard deviation.
 
     Parameters
     ----------
-    curves : {name: [(x (n,), y (n,)) for each seed]}
-        Point i of all seeds of a curve belong together (a phase).
-    levels : {name: y}, optional
-        Grey horizontal lines: rows without training.
-    ticks : sequence of str, optional
+    levels
+        Grey horizontal lines: baselines.
+    ticks
         Names of x = 0, 1, 2, ... instead of numbers.
     """
-    sheet = Sheet(figsize=(7.8, 4.4))
-    axes = sheet.add_axes((0.085, 0.125, 1 - 0.085 - NAME_WIDTH / 7.8 - 0.01, 0.755))
+    figure = StyledFigure(figsize=(7.8, 4.4))
+    axes = figure.add_axes((0.085, 0.125, 1 - 0.085 - NAME_WIDTH / 7.8 - 0.01, 0.755))
     ends = draw_curves(axes, curves, levels)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     if ticks is not None:
         axes.set_xticks(range(len(ticks)), ticks)
         axes.set_xlim(-0.3, len(ticks) - 0.7)
-    _name_ends(axes, ends, 4.4 * 0.755)
-    sheet.suptitle(fitted(title, 7.5, 12.5), x=0.015, y=0.97, ha="left")
-    return sheet
+    _name_ends(axes, ends)
+    figure.suptitle(fitted(title, 7.5, 12.5), x=0.015, y=0.97, ha="left")
+    return figure
 
 
-def draw_curves(axes, curves, levels=None):
+def draw_curves(
+    axes: Axes, curves: Curves, levels: dict[str, float] | None = None
+) -> list[tuple[float, str, str]]:
     """Draw what `curves_figure` shows into axes; several can share the look of a curve.
 
-    Parameters
-    ----------
-    axes : matplotlib.axes.Axes
-    curves, levels
-        See `curves_figure`.
-
-    Returns
-    -------
-    list of (float, str, str)
-        Last value, name and colour of each line.
+    Returns last value, name and colour of each line.
     """
     ends, reached = [], [np.zeros(0)]
     for i, (name, seeds) in enumerate(curves.items()):
@@ -128,16 +134,23 @@ def draw_curves(axes, curves, levels=None):
 
 
 @styled
-def loss_figure(logs, *, title="Loss over training steps", field="loss"):
-    """Running mean of the logged loss of each run over all its steps. Losses of different methods have different scales: shapes compare, heights do not.
+def loss_figure(
+    logs: dict[str, dict[str, dict[str, np.ndarray]]],
+    *,
+    title: str = "Loss over training steps",
+    field: str = "loss",
+) -> StyledFigure:
+    """Running mean of the logged loss of each run over all its steps.
+
+    Losses of different methods have different scales: shapes compare, heights do not.
 
     Parameters
     ----------
-    logs : {name: {phase: {"step", "loss", ...: (n,) float}}}
-        As `qknb.evaluation.results.training_log` gives it, for each run.
+    logs
+        By run, as `qknb.evaluation.results.training_log` gives it.
     """
-    sheet = Sheet(figsize=(7.8, 3.8))
-    axes = sheet.add_axes((0.085, 0.14, 1 - 0.085 - NAME_WIDTH / 7.8 - 0.01, 0.72))
+    figure = StyledFigure(figsize=(7.8, 3.8))
+    axes = figure.add_axes((0.085, 0.14, 1 - 0.085 - NAME_WIDTH / 7.8 - 0.01, 0.72))
     ends = []
     for i, (name, log) in enumerate(logs.items()):
         at, x, y = 0, [], []
@@ -158,24 +171,25 @@ def loss_figure(logs, *, title="Loss over training steps", field="loss"):
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
-    _name_ends(axes, ends, 3.8 * 0.72)
-    sheet.suptitle(fitted(title, 7.5, 12.5), x=0.015, y=0.97, ha="left")
-    return sheet
+    _name_ends(axes, ends)
+    figure.suptitle(fitted(title, 7.5, 12.5), x=0.015, y=0.97, ha="left")
+    return figure
 
 
 @styled
-def bars_figure(bars, *, title, xlabel):
-    """Horizontal bars of differences, to both sides of zero, with their spread and a point a seed; the largest gain first.
+def bars_figure(bars: dict[str, list[float]], *, title: str, xlabel: str) -> StyledFigure:
+    """Horizontal bars of differences, the largest gain first, with spread and a point a seed.
 
     Parameters
     ----------
-    bars : {name: [difference of each seed]}
+    bars
+        By name: the difference of each seed.
     """
     found = {name: (*mean_spread(values), values) for name, values in bars.items()}
     names = sorted(found, key=lambda name: -found[name][0])
     height = max(1.6, 0.75 + 0.30 * len(names))
-    sheet = Sheet(figsize=(7.8, height))
-    axes = sheet.add_axes((0.26, 0.5 / height, 0.49, 1 - 0.86 / height))
+    figure = StyledFigure(figsize=(7.8, height))
+    axes = figure.add_axes((0.26, 0.5 / height, 0.49, 1 - 0.86 / height))
     for i, name in enumerate(names):
         mean, spread, values = found[name]
         axes.barh(
@@ -206,27 +220,13 @@ def bars_figure(bars, *, title, xlabel):
     axes.set_yticks(range(len(names)), [fitted(name, 2.0, 9) for name in names])
     axes.grid(axis="y", visible=False)
     axes.set(xlabel=xlabel, ylim=(len(names) - 0.5, -0.5))
-    sheet.suptitle(fitted(title, 7.5, 12.5), x=0.015, y=1 - 0.12 / height, ha="left", va="top")
-    return sheet
+    figure.suptitle(fitted(title, 7.5, 12.5), x=0.015, y=1 - 0.12 / height, ha="left", va="top")
+    return figure
 
 
-def _name_ends(axes, ends, inches):
-    """Names at the right edge beside the ends of their lines, moved apart where they would touch."""
-    if not ends:
-        return
-    low, high = axes.get_ylim()
-    for (value, name, colour), place in zip(
-        ends,
-        apart([(value - low) / (high - low) for value, *_ in ends], 0.15 / inches),
-        strict=True,
-    ):
-        axes.annotate(
-            f"{fitted(name, NAME_WIDTH - 0.62, 8)} {value:.3f}",
-            (1.015, place),
-            xycoords="axes fraction",
-            va="center",
-            fontsize=8,
-            color=colour,
-            fontweight="bold",
-            annotation_clip=False,
-        )
+def _name_ends(axes, ends):
+    """Names and values of lines beside their ends."""
+    inches = NAME_WIDTH - 0.62
+    name_lines(
+        axes, [(v, f"{fitted(name, inches, 8)} {v:.3f}", colour) for v, name, colour in ends]
+    )

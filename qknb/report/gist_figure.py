@@ -1,11 +1,16 @@
-"""GIST in one picture: images, and below each what its GIST keeps of it, drawn as strokes along the edges in 4 x 4 blocks."""
+"""GIST in one picture: images, and below each what its GIST keeps of it.
+
+That is drawn as strokes along the edges in 4 x 4 blocks.
+"""
+
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.collections import LineCollection
 from PIL import Image
 
 from qknb.data.gist import gist
-from qknb.report.style import COLOURS, Sheet, styled, wrapped
+from qknb.report.style import COLOURS, StyledFigure, styled, wrapped
 from qknb.system.linear_algebra import unit_rows
 
 __all__ = ["gist_distance", "gist_figure", "strokes"]
@@ -13,13 +18,13 @@ __all__ = ["gist_distance", "gist_figure", "strokes"]
 DIRECTIONS = 8  # of the two finer scales; the coarsest has 4 and is not drawn
 
 
-def gist_distance(a, b):
-    """Squared distance of GIST descriptors brought to unit length, 0..4: a, b (..., 960) -> (...)."""
+def gist_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Squared distance of GIST brought to unit length, 0..4: a, b (..., 960) -> (...)."""
     a, b = map(unit_rows, (a, b))
     return ((a - b) ** 2).sum(-1)
 
 
-def strokes(descriptor):
+def strokes(descriptor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The strength of edges by direction and block, summed over colours and the two finer scales.
 
     Parameters
@@ -29,7 +34,8 @@ def strokes(descriptor):
     Returns
     -------
     strength : (4, 4, 8) float, block rows from the top, block columns from the left, direction
-    direction : (8, 2) float, unit vectors (x to the right, y downwards) along the edges that each stands for
+    direction : (8, 2) float
+        Unit vectors (x to the right, y downwards) along the edges that each stands for.
     """
     by_filter = descriptor.reshape(3, -1, 4, 4)[:, : 2 * DIRECTIONS].sum(
         0
@@ -42,17 +48,18 @@ def strokes(descriptor):
 
 
 @styled
-def gist_figure(images, labels, title="GIST keeps where edges run, and little else"):
-    """A row of images with the GIST of each below it, all on one scale.
+def gist_figure(
+    images: Sequence[np.ndarray],
+    labels: Sequence[str],
+    title: str = "GIST keeps where edges run, and little else",
+) -> StyledFigure:
+    """A row of images (s, s, 3) uint8 with the GIST of each below it, all on one scale.
 
-    Parameters
-    ----------
-    images : sequence of (s, s, 3) uint8
-    labels : sequence of str, one above each image; the squared GIST distance to the first image is added
+    Above each stands its label, and the squared GIST distance to the first image.
     """
     side, gap, margin, top = 1.9, 0.12, 0.15, 0.92
     width, height = 2 * margin + len(images) * (side + gap) - gap, top + 2 * side + gap + 0.1
-    sheet = Sheet(figsize=(width, height))
+    figure = StyledFigure(figsize=(width, height))
     found = gist(
         np.stack(
             [
@@ -63,7 +70,7 @@ def gist_figure(images, labels, title="GIST keeps where edges run, and little el
     )
     drawn = [strokes(values)[0] for values in found]
     longest = max(strength.max() for strength in drawn) or 1
-    sheet.text(margin / width, 1 - 0.13 / height, title, size=11.5, weight="bold", va="top")
+    figure.text(margin / width, 1 - 0.13 / height, title, size=11.5, weight="bold", va="top")
     for i, (image, label) in enumerate(zip(images, labels, strict=True)):
         x = margin + i * (side + gap)
         text = (
@@ -72,20 +79,20 @@ def gist_figure(images, labels, title="GIST keeps where edges run, and little el
             else f"{label}\nGIST distance d² {gist_distance(found[0], found[i]):.2f}"
         )
         lines = "\n".join(wrapped(line, side, 8, 1) for line in text.split("\n"))
-        sheet.text(
+        figure.text(
             x / width, 1 - (top - 0.08) / height, lines, size=8, va="bottom", linespacing=1.3
         )
         boxes = [
             (x / width, 1 - (top + k * (side + gap) + side) / height, side / width, side / height)
             for k in (0, 1)
         ]
-        upper, lower = (sheet.add_axes(box) for box in boxes)
+        upper, lower = (figure.add_axes(box) for box in boxes)
         upper.imshow(image, interpolation="lanczos")
         _draw_strokes(lower, drawn[i] / longest)
         for axes in (upper, lower):
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set(visible=True, color=COLOURS["faint"])
-    return sheet
+    return figure
 
 
 def _draw_strokes(axes, strength):

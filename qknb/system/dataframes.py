@@ -17,7 +17,7 @@ from pandas.io.formats.style import Styler
 
 from qknb.system.files import replacing
 from qknb.system.formatting import FORMATS, MISSING
-from qknb.system.safe_text import csv_cell
+from qknb.system.safe_text import csv_cell, printable
 
 __all__ = ["Table", "make_table"]
 
@@ -126,7 +126,8 @@ class Table(pd.DataFrame):
         Headings, then texts, are broken into lines where that makes room; what is still too wide
         goes on below, with the first column again.
         """
-        cells, left = self.shown(), [self._is_text(name) for name in self.shown().columns]
+        cells = self.shown().map(printable)
+        left = [self._is_text(name) for name in cells.columns]
         labels = self.attrs.get("rules", ())
         rules = {i for i, label in enumerate(self.index) if label in labels}
         columns = [

@@ -81,6 +81,13 @@ def test_csv_has_raw_values_and_hidden_columns(table, tmp_path):
     assert pd.read_csv(tmp_path / "t.csv")["n"].max() == 3000
 
 
+def test_names_from_outside_steer_neither_terminal_nor_spreadsheet(tmp_path):
+    table = make_table("", {"file": "text", "n": "score"}, [("=1+1", -0.5), ("a\x1b[2J", None)])
+    table.write_csv(tmp_path / "t.csv")
+    assert (tmp_path / "t.csv").read_text().splitlines()[1] == "'=1+1,-0.5"
+    assert "\x1b" not in table.text() and r"a\x1b[2J" in table.text()
+
+
 def test_an_empty_table_has_its_headings():
     table = make_table("none", {"a": "text", "n": "count"}, [])
     assert table.text() == "a  n\n────\n\nnone" and shown_of(table) == ()
