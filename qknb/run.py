@@ -1,18 +1,21 @@
-"""A run is a folder: its manifest says what it is and which steps are done, so that anything cut off can go on."""
+"""A run is a folder: its manifest says what it is and which steps are done, so that it resumes."""
 
 import dataclasses
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from qknb.config import Experiment, resumable
 from qknb.system.files import is_temporary, write_json, write_text
 from qknb.system.locks import LOCK_FILE
 from qknb.system.machine import versions
 
-__all__ = ["Run", "append_json_line", "read_json_lines", "run_path"]
+__all__ = ["Run", "append_json_line", "read_json_lines", "remaining", "run_path"]
 
 FORMAT = 1
+_NOT_A_RUN = ("notebooks", ".ipynb_checkpoints", LOCK_FILE)  # what a new run's folder may hold
 
 
 class Run:
@@ -23,102 +26,107 @@ class Run:
     path : path
         The folder; made when missing.
     settings : Experiment, optional
-        Needed for a new run. For an existing one once a step is finished it must agree with the manifest, except in the
-        fields of `config.RESUMABLE`.
+        Needed for a new run. For an existing one they must agree with the manifest once a step is
+        finished, except in the settings that are `config.resumable`.
 
     Raises
     ------
     ValueError
-        The folder is not a run, its manifest is damaged or of another format, or its settings differ.
+        The folder is not a run, its manifest is damaged or of another format, or its settings
+        differ.
     """
 
-    def __init__(self, path, settings=None):
+    def __init__(self, path: str | Path, settings: Experiment | None = None):
         self.path = Path(path)
-        manifest = self.path / "manifest.json"
-        if manifest.exists():
-            self._manifest = _read_manifest(manifest)
-            stored = self._manifest["experiment"]
-            if settings is not None:
-                self.experiment = settings
-                if self._manifest[
-                    "steps"
-                ]:  # a run that has finished nothing yet (a mistyped folder, say) may still change
-                    self._check_same(stored, dataclasses.asdict(settings))
-                if stored != dataclasses.asdict(settings):
-                    self._manifest["experiment"] = dataclasses.asdict(settings)
-                    self._save()
-            else:
-                try:
-                    self.experiment = Experiment(**stored)
-                except (TypeError, ValueError) as error:
-                    raise ValueError(
-                        f"{manifest}: its settings do not fit this version of qknb ({error})"
-                    ) from None
+        if (self.path / "manifest.json").exists():
+            self._open(settings)
         else:
-            if self.path.is_dir() and any(
-                p.name not in ("notebooks", ".ipynb_checkpoints", LOCK_FILE)
-                and not is_temporary(p.name)  # left by a kill while the first manifest was written
-                for p in self.path.iterdir()
-            ):
+            self._create(settings)
+
+    def _open(self, settings):
+        manifest = self.path / "manifest.json"
+        self._manifest = _read_manifest(manifest)
+        stored = self._manifest["experiment"]
+        if settings is None:
+            try:
+                self.experiment = Experiment(**stored)
+            except (TypeError, ValueError) as error:
                 raise ValueError(
-                    f"{self.path} is not empty and has no manifest.json, so it is not a run: choose another run name"
-                )
-            if settings is None:
-                raise ValueError(
-                    f"there is no run at {self.path}: a new one needs a preset (`python -m qknb prepare --run NAME --preset cpu images=FOLDER`, or notebook "
-                    "01_prepare_images)"
-                )
-            self.experiment = settings
-            self._manifest = {
-                "format": FORMAT,
-                "experiment": dataclasses.asdict(settings),
-                "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-                "versions": versions(),
-                "steps": {},
-            }
+                    f"{manifest}: its settings do not fit this version of qknb ({error})"
+                ) from None
+            return
+        self.experiment, wanted = settings, dataclasses.asdict(settings)
+        if self._manifest["steps"]:  # one that has finished nothing yet may still change
+            self._check_same(stored, wanted)
+        if stored != wanted:
+            self._manifest["experiment"] = wanted
             self._save()
 
+    def _create(self, settings):
+        if self.path.is_dir() and any(
+            p.name not in _NOT_A_RUN
+            and not is_temporary(p.name)  # left by a kill while the first manifest was written
+            for p in self.path.iterdir()
+        ):
+            raise ValueError(
+                f"{self.path} is not empty and has no manifest.json, so it is not a run: choose "
+                "another run name"
+            )
+        if settings is None:
+            raise ValueError(
+                f"there is no run at {self.path}: a new one needs a preset (`python -m qknb "
+                "prepare --run NAME --preset cpu images=FOLDER`, or notebook 01_prepare_images)"
+            )
+        self.experiment = settings
+        self._manifest = {
+            "format": FORMAT,
+            "experiment": dataclasses.asdict(settings),
+            "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "versions": versions(),
+            "steps": {},
+        }
+        self._save()
+
     def _check_same(self, stored, wanted):
-        stored = {
-            f.name: f.default for f in dataclasses.fields(Experiment)
-        } | stored  # settings newer than the run stand at their defaults
-        free = resumable(self.experiment)
+        defaults = {f.name: f.default for f in dataclasses.fields(Experiment)}
+        stored = defaults | stored  # settings newer than the run stand at their defaults
         different = [
             f"{name}: run has {stored[name]!r}, asked for {wanted[name]!r}"
             for name in wanted
-            if name not in free and stored[name] != wanted[name]
+            if name not in resumable(self.experiment) and stored[name] != wanted[name]
         ]
         if different:
             raise ValueError(
-                f"the run at {self.path} was made with other settings; choose another run name, or the same settings. Different: "
-                + "; ".join(different)
+                f"the run at {self.path} was made with other settings; choose another run name, or "
+                f"the same settings. Different: {'; '.join(different)}"
             )
 
     def _save(self):
         write_json(self.path / "manifest.json", self._manifest)
 
-    def __truediv__(self, name):
+    def __truediv__(self, name: str) -> Path:
         return self.path / name
 
     @property
-    def manifest(self):
+    def manifest(self) -> dict[str, Any]:
         """The manifest as a dict (a copy)."""
         return json.loads(json.dumps(self._manifest))
 
-    def done(self, step):
+    def done(self, step: str) -> dict[str, Any] | None:
         """What was recorded when `step` finished (dict), or None when it has not."""
         return self._manifest["steps"].get(step)
 
-    def finished_phases(self):
-        """Names of the phases that are done, in order: tuple of str."""
-        names = [
-            step.removeprefix("phase ")
-            for step in self._manifest["steps"]
-            if step.startswith("phase ")
-        ]
+    def finished_phases(self) -> tuple[str, ...]:
+        """Names of the phases that are done, in order."""
+        names = [step.removeprefix("phase ") for step in self._manifest["steps"] if _phase(step)]
         return tuple(sorted(names, key=self.experiment.phase_number))
 
-    def mark(self, step, **facts):
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is left to train: see `remaining`."""
+        return not remaining(dataclasses.asdict(self.experiment), self._manifest["steps"])
+
+    def mark(self, step: str, **facts: Any) -> None:
         """Record that `step` is finished.
 
         The record is read again first: another process, or a notebook that was opened before, may
@@ -130,35 +138,59 @@ class Run:
         self._manifest["steps"][step] = {"finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **facts}
         self._save()
 
-    def log_row(self, row):
-        """Write one evaluation row to metrics.jsonl; a row of the same name and split is replaced, so that a resumed step does not count twice."""
-        path = self.path / "metrics.jsonl"
-        rows = [
-            r for r in read_json_lines(path) if (r["row"], r["split"]) != (row["row"], row["split"])
-        ]
-        rows.append(row)
-        write_text(path, "".join(json.dumps(r) + "\n" for r in rows))
+    def log_row(self, row: Mapping[str, Any]) -> None:
+        """Write one evaluation row to metrics.jsonl.
 
-    def rows(self):
-        """The evaluation rows of metrics.jsonl (list of dict)."""
+        A row of the same name and split is replaced: a resumed step does not count twice.
+        """
+        same = (row["row"], row["split"])
+        rows = [r for r in self.rows() if (r["row"], r["split"]) != same] + [row]
+        write_text(self.path / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in rows))
+
+    def rows(self) -> list[dict]:
+        """The evaluation rows of metrics.jsonl."""
         return read_json_lines(self.path / "metrics.jsonl")
 
 
-def run_path(run_root, name):
+def remaining(settings: Mapping[str, Any], steps: Mapping[str, Mapping]) -> str:
+    """What a run still has to train, such as "3 of 5 phases"; "" when it is complete.
+
+    Parameters
+    ----------
+    settings, steps : mapping
+        "experiment" and "steps" of a manifest, which may be another version's.
+    """
+    done = [facts.get("steps", 0) for step, facts in steps.items() if _phase(step)]
+    if not done and "prepare" not in steps:
+        return "not prepared yet"
+    if settings["total_steps"]:
+        left = sum(done) < settings["total_steps"]
+        return f"{sum(done):,} of {settings['total_steps']:,} steps" if left else ""
+    if len(done) < settings["phases"]:
+        return f"{len(done)} of {settings['phases']} phases"
+    return "" if done or "baselines" in steps else "the reference rows"
+
+
+def _phase(step):
+    return step.startswith("phase ")
+
+
+def run_path(run_root: str | Path, name: str) -> Path:
     """The folder of the run `name` below `run_root` (Path). ValueError: it would lie outside."""
     if ".." in Path(name).parts:
         raise ValueError(f"{name!r} is no name for a run: it would lie outside {run_root}")
     return Path(run_root).expanduser() / name
 
 
-def append_json_line(path, *values):
+def append_json_line(path: str | Path, *values: Any) -> None:
     """Append JSON objects, a line each, in one writing."""
     with open(path, "a", encoding="utf-8") as file:
         file.write("".join(json.dumps(value) + "\n" for value in values))
 
 
-def read_json_lines(path):
-    """All whole lines of a JSON-lines file (list); a last line cut off by a kill is left out; a missing file is empty."""
+def read_json_lines(path: str | Path) -> list:
+    """All whole lines of a JSON-lines file; a last line that a kill cut off is omitted. A missing
+    file is empty."""
     path = Path(path)
     if not path.exists():
         return []
@@ -180,6 +212,7 @@ def _read_manifest(path):
         ) from None
     if manifest.get("format") != FORMAT:
         raise ValueError(
-            f"{path} has format {manifest.get('format')!r}, this version of qknb reads format {FORMAT}"
+            f"{path} has format {manifest.get('format')!r}, this version of qknb reads format "
+            f"{FORMAT}"
         )
     return manifest

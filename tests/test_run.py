@@ -1,5 +1,6 @@
 """Run folders: what may be opened again, and what is refused."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import sys
 import pytest
 
 from qknb.config import experiment
-from qknb.run import Run, append_json_line, read_json_lines, run_path
+from qknb.run import Run, append_json_line, read_json_lines, remaining, run_path
 
 
 def test_a_run_is_opened_again_with_its_settings(tmp_path):
@@ -105,3 +106,29 @@ def test_a_run_opened_before_another_wrote_takes_nothing_back(tmp_path):
     early.mark("notebook 02")
     assert set(Run(tmp_path / "r").manifest["steps"]) == {"prepare", "phase Q1", "notebook 02"}
     assert early.done("prepare")["keys"] == 7
+
+
+def test_what_remains(tmp_path):
+    """By phases, by steps, or by the reference rows; the trainer, tables and traces ask this."""
+    run = Run(tmp_path / "r", experiment("smoke", phases=2))
+
+    def left():
+        return remaining(dataclasses.asdict(run.experiment), run.manifest["steps"])
+
+    assert left() == "not prepared yet" and not run.is_complete
+    run.mark("prepare", keys=60)
+    run.mark("phase Q1", steps=6)
+    assert left() == "1 of 2 phases" and not run.is_complete
+    run.mark("phase K1", steps=6)
+    assert left() == "" and run.is_complete
+    run = Run(tmp_path / "s", experiment("smoke", total_steps=1500, steps_per_phase=1000))
+    run.mark("prepare", keys=60)
+    run.mark("phase Q1", steps=1000)
+    assert left() == "1,000 of 1,500 steps"
+    run.mark("phase K1", steps=500)
+    assert run.is_complete
+    run = Run(tmp_path / "t", experiment("smoke", phases=0))
+    run.mark("prepare", keys=60)
+    assert left() == "the reference rows"
+    run.mark("baselines")
+    assert run.is_complete

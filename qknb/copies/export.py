@@ -138,12 +138,7 @@ def finished_phase(run):
     """
     done = run.finished_phases()
     scored = {row["row"] for row in run.rows()}
-    if (
-        not done
-        and not run.experiment.phases
-        and not run.experiment.total_steps
-        and run.done("baselines")
-    ):
+    if not done and run.is_complete:
         return PRETRAINED
     if not done:
         raise ValueError(

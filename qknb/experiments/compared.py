@@ -10,7 +10,7 @@ from pathlib import Path
 
 from qknb.config import RESUMABLE, Experiment
 from qknb.evaluation.results import training_log
-from qknb.run import read_json_lines
+from qknb.run import read_json_lines, remaining
 
 __all__ = ["Compared", "groups", "open_for_comparison"]
 
@@ -146,28 +146,12 @@ def _read(path, name):
         log = training_log(path)
     except (ValueError, KeyError, TypeError) as error:
         notes.append(f"the training log cannot be read ({error!r})")
-    notes += _unfinished(settings, steps)
+    left = remaining(settings, steps)
+    if left:
+        notes.append(left if left.startswith("not") else f"unfinished: {left}")
     if not rows:
         notes.append("nothing was evaluated")
     return Compared(name, path, settings, rows, log, tuple(notes))
-
-
-def _unfinished(settings, steps):
-    """What a run still has to do, as a list of at most one note."""
-    done = [facts.get("steps", 0) for step, facts in steps.items() if step.startswith("phase ")]
-    if "prepare" not in steps:
-        return ["not prepared yet"]
-    if settings["total_steps"]:
-        return (
-            [f"unfinished: {sum(done):,} of {settings['total_steps']:,} steps"]
-            if sum(done) < settings["total_steps"]
-            else []
-        )
-    return (
-        [f"unfinished: {len(done)} of {settings['phases']} phases"]
-        if len(done) < settings["phases"]
-        else []
-    )
 
 
 def _short(paths):

@@ -87,10 +87,8 @@ def trace_of(run_dir: str | Path, label: str | None = None) -> dict:
         **_recorded(run),
     }
     taken = [phase["steps"] for phase in trace["phases"]]
-    done = [phase["steps"] for phase in trace["phases"] if phase["done"]]
     trace["budget"] = s.total_steps or sum(taken)
-    enough = sum(done) >= s.total_steps if s.total_steps else len(done) >= s.phases
-    trace["complete"] = bool(done) and enough
+    trace["complete"] = bool(run.finished_phases()) and run.is_complete
     rows = sorted(run.rows(), key=lambda row: row["phase_index"])
     for split in ("val", "test"):
         trace[split] = {r["row"]: round(r["micro_ap"], 5) for r in rows if r["split"] == split}

@@ -14,7 +14,7 @@ from qknb.data.image_sets import open_set
 from qknb.data.prepared_sets import open_split, split_names
 from qknb.data.splits import plan_split
 from qknb.system.dataframes import make_table
-from qknb.training.switching import next_limit, phase_steps, planned_lengths, policy_of
+from qknb.training.switching import planned_lengths
 
 __all__ = [
     "Rates",
@@ -113,16 +113,10 @@ def announce(run, max_hours=float("inf"), *, again=False):
             "max_hours needs an estimate, which there is for method='qk' only; this run has "
             f"method={s.method!r}"
         )
-    done = [run.done(f"phase {name}").get("steps", 0) for name in run.finished_phases()]
-    if (done or run.done("baselines")) and not next_limit(
-        policy_of(s, phase_steps((run.done("prepare") or {}).get("keys", 0), s)),
-        done,
-        s.phases,
-        s.total_steps,
-    ):
+    if run.is_complete:
         print(
             "All phases are done: nothing is left to estimate."
-            if done
+            if run.finished_phases()
             else "The reference rows are done, and no phase is wanted: nothing is left to estimate."
         )
         return 0.0

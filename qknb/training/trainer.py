@@ -2,6 +2,7 @@
 embedded again; scores after each phase.
 """
 
+import dataclasses
 import shutil
 import time
 
@@ -9,6 +10,7 @@ import keras
 import numpy as np
 
 from qknb.evaluation.scorer import Scorer
+from qknb.run import remaining
 from qknb.system.files import replacing
 from qknb.system.locks import alone
 from qknb.training.batches import bank_copies
@@ -218,7 +220,8 @@ class Trainer(RunTowers):
                 with replacing(folder / f"{side}_{kind}.weights.h5") as temporary:
                     model.save_weights(temporary)
         write_hard_negatives(folder, data, s)
-        last = cost.steps >= s.total_steps if s.total_steps else number + 1 >= s.phases
+        facts = {f"phase {name}": {"steps": steps}}
+        last = not remaining(dataclasses.asdict(s), run.manifest["steps"] | facts)
         if last or (number + 1) % s.score_every == 0:
             self.scorer.score_phase(
                 name, number, trunks, heads, cost, training_seconds + time.monotonic() - began
@@ -236,7 +239,7 @@ class Trainer(RunTowers):
         """Score the newest phase if the run ends with it and `score_every` had omitted it: `phases`
         may have been lowered since."""
         done = self.run.finished_phases()
-        if done and not self.limit(len(done)) and done[-1] in _not_scored(self.run):
+        if done and self.run.is_complete and done[-1] in _not_scored(self.run):
             self.score(done[-1])
 
     def score(self, name):
