@@ -1,5 +1,4 @@
-"""Edited copies for queries: random compositions of AugLy image transforms, the same for the same
-(seed, purpose, key, view).
+"""Edited copies for queries: random compositions of edits, by (seed, purpose, key, view) alone.
 
 A copy has one to four edits. The first is a strong one (geometry, an overlay or a frame around the
 image); the others are drawn from all groups, none twice; compression comes last, as when a picture
@@ -15,7 +14,7 @@ Nothing is drawn from global random state, and nothing is left changed in it.
 import functools
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,14 +27,8 @@ __all__ = ["COUNTS", "FIRST", "LATER", "TRANSFORMS", "Edit", "augment", "describ
 
 COUNTS = {1: 0.20, 2: 0.34, 3: 0.31, 4: 0.15}  # how many edits a copy has
 FIRST = {"geometry": 0.47, "overlay": 0.28, "frame": 0.25}  # group of the first edit
-LATER = {
-    "geometry": 0.24,
-    "colour": 0.26,
-    "quality": 0.20,
-    "compression": 0.12,
-    "overlay": 0.12,
-    "frame": 0.06,
-}  # of the others
+LATER = dict(geometry=0.24, colour=0.26, quality=0.20, compression=0.12, overlay=0.12, frame=0.06)
+"""Group of the others."""
 EDITS = {
     "standard": (FIRST, {name: row.weight for name, row in TRANSFORMS.items()}),
     "wide": (
@@ -44,12 +37,11 @@ EDITS = {
     ),
 }
 """Named sets of edits: weights of the first edit's group, and of the edits within their groups.
-Held-out queries are always edited by "standard"."""
-LONGEST_IN, LONGEST, SHORTEST = (
-    512,
-    1024,
-    16,
-)  # pixels: input shrunk to; result at most; result at least
+
+Held-out queries are always edited by "standard".
+"""
+LONGEST_IN, LONGEST, SHORTEST = 512, 1024, 16
+"""Pixels of a side: what the input is shrunk to; of the result at most; at least."""
 
 
 class Edit(NamedTuple):
@@ -59,10 +51,8 @@ class Edit(NamedTuple):
     params: dict[str, Any]
 
 
-class EmbeddedOverlays(Sequence):
-    """The default overlays and backgrounds: an endless series of synthetic scenes, made when asked
-    for.
-    """
+class SceneOverlays(Sequence):
+    """The default overlays and backgrounds: endless synthetic scenes, made when asked for."""
 
     def __init__(self, count: int = 1_000_000, size: int = 192):
         self.count, self.size = count, size
@@ -94,7 +84,7 @@ class _Loaded(Sequence):
 
 def _as_sequence(overlays):
     if overlays is None:
-        return EmbeddedOverlays()
+        return SceneOverlays()
     overlays = _Loaded(overlays) if hasattr(overlays, "load") else overlays
     if len(overlays) == 0:
         raise ValueError(
@@ -113,14 +103,10 @@ def _generator(seed: int, purpose: str, key: str, view: int) -> np.random.Genera
 
 
 def _choose(rng: np.random.Generator, weights: dict):
+    """One of the names, by weight."""
     share = np.cumsum(list(weights.values()))
-    return list(weights)[
-        int(
-            np.searchsorted(share, rng.random() * share[-1], side="right").clip(
-                max=len(weights) - 1
-            )
-        )
-    ]
+    place = int(np.searchsorted(share, rng.random() * share[-1], side="right"))
+    return list(weights)[min(place, len(weights) - 1)]
 
 
 def left_out(held_out: str) -> frozenset[str]:
@@ -137,16 +123,13 @@ def left_out(held_out: str) -> frozenset[str]:
     if unknown:
         raise ValueError(
             f"held_out_edits={held_out!r}: {unknown[0]!r} is no edit and no group of edits; groups "
-            "are "
-            f"{', '.join(sorted(groups))}; edits {', '.join(TRANSFORMS)}"
+            f"are {', '.join(sorted(groups))}; edits {', '.join(TRANSFORMS)}"
         )
     return frozenset(n for n, row in TRANSFORMS.items() if n in named or row.group in named)
 
 
 def _names(rng: np.random.Generator, edits: str, without: frozenset[str]) -> list[str]:
-    """Names of a copy's edits in the order they are applied: no name twice, at most one frame,
-    compression last.
-    """
+    """A copy's edits as they are applied: none twice, at most one frame, compression last."""
     first, weights = EDITS[edits]
     allowed = {name: w for name, w in weights.items() if w and name not in without}
     groups = {TRANSFORMS[name].group for name in allowed}
@@ -194,13 +177,13 @@ def augment(
         The original. It is not changed. Over `longest` pixels a side it is shrunk first.
     seed, purpose, key, view : int, str, str, int
         Which copy: the run's seed, what it is for ("train", "validation", "test"), the original's
-        id, and its how-manieth copy.
+        id, and the number of the copy.
     strength : float
         0 < strength <= 1: how much of the table's ranges is used.
     overlays : sequence of PIL.Image, or a source, optional
         What is overlaid or used as background. Default: synthetic scenes. Pass images that are in
-        no reference set: a query that shows a
-        reference as its background would count as a wrong match.
+        no reference set: a query that shows a reference as its background would count as a wrong
+        match.
     edits : str
         Which set of edits is drawn from: a name of `EDITS`.
     without : frozenset of str
@@ -235,9 +218,7 @@ def augment(
 
 
 def replay(image: Image.Image, edits, *, overlays=None, longest: int = LONGEST_IN) -> Image.Image:
-    """Apply recorded edits, as (name, params) pairs, to an image: the same pixels that `augment`
-    gave.
-    """
+    """Apply recorded edits, (name, params) pairs, to an image: the pixels that `augment` gave."""
     overlays = _as_sequence(overlays)
     image = _shrunk(image.convert("RGB"), longest)
     for name, params in edits:
@@ -245,50 +226,10 @@ def replay(image: Image.Image, edits, *, overlays=None, longest: int = LONGEST_I
     return image
 
 
-_LABELS = {
-    "crop": "crop {keep:.0%}",
-    "rotate": "rotate {degrees:.0f}°",
-    "quarter_turn": "turn {degrees}°",
-    "encoding_quality": "jpeg q={quality}",
-    "change_aspect_ratio": "aspect x{stretch:.2f}",
-    "skew": "skew {skew_factor:.2f}",
-    "perspective_transform": "perspective {sigma:.2f}",
-    "brightness": "brightness x{factor:.1f}",
-    "contrast": "contrast x{factor:.1f}",
-    "saturation": "saturation x{factor:.1f}",
-    "opacity": "opacity {level:.0%}",
-    "channel_order": "channels {order}",
-    "convert_color": "hue {hue:.0f}°",
-    "blur": "blur {radius:.1%}",
-    "masked_composite": "spot x{factor:.1f}",
-    "pixelization": "pixels {ratio:.0%}",
-    "random_noise": "noise {var:.3f}",
-    "shuffle_pixels": "shuffle {factor:.0%}",
-    "scale": "scale {factor:.0%}",
-    "overlay_emoji": "emoji {emoji_size:.0%}",
-    "apply_pil_filter": "filter {kind}",
-    "sharpen": "sharpen x{factor:.0f}",
-    "overlay_text": "text {font_size:.0%}",
-    "overlay_image": "overlay {overlay_size:.0%}",
-    "overlay_onto_background_image": "on background {overlay_size:.0%}",
-    "overlay_onto_screenshot": "screenshot {template}",
-    "overlay_stripes": "stripes {line_type}",
-    "meme_format": "meme",
-    "color_jitter": "jitter",
-    "tight_crop": "crop {keep:.0%}",
-    "collage": "collage {cells}",
-    "story": "story",
-    "feed": "screenshot of a page",
-}
-
-
-def describe(edits) -> str:
-    """A short line for a figure, such as "crop 62% + text 12% + jpeg q=24"; "original" without
-    edits.
-    """
-    return (
-        " + ".join(
-            _LABELS.get(name, name.replace("_", " ")).format(**params) for name, params in edits
-        )
-        or "original"
-    )
+def describe(edits: Iterable[tuple[str, dict[str, Any]]]) -> str:
+    """A short line for a figure, such as "crop 62% + text 12%"; "original" without edits."""
+    labels = []
+    for name, params in edits:
+        label = TRANSFORMS[name].label if name in TRANSFORMS else ""
+        labels.append((label or name.replace("_", " ")).format(**params))
+    return " + ".join(labels) or "original"

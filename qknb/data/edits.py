@@ -1,5 +1,4 @@
-"""How each edit is applied: AugLy's image functions behind parameters that are relative to the
-image and JSON-able.
+"""How each edit is applied: AugLy's functions behind relative, JSON-able parameters.
 
 Every function takes (image, overlays, **parameters) and returns an RGB image. Parameters are those
 that `qknb.data.transforms` draws and a copy's record keeps; sizes are relative, so that the same
@@ -48,9 +47,7 @@ def apply_perspective(image, overlays, sigma, seed, crop_out_black_border):
             seed=seed,
             crop_out_black_border=crop_out_black_border,
         )
-    except (
-        Exception
-    ):  # AugLy's bare Exception: bent so much that nothing would be left inside the border
+    except Exception:  # AugLy's bare one: bent so much that nothing is left inside the border
         return call("perspective_transform", image, sigma=pixels / 2, seed=seed)
 
 
@@ -228,9 +225,7 @@ def apply_collage(image, overlays, overlay, cells, place, border, color):
 
 
 def apply_story(image, overlays, overlay, size, y, text, color, blurred):
-    """A telephone's story: the picture across a tall page, over a blurred picture or a plain
-    colour, with words on it.
-    """
+    """A telephone's story: the picture across a tall page, over a blur or a colour, with words."""
     width = max(96, round(image.width / size))
     page_size = (width, round(width * 16 / 9))
     if blurred:

@@ -10,7 +10,7 @@ import numpy as np
 from qknb.config import DISC21
 from qknb.data.dataset import build_held_out, build_set
 from qknb.data.prepared_sets import prepared
-from qknb.data.scan import scan
+from qknb.data.scan import Scan, scan
 from qknb.data.scenes import Scenes
 from qknb.data.sources import Joined, Source, Subset
 from qknb.data.splits import plan_split
@@ -64,34 +64,22 @@ def _prepare_images(run: Run, replace: bool) -> dict[str, int]:
     if s.images == "scenes":
         source = Scenes(s.n_scenes, seed=s.seed)
     else:
-        found = scan(s.images, n_jobs=s.n_jobs, cache=run / "scan.jsonl", max_pixels=s.max_pixels)
-        found.write_skipped(run / "skipped.csv")
-        found.write_duplicates(run / "duplicates.csv")
+        found = _scanned(run, s.images)
         counts = {"skipped": len(found.skipped), "duplicates": len(found.duplicates)}
-        print(found.summary())
         source = found.source
     split = plan_split(len(source), s)
-    extra = (
-        Scenes(s.extra_scenes, seed=s.seed, start=1_000_000)
-        if s.extra_scenes and s.images != "scenes"
-        else None
-    )
-    more = _extra_images(run)
+    extra = None
+    if s.extra_scenes and s.images != "scenes":
+        extra = Scenes(s.extra_scenes, seed=s.seed, start=1_000_000)
+    more = _scanned(run, s.extra_images, "_extra").source if s.extra_images else None
     store = run / "store"
     train_source, train_rows = _with_extra(source, split.keys, more)
     train_source, train_rows = _with_extra(train_source, train_rows, extra)
     keys = build(store / "keys", train_source, train_rows, s)
     # held-out images must never show up in a copy of another
     overlays = Subset(source, split.keys) if s.images != "scenes" else None
-    copies = build(
-        store / "copies",
-        train_source,
-        train_rows,
-        s,
-        views=s.views,
-        purpose="train",
-        overlays=overlays,
-    )
+    edited = dict(views=s.views, purpose="train", overlays=overlays)
+    copies = build(store / "copies", train_source, train_rows, s, **edited)
     counts |= {"keys": len(keys), "copies": len(copies), "extra_scenes": len(extra) if extra else 0}
     if more is not None:
         counts["extra_images"] = len(more)
@@ -101,18 +89,15 @@ def _prepare_images(run: Run, replace: bool) -> dict[str, int]:
     return counts
 
 
-def _extra_images(run: Run) -> Source | None:
-    """The images of `extra_images` as a source; None without the setting."""
-    s = run.experiment
-    if not s.extra_images:
-        return None
-    folder = Path(s.extra_images).expanduser()
-    cache = run / "scan_extra.jsonl"
+def _scanned(run: Run, folder: str, which: str = "") -> Scan:
+    """A folder, read; what was found is written into the run and printed."""
+    s, cache = run.experiment, run / f"scan{which}.jsonl"
+    folder = Path(folder).expanduser()
     found = scan(folder, n_jobs=s.n_jobs, cache=cache, max_pixels=s.max_pixels)
-    found.write_skipped(run / "skipped_extra.csv")
-    found.write_duplicates(run / "duplicates_extra.csv")
+    found.write_skipped(run / f"skipped{which}.csv")
+    found.write_duplicates(run / f"duplicates{which}.csv")
     print(found.summary())
-    return found.source
+    return found
 
 
 def _with_extra(

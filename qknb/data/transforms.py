@@ -1,5 +1,4 @@
-"""The table of edits: one row for each AugLy image transform, with its strengths and how often it
-is drawn.
+"""The table of edits: one row for each, with its strengths and how often it is drawn.
 
 `TRANSFORMS` is the documented table. A strength range is written (mild, strong); the draw is
 uniform between mild and mild + strength x (strong - mild). Lengths are in units of the image's
@@ -7,7 +6,7 @@ sides.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +15,16 @@ from PIL import Image
 from qknb.data import edits
 from qknb.data.augly_compat import assets
 
-__all__ = ["GROUPS", "TRANSFORMS", "Pick", "Span", "Transform", "apply_edit", "draw_parameters"]
+__all__ = [
+    "GROUPS",
+    "TRANSFORMS",
+    "WIDE",
+    "Pick",
+    "Span",
+    "Transform",
+    "apply_edit",
+    "draw_parameters",
+]
 
 GROUPS = {
     "geometry": "cuts, turns, mirrors or bends the image",
@@ -26,37 +34,23 @@ GROUPS = {
     "overlay": "puts something on top of the image",
     "frame": "puts the image into something larger",
 }
-
-FONTS = (
-    "Impact",
-    "OpenSans-Bold",
-    "OpenSans-Regular",
-    "SourceSansPro-Black",
-    "SourceSansPro-Light",
-    "IBMPlexMono-Bold",
-    "IBMPlexSerif-Italic",
-    "IBMPlexSans-Medium",
-    "Raleway-ExtraBold",
-    "Lobster_1.3",
-    "Pacifico",
-    "DancingScript-Regular",
-    "LeagueSpartan-Bold",
-    "Titillium-Bold",
-    "SolveigBold",
-    "CaviarDreams",
-    "Sofia-Regular",
-    "GreatVibes-Regular",
-    "MountainsofChristmas",
-    "DavysDingbats",
-    "infini-gras",
-)  # of AugLy's fonts, such as have all of printable ASCII
+# fmt: off
+FONTS = (  # of AugLy's fonts, such as have all of printable ASCII
+    "Impact", "OpenSans-Bold", "OpenSans-Regular", "SourceSansPro-Black", "SourceSansPro-Light",
+    "IBMPlexMono-Bold", "IBMPlexSerif-Italic", "IBMPlexSans-Medium", "Raleway-ExtraBold",
+    "Lobster_1.3", "Pacifico", "DancingScript-Regular", "LeagueSpartan-Bold", "Titillium-Bold",
+    "SolveigBold", "CaviarDreams", "Sofia-Regular", "GreatVibes-Regular", "MountainsofChristmas",
+    "DavysDingbats", "infini-gras",
+)
+# fmt: on
 EMOJI_FOLDERS = ("smileys", "people", "symbols", "animals_and_nature", "food_and_drink")
 PERMUTATIONS = ("BGR", "GRB", "RBG", "GBR", "BRG")
 
 
 class Span(NamedTuple):
-    """A number between mild and strong; `either` holds a second range, taken half of the time (such
-    as darker or brighter).
+    """A number between mild and strong.
+
+    `either` holds a second range, taken half of the time (such as darker or brighter).
     """
 
     mild: float
@@ -69,337 +63,143 @@ class Pick(tuple):
     """One of these, each as likely."""
 
 
-COLOUR, SEED, WORDS, FONT, EMOJI, OVERLAY = (
-    "colour",
-    "seed",
-    "words",
-    "font",
-    "emoji",
-    "overlay",
-)  # other things that are drawn
 PLACE = Span(0, 1)
+COLOUR, SEED, WORDS = "colour", "seed", "words"  # other things that are drawn
+FONT, EMOJI, OVERLAY = "font", "emoji", "overlay"
 
 
 class Transform(NamedTuple):
-    """One row of the table: its group, its share of the draws within the group, what is drawn, and
-    how it is applied.
+    """One row of the table.
+
+    Attributes
+    ----------
+    group : str
+        One of `GROUPS`.
+    weight : float
+        Its share of the draws within the group.
+    does, label : str
+        A sentence for the table, and a few words for a figure, with the parameters put in.
+    apply : callable
+        apply(image, overlays, **parameters)
+    ranges : dict
+        {parameter: what is drawn}
     """
 
     group: str
     weight: float
-    ranges: dict[str, Any]
-    apply: Callable[..., Image.Image]
     does: str
+    label: str
+    apply: Callable[..., Image.Image]
+    ranges: dict[str, Any]
 
 
-T = Transform
-TRANSFORMS: dict[str, Transform] = {
-    "crop": T(
-        "geometry",
-        5,
-        {"keep": Span(0.85, 0.3), "shape": Span(0.75, 1.33), "x": PLACE, "y": PLACE},
-        edits.apply_crop,
+def _row(group, weight, does, label="", *, apply=None, **ranges):
+    """A row; what has no `apply` is AugLy's function of the row's name."""
+    return Transform(group, weight, does, label, apply, ranges)
+
+
+# fmt: off
+_ROWS = {
+    "crop": _row("geometry", 5,
         "keep this share of the area; width over height changed by the factor `shape`",
-    ),
-    "hflip": T("geometry", 2, {}, edits.plain("hflip"), "left and right exchanged"),
-    "vflip": T("geometry", 0.7, {}, edits.plain("vflip"), "upside down"),
-    "rotate": T(
-        "geometry",
-        2.5,
-        {"degrees": Span(3, 35, (-3, -35))},
-        edits.plain("rotate"),
-        "turned, black corners cut away",
-    ),
-    "quarter_turn": T(
-        "geometry",
-        0.7,
-        {"degrees": Pick((90, 180, 270))},
-        edits.plain("rotate"),
-        "AugLy's rotate by a right angle",
-    ),
-    "change_aspect_ratio": T(
-        "geometry",
-        1,
-        {"stretch": Span(0.8, 0.45, (1.25, 2.2))},
-        edits.apply_stretch,
-        "width over height times `stretch`",
-    ),
-    "skew": T(
-        "geometry",
-        1,
-        {"skew_factor": Span(0.08, 0.45, (-0.08, -0.45)), "axis": Pick((0, 1))},
-        edits.plain("skew"),
-        "sheared",
-    ),
-    "perspective_transform": T(
-        "geometry",
-        1.5,
-        {"sigma": Span(0.02, 0.11), "seed": SEED, "crop_out_black_border": Pick((True, False))},
-        edits.apply_perspective,
-        "corners moved; sigma in units of the shorter side",
-    ),
-    "brightness": T(
-        "colour",
-        1,
-        {"factor": Span(0.8, 0.4, (1.2, 1.9))},
-        edits.plain("brightness"),
-        "all values times `factor`",
-    ),
-    "contrast": T(
-        "colour",
-        1,
-        {"factor": Span(0.8, 0.4, (1.2, 2.0))},
-        edits.plain("contrast"),
-        "distance from the mean grey times `factor`",
-    ),
-    "saturation": T(
-        "colour",
-        1,
-        {"factor": Span(0.6, 0, (1.5, 4))},
-        edits.plain("saturation"),
-        "colourfulness times `factor`",
-    ),
-    "color_jitter": T(
-        "colour",
-        1.5,
-        {
-            "brightness_factor": Span(0.9, 0.6, (1.1, 1.5)),
-            "contrast_factor": Span(0.9, 0.6, (1.1, 1.6)),
-            "saturation_factor": Span(0.8, 0.3, (1.2, 2.5)),
-        },
-        edits.plain("color_jitter"),
-        "three at once",
-    ),
-    "grayscale": T(
-        "colour",
-        1,
-        {"mode": Pick(("luminosity", "average"))},
-        edits.plain("grayscale"),
-        "no colours",
-    ),
-    "opacity": T(
-        "colour", 0.6, {"level": Span(0.85, 0.4)}, edits.plain("opacity"), "faded to white"
-    ),
-    "channel_order": T(
-        "colour",
-        0.5,
-        {"order": Pick(PERMUTATIONS)},
-        edits.apply_channels,
-        "apply_lambda: red, green and blue exchanged",
-    ),
-    "convert_color": T(
-        "colour",
-        0.5,
-        {"hue": Span(20, 180, (-20, -180))},
-        edits.apply_hue,
-        "colours turned about the grey axis, degrees",
-    ),
-    "masked_composite": T(
-        "colour",
-        0.6,
-        {
-            "factor": Span(0.7, 0.35, (1.3, 1.8)),
-            "x": PLACE,
-            "y": PLACE,
-            "width": Span(0.4, 0.9),
-            "height": Span(0.4, 0.9),
-        },
-        edits.apply_spot,
-        "brightness within an ellipse",
-    ),
-    "blur": T(
-        "quality",
-        1.5,
-        {"radius": Span(0.003, 0.018)},
-        edits.apply_blur,
-        "Gaussian; radius in units of the longer side",
-    ),
-    "sharpen": T(
-        "quality", 0.7, {"factor": Span(2, 12)}, edits.plain("sharpen"), "Pillow's sharpness factor"
-    ),
-    "apply_pil_filter": T(
-        "quality",
-        0.5,
-        {"kind": Pick(("EDGE_ENHANCE_MORE", "EDGE_ENHANCE", "SMOOTH_MORE", "DETAIL"))},
-        edits.apply_filter,
-        "3 x 3 and 5 x 5 filters",
-    ),
-    "pixelization": T(
-        "quality",
-        1,
-        {"ratio": Span(0.45, 0.1)},
-        edits.apply_pixelization,
-        "so many blocks per pixel along a side",
-    ),
-    "random_noise": T(
-        "quality",
-        1,
-        {"var": Span(0.004, 0.06), "seed": SEED},
-        edits.plain("random_noise"),
-        "Gaussian; variance for values 0..1",
-    ),
-    "shuffle_pixels": T(
-        "quality",
-        0.4,
-        {"factor": Span(0.05, 0.3), "seed": SEED},
-        edits.apply_shuffle,
-        "share of pixels that change places",
-    ),
-    "scale": T(
-        "quality", 1, {"factor": Span(0.6, 0.15)}, edits.plain("scale"), "both sides times `factor`"
-    ),
-    "resize": T(
-        "quality",
-        0.5,
-        {"width": Span(0.9, 0.4), "height": Span(0.9, 0.4)},
-        edits.apply_resize,
-        "each side times its own factor",
-    ),
-    "encoding_quality": T(
-        "compression",
-        1,
-        {"quality": Span(60, 6, whole=True)},
-        edits.plain("encoding_quality"),
-        "JPEG quality",
-    ),
-    "overlay_text": T(
-        "overlay",
-        2,
-        {
-            "text": WORDS,
-            "font": FONT,
-            "font_size": Span(0.06, 0.22),
-            "opacity": Span(0.5, 1),
-            "color": COLOUR,
-            "x": PLACE,
-            "y": PLACE,
-        },
-        edits.apply_text,
-        "one to three lines; font size in units of the shorter side",
-    ),
-    "overlay_emoji": T(
-        "overlay",
-        2,
-        {
-            "emoji": EMOJI,
-            "emoji_size": Span(0.15, 0.6),
-            "opacity": Span(0.6, 1),
-            "x": PLACE,
-            "y": PLACE,
-        },
-        edits.apply_emoji,
-        "emoji side in units of the shorter side",
-    ),
-    "overlay_image": T(
-        "overlay",
-        1.5,
-        {
-            "overlay": OVERLAY,
-            "overlay_size": Span(0.25, 0.6),
-            "opacity": Span(0.5, 1),
-            "x": PLACE,
-            "y": PLACE,
-        },
-        edits.apply_overlay,
-        "another image on top; its sides in units of this one's",
-    ),
-    "overlay_stripes": T(
-        "overlay",
-        1,
-        {
-            "line_width": Span(0.1, 0.5),
-            "line_color": COLOUR,
-            "line_angle": Span(-90, 90),
-            "line_density": Span(0.5, 0.9),
-            "line_type": Pick(("solid", "dotted", "dashed")),
-            "line_opacity": Span(0.4, 1),
-        },
-        edits.apply_stripes,
-        "stripes across",
-    ),
-    "overlay_onto_background_image": T(
-        "frame",
-        2.5,
-        {"overlay": OVERLAY, "overlay_size": Span(0.85, 0.4), "x": PLACE, "y": PLACE},
-        edits.apply_background,
+        "crop {keep:.0%}", apply=edits.apply_crop, keep=Span(0.85, 0.3), shape=Span(0.75, 1.33),
+        x=PLACE, y=PLACE),
+    "hflip": _row("geometry", 2, "left and right exchanged"),
+    "vflip": _row("geometry", 0.7, "upside down"),
+    "rotate": _row("geometry", 2.5, "turned, black corners cut away", "rotate {degrees:.0f}°",
+        degrees=Span(3, 35, (-3, -35))),
+    "quarter_turn": _row("geometry", 0.7, "AugLy's rotate by a right angle", "turn {degrees}°",
+        apply=edits.plain("rotate"), degrees=Pick((90, 180, 270))),
+    "change_aspect_ratio": _row("geometry", 1, "width over height times `stretch`",
+        "aspect x{stretch:.2f}", apply=edits.apply_stretch, stretch=Span(0.8, 0.45, (1.25, 2.2))),
+    "skew": _row("geometry", 1, "sheared", "skew {skew_factor:.2f}",
+        skew_factor=Span(0.08, 0.45, (-0.08, -0.45)), axis=Pick((0, 1))),
+    "perspective_transform": _row("geometry", 1.5,
+        "corners moved; sigma in units of the shorter side", "perspective {sigma:.2f}",
+        apply=edits.apply_perspective, sigma=Span(0.02, 0.11), seed=SEED,
+        crop_out_black_border=Pick((True, False))),
+    "brightness": _row("colour", 1, "all values times `factor`", "brightness x{factor:.1f}",
+        factor=Span(0.8, 0.4, (1.2, 1.9))),
+    "contrast": _row("colour", 1, "distance from the mean grey times `factor`",
+        "contrast x{factor:.1f}", factor=Span(0.8, 0.4, (1.2, 2.0))),
+    "saturation": _row("colour", 1, "colourfulness times `factor`", "saturation x{factor:.1f}",
+        factor=Span(0.6, 0, (1.5, 4))),
+    "color_jitter": _row("colour", 1.5, "three at once", "jitter",
+        brightness_factor=Span(0.9, 0.6, (1.1, 1.5)), contrast_factor=Span(0.9, 0.6, (1.1, 1.6)),
+        saturation_factor=Span(0.8, 0.3, (1.2, 2.5))),
+    "grayscale": _row("colour", 1, "no colours", mode=Pick(("luminosity", "average"))),
+    "opacity": _row("colour", 0.6, "faded to white", "opacity {level:.0%}", level=Span(0.85, 0.4)),
+    "channel_order": _row("colour", 0.5, "apply_lambda: red, green and blue exchanged",
+        "channels {order}", apply=edits.apply_channels, order=Pick(PERMUTATIONS)),
+    "convert_color": _row("colour", 0.5, "colours turned about the grey axis, degrees",
+        "hue {hue:.0f}°", apply=edits.apply_hue, hue=Span(20, 180, (-20, -180))),
+    "masked_composite": _row("colour", 0.6, "brightness within an ellipse", "spot x{factor:.1f}",
+        apply=edits.apply_spot, factor=Span(0.7, 0.35, (1.3, 1.8)), x=PLACE, y=PLACE,
+        width=Span(0.4, 0.9), height=Span(0.4, 0.9)),
+    "blur": _row("quality", 1.5, "Gaussian; radius in units of the longer side",
+        "blur {radius:.1%}", apply=edits.apply_blur, radius=Span(0.003, 0.018)),
+    "sharpen": _row("quality", 0.7, "Pillow's sharpness factor", "sharpen x{factor:.0f}",
+        factor=Span(2, 12)),
+    "apply_pil_filter": _row("quality", 0.5, "3 x 3 and 5 x 5 filters", "filter {kind}",
+        apply=edits.apply_filter,
+        kind=Pick(("EDGE_ENHANCE_MORE", "EDGE_ENHANCE", "SMOOTH_MORE", "DETAIL"))),
+    "pixelization": _row("quality", 1, "so many blocks per pixel along a side",
+        "pixels {ratio:.0%}", apply=edits.apply_pixelization, ratio=Span(0.45, 0.1)),
+    "random_noise": _row("quality", 1, "Gaussian; variance for values 0..1", "noise {var:.3f}",
+        var=Span(0.004, 0.06), seed=SEED),
+    "shuffle_pixels": _row("quality", 0.4, "share of pixels that change places",
+        "shuffle {factor:.0%}", apply=edits.apply_shuffle, factor=Span(0.05, 0.3), seed=SEED),
+    "scale": _row("quality", 1, "both sides times `factor`", "scale {factor:.0%}",
+        factor=Span(0.6, 0.15)),
+    "resize": _row("quality", 0.5, "each side times its own factor", apply=edits.apply_resize,
+        width=Span(0.9, 0.4), height=Span(0.9, 0.4)),
+    "encoding_quality": _row("compression", 1, "JPEG quality", "jpeg q={quality}",
+        quality=Span(60, 6, whole=True)),
+    "overlay_text": _row("overlay", 2, "one to three lines; font size in units of the shorter side",
+        "text {font_size:.0%}", apply=edits.apply_text, text=WORDS, font=FONT,
+        font_size=Span(0.06, 0.22), opacity=Span(0.5, 1), color=COLOUR, x=PLACE, y=PLACE),
+    "overlay_emoji": _row("overlay", 2, "emoji side in units of the shorter side",
+        "emoji {emoji_size:.0%}", apply=edits.apply_emoji, emoji=EMOJI, emoji_size=Span(0.15, 0.6),
+        opacity=Span(0.6, 1), x=PLACE, y=PLACE),
+    "overlay_image": _row("overlay", 1.5, "another image on top; its sides in units of this one's",
+        "overlay {overlay_size:.0%}", apply=edits.apply_overlay, overlay=OVERLAY,
+        overlay_size=Span(0.25, 0.6), opacity=Span(0.5, 1), x=PLACE, y=PLACE),
+    "overlay_stripes": _row("overlay", 1, "stripes across", "stripes {line_type}",
+        apply=edits.apply_stripes, line_width=Span(0.1, 0.5), line_color=COLOUR,
+        line_angle=Span(-90, 90), line_density=Span(0.5, 0.9),
+        line_type=Pick(("solid", "dotted", "dashed")), line_opacity=Span(0.4, 1)),
+    "overlay_onto_background_image": _row("frame", 2.5,
         "pasted into another image; sides in units of that one's",
-    ),
-    "overlay_onto_screenshot": T(
-        "frame",
-        1.5,
-        {"template": Pick(("mobile", "mobile", "web")), "crop_src_to_fit": Pick((True, False))},
-        edits.apply_screenshot,
-        "shown on a social network's page",
-    ),
-    "meme_format": T(
-        "frame",
-        1,
-        {
-            "text": WORDS,
-            "caption": Span(0.15, 0.45),
-            "color": Pick(((0, 0, 0), (255, 255, 255), (200, 30, 30))),
-            "background": Pick(((255, 255, 255), (120, 120, 120), (250, 220, 60))),
-        },
-        edits.apply_meme,
-        "a caption above",
-    ),
-    "pad": T(
-        "frame",
-        1.5,
-        {"w_factor": Span(0.03, 0.4), "h_factor": Span(0.03, 0.4), "color": COLOUR},
-        edits.padded("pad"),
-        "a border; factors per side",
-    ),
-    "pad_square": T(
-        "frame", 0.7, {"color": COLOUR}, edits.padded("pad_square"), "a border that makes it square"
-    ),
-    "tight_crop": T(
-        "geometry",
-        0,
-        {"keep": Span(0.35, 0.1), "shape": Span(0.75, 1.33), "x": PLACE, "y": PLACE},
-        edits.apply_crop,
-        "keep a small share of the area",
-    ),
-    "collage": T(
-        "frame",
-        0,
-        {
-            "overlay": OVERLAY,
-            "cells": Pick(("row", "column", "square")),
-            "place": Pick((0, 1, 2, 3)),
-            "border": Span(0, 0.06),
-            "color": COLOUR,
-        },
-        edits.apply_collage,
-        "one picture of two or four",
-    ),
-    "story": T(
-        "frame",
-        0,
-        {
-            "overlay": OVERLAY,
-            "size": Span(1.0, 0.7),
-            "y": PLACE,
-            "text": WORDS,
-            "color": COLOUR,
-            "blurred": Pick(("own", "other", "")),
-        },
-        edits.apply_story,
-        "in a telephone's story, over a blurred picture or a colour",
-    ),
-    "feed": T(
-        "frame",
-        0,
-        {
-            "overlay": OVERLAY,
-            "margin": Span(0, 0.25),
-            "part": Pick(((0.1, 0.6), (0.3, 0.3), (0.6, 0.1), (0.05, 0.15))),
-            "color": Pick(((255, 255, 255), (20, 20, 24))),
-        },
-        edits.apply_feed,
-        "in a screenshot between parts of other pictures",
-    ),
+        "on background {overlay_size:.0%}", apply=edits.apply_background, overlay=OVERLAY,
+        overlay_size=Span(0.85, 0.4), x=PLACE, y=PLACE),
+    "overlay_onto_screenshot": _row("frame", 1.5, "shown on a social network's page",
+        "screenshot {template}", apply=edits.apply_screenshot,
+        template=Pick(("mobile", "mobile", "web")), crop_src_to_fit=Pick((True, False))),
+    "meme_format": _row("frame", 1, "a caption above", "meme", apply=edits.apply_meme, text=WORDS,
+        caption=Span(0.15, 0.45), color=Pick(((0, 0, 0), (255, 255, 255), (200, 30, 30))),
+        background=Pick(((255, 255, 255), (120, 120, 120), (250, 220, 60)))),
+    "pad": _row("frame", 1.5, "a border; factors per side", apply=edits.padded("pad"),
+        w_factor=Span(0.03, 0.4), h_factor=Span(0.03, 0.4), color=COLOUR),
+    "pad_square": _row("frame", 0.7, "a border that makes it square",
+        apply=edits.padded("pad_square"), color=COLOUR),
+    "tight_crop": _row("geometry", 0, "keep a small share of the area", "crop {keep:.0%}",
+        apply=edits.apply_crop, keep=Span(0.35, 0.1), shape=Span(0.75, 1.33), x=PLACE, y=PLACE),
+    "collage": _row("frame", 0, "one picture of two or four", "collage {cells}",
+        apply=edits.apply_collage, overlay=OVERLAY, cells=Pick(("row", "column", "square")),
+        place=Pick((0, 1, 2, 3)), border=Span(0, 0.06), color=COLOUR),
+    "story": _row("frame", 0, "in a telephone's story, over a blurred picture or a colour", "story",
+        apply=edits.apply_story, overlay=OVERLAY, size=Span(1.0, 0.7), y=PLACE, text=WORDS,
+        color=COLOUR, blurred=Pick(("own", "other", ""))),
+    "feed": _row("frame", 0, "in a screenshot between parts of other pictures",
+        "screenshot of a page", apply=edits.apply_feed, overlay=OVERLAY, margin=Span(0, 0.25),
+        part=Pick(((0.1, 0.6), (0.3, 0.3), (0.6, 0.1), (0.05, 0.15))),
+        color=Pick(((255, 255, 255), (20, 20, 24)))),
 }
+# fmt: on
+TRANSFORMS: dict[str, Transform] = {
+    name: row if row.apply else row._replace(apply=edits.plain(name)) for name, row in _ROWS.items()
+}
+"""The edits, by name. Their order enters the draws."""
 
 WIDE = {
     "crop": 4,
@@ -411,9 +211,7 @@ WIDE = {
     "story": 2,
     "feed": 2,
 }
-"""Weights of the training edits called "wide", where they differ from the table's: other people's
-kinds of edits.
-"""
+"""Weights of the training edits "wide", where they differ: other people's kinds of edits."""
 
 
 @functools.cache
@@ -442,6 +240,13 @@ def _words(rng: np.random.Generator) -> str:
     return text.upper() if rng.random() < 0.4 else text.capitalize()
 
 
+def _colour(rng: np.random.Generator) -> list[int]:
+    plain = rng.random()
+    if plain < 0.5:
+        return [0, 0, 0] if plain < 0.25 else [255, 255, 255]
+    return rng.integers(0, 256, 3).tolist()
+
+
 def draw_parameters(name: str, rng: np.random.Generator, strength: float = 1.0) -> dict[str, Any]:
     """Draw one transform's parameters from its ranges.
 
@@ -462,25 +267,15 @@ def draw_parameters(name: str, rng: np.random.Generator, strength: float = 1.0) 
     drawn: dict[str, Any] = {}
     for key, kind in TRANSFORMS[name].ranges.items():
         if isinstance(kind, Span):
-            low, high = (
-                kind.either if kind.either and rng.random() < 0.5 else (kind.mild, kind.strong)
-            )
+            other = kind.either if kind.either and rng.random() < 0.5 else None
+            low, high = other or (kind.mild, kind.strong)
             value = low + (high - low) * rng.random() * (1.0 if kind is PLACE else strength)
             drawn[key] = round(value) if kind.whole else round(float(value), 5)
         elif isinstance(kind, Pick):
             picked = kind[int(rng.integers(len(kind)))]
-            drawn[key] = (
-                list(picked) if isinstance(picked, tuple) else picked
-            )  # as JSON gives it back
+            drawn[key] = list(picked) if isinstance(picked, tuple) else picked  # as JSON has it
         elif kind == COLOUR:
-            plain = rng.random()
-            drawn[key] = (
-                [0, 0, 0]
-                if plain < 0.25
-                else [255, 255, 255]
-                if plain < 0.5
-                else rng.integers(0, 256, 3).tolist()
-            )
+            drawn[key] = _colour(rng)
         elif kind == WORDS:
             drawn[key] = _words(rng)
         elif kind == FONT:
@@ -493,8 +288,8 @@ def draw_parameters(name: str, rng: np.random.Generator, strength: float = 1.0) 
     return drawn
 
 
-def apply_edit(image: Image.Image, name: str, parameters: dict[str, Any], overlays) -> Image.Image:
-    """Apply one edit to an RGB image; `overlays` is a sequence of PIL images that overlays and
-    backgrounds are taken from.
-    """
+def apply_edit(
+    image: Image.Image, name: str, parameters: dict[str, Any], overlays: Sequence[Image.Image]
+) -> Image.Image:
+    """Apply one edit to an RGB image; overlays and backgrounds are taken from `overlays`."""
     return TRANSFORMS[name].apply(image, overlays, **parameters)
