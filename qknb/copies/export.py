@@ -9,6 +9,7 @@ RUN/descriptor/ gets `query.keras` and `key.keras` ([image 0..255, GIST-PCA] -> 
 the same), `background.npy` (key descriptors of held-out pictures, float16: pictures that are no
 copies of anything), `descriptor.json` (sizes, thresholds, fingerprint; written last: without it the
 export does not count) and `MODEL_CARD.md`. With the extra `onnx`, also `query.onnx` and `key.onnx`.
+A backbone that is an ONNX file is not copied: descriptor.json says where it lies, and its checksum.
 """
 
 import hashlib
@@ -20,6 +21,7 @@ import numpy as np
 
 from qknb.copies.plain_model import plain_model
 from qknb.data.prepared_sets import open_split
+from qknb.models.names import is_dinov2, is_onnx, onnx_path
 from qknb.run import Run
 from qknb.system.checksums import checksum
 from qknb.system.files import load_npz, replacing, write_json, write_text
@@ -108,7 +110,8 @@ def export_run(run_dir):
             with replacing(folder / name) as temporary:
                 shutil.copyfile(run / name, temporary)
     _write_background(run, phase, folder / "background.npy")
-    onnx = _write_onnx(folder)
+    used = run.done("backbone") if is_onnx(settings.backbone) else None
+    onnx = {"omitted": "the backbone is an ONNX file of its own"} if used else _write_onnx(folder)
     facts = {
         "format": FORMAT,
         "source": stamp,
@@ -125,6 +128,8 @@ def export_run(run_dir):
         },
     }
     facts |= {"onnx": onnx} if onnx else {}
+    if used or is_dinov2(settings.backbone):
+        facts["backbone"] = {"name": settings.backbone, "sha256": used and used["sha256"]}
     facts["fingerprint"] = tower_fingerprint(facts)
     write_text(folder / "MODEL_CARD.md", model_card(run, phase, facts))
     write_json(folder / "descriptor.json", facts)
@@ -187,6 +192,7 @@ def _write_tower(trainer, letter, path, phase):
     keras = import_keras()
 
     from qknb.models.backbones import weights_fingerprint
+    from qknb.models.onnx_backbone import open_layers
     from qknb.models.towers import join_tower
 
     settings = trainer.settings
@@ -205,6 +211,8 @@ def _write_tower(trainer, letter, path, phase):
     with replacing(path) as temporary:
         tower.save(temporary)
         loaded = keras.saving.load_model(temporary, safe_mode=True, compile=False)
+    if is_onnx(settings.backbone):
+        open_layers(loaded, onnx_path(settings.backbone))
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (4, size, size, 3), np.uint8)
     gist = rng.normal(0, 0.1, (4, settings.gist_dim)).astype(np.float32)

@@ -1,5 +1,6 @@
 """An exported folder opened: its facts, its towers and its background, each checked first."""
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 from qknb.copies.export import FORMAT, SIDES, pca_fingerprint, tower_fingerprint
 from qknb.copies.onnx_tower import OnnxTower, has_onnx
 from qknb.data.gist import GistPCA
+from qknb.models.names import check_available, is_dinov2, is_onnx, onnx_path
 from qknb.system.checksums import fault
 from qknb.system.keras_import import import_keras
 
@@ -74,18 +76,37 @@ def open_tower(folder: Path, facts: dict, side: str) -> Any:
 
 def keras_tower(folder: Path, facts: dict, side: str) -> Any:
     """The Keras model of a side, loaded in safe mode. Errors as in `open_tower`."""
-    from qknb.models.backbones import weights_fingerprint
-
     keras = import_keras()
+    from qknb.models.backbones import weights_fingerprint
+    from qknb.models.onnx_backbone import open_layers
+
     path = folder / f"{side}.keras"
     again = f"delete the folder {folder} and export the run again"
+    backbone = facts.get("backbone", {}).get("name", "")
+    check_available(backbone if is_dinov2(backbone) else "")
     try:
+        if is_dinov2(backbone):
+            importlib.import_module("keras_hub")
         model = keras.saving.load_model(path, safe_mode=True, compile=False)
     except Exception as error:  # Keras raises whatever the zip, HDF5 or JSON reader does
         raise ValueError(f"{path} cannot be loaded ({error}): {again}") from None
     if weights_fingerprint(model) != facts["towers"][side]:
         raise ValueError(f"{path} holds other weights than descriptor.json says: {again}")
+    if is_onnx(backbone):
+        open_layers(model, _onnx_file(folder, backbone))
     return model
+
+
+def _onnx_file(folder: Path, backbone: str) -> Path:
+    """Where the ONNX file of a descriptor lies: where it lay in training, or beside the towers."""
+    path = onnx_path(backbone)
+    beside = folder / path.name
+    if not path.is_file() and not beside.is_file():
+        raise ValueError(
+            f"the descriptor in {folder} needs the ONNX file {path}: bring it back, or put it "
+            f"into {folder}"
+        )
+    return path if path.is_file() else beside
 
 
 def read_background(folder: Path, dim: int) -> np.ndarray:

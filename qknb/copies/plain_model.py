@@ -1,4 +1,4 @@
-"""Models in which every layer is Keras' own, so that they load without this package."""
+"""Models in which every layer that can be is Keras' own, so that they load without this package."""
 
 __all__ = ["plain_model"]
 
@@ -8,12 +8,13 @@ def plain_model(model):
     own that compute the same.
 
     Scaling of pixels becomes `Rescaling`, frozen batch normalisation a `BatchNormalization` with
-    trainable=False. Weights are copied, and the copy is frozen.
+    trainable=False. Weights are copied, and the copy is frozen. An ONNX model stays a layer of this
+    package, and DINOv2 one of keras-hub.
 
     Raises
     ------
     TypeError
-        A layer is neither Keras' own nor one of these.
+        A layer is none of these.
     """
     import keras
 
@@ -31,6 +32,7 @@ def _plain_layer(layer):
     import keras
 
     from qknb.models.layers import FrozenBatchNormalization, PixelScaling
+    from qknb.models.onnx_backbone import OnnxFeatures
 
     if isinstance(layer, PixelScaling):
         scale, offset = (
@@ -39,7 +41,9 @@ def _plain_layer(layer):
         return keras.layers.Rescaling(scale, offset, dtype=layer.dtype_policy, name=layer.name)
     if isinstance(layer, FrozenBatchNormalization):
         return keras.layers.BatchNormalization.from_config(layer.get_config())
-    if not type(layer).__module__.startswith("keras."):
+    if isinstance(layer, OnnxFeatures):
+        return layer.copy()
+    if not type(layer).__module__.startswith(("keras.", "keras_hub.")):
         raise TypeError(
             f"layer {layer.name!r} is a {type(layer).__name__}, which plain Keras does not know: "
             "the tower cannot be exported"

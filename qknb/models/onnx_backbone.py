@@ -64,6 +64,12 @@ class OnnxFeatures(keras.layers.Layer):
             )
         self.model = model
 
+    def copy(self) -> "OnnxFeatures":
+        """Another layer of the same file, open as this one is."""
+        made = type(self).from_config(self.get_config())
+        made.model = self.model
+        return made
+
     def call(self, pixels):
         return call_on_host(self._describe, pixels, ((pixels.shape[0], self.features), "float32"))[
             0

@@ -76,3 +76,13 @@ def features_of(pixels):
     patches = np.asarray(pixels, np.float64).reshape(n, s // 4, 4, s // 4, 4, 3)
     maps = np.einsum("nxiyjc,fcij->nxyf", patches, KERNEL.astype(np.float64))
     return np.maximum(maps, 0).mean((1, 2))
+
+
+def onnx_run(folder, **changes):
+    """A run, not yet prepared, whose backbone is such a model; smoke with heads alone, Q1 and K1."""
+    from qknb.config import experiment
+    from qknb.run import Run
+
+    path = save_onnx(folder / "made.onnx", layout="NHWC", dtype="uint8")
+    base = dict(train_backbone=False, head_input="raw", phases=2, n_jobs=1)
+    return Run(folder / "r", experiment("smoke", **base | {"backbone": f"onnx:{path}"} | changes))
