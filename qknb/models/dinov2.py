@@ -46,6 +46,9 @@ def build_dinov2(name: str, image_size: int, weights: str | None = "imagenet") -
             f"{name} could not be loaded ({error}). keras-hub downloads it once; without network "
             "access choose another backbone."
         ) from error
+    for variable in model.weights:
+        if variable.name == "mask_token":  # of DINOv2's own training; features do not use it
+            variable.trainable = False
     pixels = keras.Input(shape, name="pixels")
     scale, offset = 1 / IMAGENET_STD, -IMAGENET_MEAN / IMAGENET_STD
     scaled = PixelScaling(scale, offset, dtype="float32", name="scaling")(pixels)
