@@ -12,6 +12,8 @@ COMMANDS = {
 }
 LISTED = 10  # lines printed of a long list
 
+_RUN = "name of a trained run below ROOT, or the path of its folder"
+
 
 def add_commands(steps):
     """Add the commands to an argparse subparsers object."""
@@ -21,12 +23,8 @@ def add_commands(steps):
     )
     for parser, do in ((export, _export), (index, _index), (find, _find), (copytest, _copytest)):
         parser.set_defaults(do=do)
-    for parser in (export, index):
-        parser.add_argument(
-            "--run",
-            required=True,
-            help="name of a trained run below ROOT, or the path of its folder",
-        )
+    export.add_argument("--run", required=True, help=_RUN)
+    index.add_argument("--run", help=f"{_RUN} (default: the descriptor that comes with qknb)")
     find.add_argument("--run", help="where the run of the index is now, if it was moved")
     copytest.add_argument(
         "--run",
@@ -112,17 +110,19 @@ def _index(options):
     _import_keras()
     from qknb.copies.descriptor import Descriptor
     from qknb.copies.index import CopyIndex
+    from qknb.copies.shipped import SHIPPED
 
-    run, folder = _run_path(options), Path(options.folder).expanduser()
+    run = _run_path(options) if options.run else None
+    folder = Path(options.folder).expanduser()
     path = (
         Path(options.index).expanduser()
         if options.index
-        else run / "index" / folder.absolute().name
+        else (run or Path(options.root).expanduser() / "shipped") / "index" / folder.absolute().name
     )
     index = CopyIndex.build(
         path,
         folder,
-        Descriptor.load(run),
+        Descriptor.load(run or SHIPPED),
         factory=options.factory,
         parameters=options.parameters,
         rebuild=options.rebuild,

@@ -115,7 +115,8 @@ class Settings:
     )
     weights: str = _towers(
         "imagenet",
-        "Where the backbone starts: ImageNet's weights, a .weights.h5 or .keras file; none: random.",
+        "Where the backbone starts: ImageNet's weights, a .weights.h5 or .keras file; none: "
+        "random.",
         affects=FEATURES,
     )
     onnx_layout: str = _towers(

@@ -20,6 +20,7 @@ from PIL import Image
 from qknb.copies.export import export_run
 from qknb.copies.exported import open_tower, read_background, read_facts
 from qknb.copies.parts import LONGEST, WHOLE, Part
+from qknb.copies.shipped import SHIPPED
 from qknb.data.dataset import to_square
 from qknb.data.gist import GistPCA, gist, gist_input
 from qknb.data.image_files import BadImage, read_rgb, upright_rgb
@@ -81,13 +82,14 @@ class Descriptor:
         )
 
     @classmethod
-    def load(cls, run: str | Path) -> "Descriptor":
+    def load(cls, run: str | Path = SHIPPED) -> "Descriptor":
         """Load the descriptor of a run, exporting it first when its last phase is not exported yet.
 
         Parameters
         ----------
         run : path
             A run folder, or an exported `descriptor` folder, which works without the run.
+            Default: the descriptor that comes with this package.
 
         Raises
         ------

@@ -81,6 +81,8 @@ def keras_tower(folder: Path, facts: dict, side: str) -> Any:
     from qknb.models.onnx_backbone import open_layers
 
     path = folder / f"{side}.keras"
+    if not path.exists() and facts["towers"]["query"] == facts["towers"]["key"]:
+        path = folder / "query.keras"  # one tower for both sides may be there once
     again = f"delete the folder {folder} and export the run again"
     backbone = facts.get("backbone", {}).get("name", "")
     check_available(backbone if is_dinov2(backbone) else "")

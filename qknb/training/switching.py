@@ -30,8 +30,7 @@ __all__ = [
 
 class _Policy:
     """What all policies share; those that know the length of a phase beforehand need no more than
-    `limit`.
-    """
+    `limit`."""
 
     def limit(self, number):
         """The most steps that phase `number` (0, 1, ...) may take (int)."""
@@ -39,8 +38,7 @@ class _Policy:
 
     def decide(self, history, number=0):
         """Whether phase `number` is to end now, given its records so far: list of {"step",
-        "micro_ap", "loss"}, that of step 0 first.
-        """
+        "micro_ap", "loss"}, that of step 0 first."""
         return bool(history) and history[-1]["step"] >= self.limit(number)
 
     def settings(self):
@@ -69,8 +67,7 @@ class Saturation(_Policy):
     ----------
     measure : "micro_ap" or "loss"
         Of the validation images; or the training loss, the mean of what was logged since the record
-        before (lower is better; its gains are
-        counted as shares of the best value so far).
+        before (lower is better; its gains are shares of the best value so far).
     patience : int
         Switch after so many evaluations in a row, none of which gained.
     min_gain : float
@@ -93,20 +90,15 @@ class Saturation(_Policy):
     def decide(self, history, number=0):
         if super().decide(history, number):
             return True
-        return (
-            bool(history)
-            and history[-1]["step"] >= self.min_steps
-            and self.without_gain(history) >= self.patience
-        )
+        enough = bool(history) and history[-1]["step"] >= self.min_steps
+        return enough and self.without_gain(history) >= self.patience
 
     def without_gain(self, history):
         """Evaluations since the last gain (int). Records without the measure, such as the loss at
-        step 0, do not count.
-        """
+        step 0, do not count."""
         best, waited = None, 0
-        for value in (
-            record[self.measure] for record in history if record.get(self.measure) is not None
-        ):
+        known = (record.get(self.measure) for record in history)
+        for value in (value for value in known if value is not None):
             if best is None:
                 best = value
             elif (
@@ -194,8 +186,7 @@ class Schedule(_Policy):
 
 def phase_steps(n_keys, settings):
     """Steps of a phase whose length no policy decides: steps_per_phase, or epochs_per_phase passes
-    over the keys.
-    """
+    over the keys."""
     return settings.steps_per_phase or max(
         1, round(settings.epochs_per_phase * n_keys / settings.batch_size)
     )
