@@ -1,6 +1,7 @@
 """The command line, `qknb` or `python -m qknb`: the steps of the notebooks for a shell."""
 
 import argparse
+import errno
 import os
 import shutil
 import sys
@@ -74,8 +75,15 @@ def main(arguments=None):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (ValueError, OSError, FloatingPointError, BackendMissing) as error:
-        print(f"qknb: {printable(error, lines=True)}", file=sys.stderr)
+        print(f"qknb: {printable(error, lines=True)}{_advice(error)}", file=sys.stderr)
         return 1
+
+
+def _advice(error):
+    """What to do about an error of the system that does not say it."""
+    if getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE):
+        return ": allow more (ulimit -n 4096), or use fewer processes (n_jobs=1); then run it again"
+    return ""
 
 
 def make_parser():

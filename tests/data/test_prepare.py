@@ -2,6 +2,8 @@
 
 import csv
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -127,3 +129,21 @@ def test_the_limit_of_pixels_is_a_setting(photos, tmp_path):
     run = Run(tmp_path / "run", settings(photos, max_pixels=50_000))
     assert prepare(run)["skipped"] == 1
     assert "too large: 300 x 200 pixels, the limit is 50,000" in (run / "skipped.csv").read_text()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of open files")
+def test_too_many_open_files_end_with_advice(photos, tmp_path):
+    code = (
+        "import resource, sys\n"
+        "from qknb.cli import main\n"
+        "import qknb.data.prepare\n"
+        "hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (12, hard))\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    words = ["prepare", "--run", "r", "--root", str(tmp_path), "--preset", "smoke", "n_jobs=2"]
+    ended = subprocess.run(
+        [sys.executable, "-c", code, *words, "n_scenes=300"], capture_output=True, text=True
+    )
+    assert ended.returncode == 1 and "Traceback" not in ended.stderr
+    assert "Too many open files" in ended.stderr and "ulimit -n" in ended.stderr
