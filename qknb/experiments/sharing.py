@@ -19,6 +19,7 @@ from qknb.data.prepare import prepare
 from qknb.data.prepared_sets import prepared
 from qknb.run import Run
 from qknb.setting_field import IMAGES, RUNNING, TEST_IMAGES, TRAINING, WHITENING
+from qknb.system.files import replacing
 from qknb.system.machine import versions
 
 __all__ = [
@@ -213,15 +214,12 @@ def _bring_folder(source, target):
 
 
 def _bring(source, target):
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
-    target.unlink(missing_ok=True)
-    try:
-        if source.name.endswith(_LINKED):
-            os.link(source, temporary)
-        else:
+    target.unlink(missing_ok=True)  # replacing a link by one to the same file would do nothing
+    with replacing(target) as temporary:
+        try:
+            if source.name.endswith(_LINKED):
+                os.link(source, temporary)
+            else:
+                shutil.copyfile(source, temporary)
+        except OSError:  # another file system, or one without hard links
             shutil.copyfile(source, temporary)
-    except OSError:  # another file system, or one without hard links
-        shutil.copyfile(source, temporary)
-    os.replace(temporary, target)
