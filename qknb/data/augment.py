@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from qknb.data.scenes import scene
+from qknb.data.sources import Source
 from qknb.data.transforms import TRANSFORMS, WIDE, apply_edit, draw_parameters
 
 __all__ = ["COUNTS", "FIRST", "LATER", "TRANSFORMS", "Edit", "augment", "describe", "replay"]
@@ -164,7 +165,7 @@ def augment(
     view: int,
     purpose: str = "train",
     strength: float = 1.0,
-    overlays=None,
+    overlays: Sequence[Image.Image] | Source | None = None,
     edits: str = "standard",
     without: frozenset[str] = frozenset(),
     longest: int = LONGEST_IN,
@@ -217,7 +218,13 @@ def augment(
     return replay(image, drawn, overlays=overlays, longest=longest), drawn
 
 
-def replay(image: Image.Image, edits, *, overlays=None, longest: int = LONGEST_IN) -> Image.Image:
+def replay(
+    image: Image.Image,
+    edits: Iterable[tuple[str, dict[str, Any]]],
+    *,
+    overlays: Sequence[Image.Image] | Source | None = None,
+    longest: int = LONGEST_IN,
+) -> Image.Image:
     """Apply recorded edits, (name, params) pairs, to an image: the pixels that `augment` gave."""
     overlays = _as_sequence(overlays)
     image = _shrunk(image.convert("RGB"), longest)

@@ -1,0 +1,17 @@
+"""What the rest stands on: files, locks, processes, the machine, and how things are shown.
+
+files                files replaced in one step, or not at all
+block_writer         arrays written block by block that survive a kill
+checksums            whether a file is still the one that was written
+locks                one writer at a time in a folder, on network drives too
+workers              work in several processes
+machine              cores, memory, GPUs, versions of packages
+linear_algebra       PCA and unit length, to the same bits on every machine
+keras_import         Keras, imported quietly
+progress             progress with an end time
+formatting           numbers as text
+dataframes           tables: DataFrames that know how they are shown
+safe_text            names from outside on a terminal and in a spreadsheet
+yaml_file            YAML from outside, with limits
+host_call            a computation of the host inside a compiled step
+"""

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import tempfile
+from collections.abc import Iterator
 
 __all__ = [
     "BackendMissing",
@@ -51,7 +52,7 @@ def _installed(package):
 
 
 @contextlib.contextmanager
-def without_startup_messages():
+def without_startup_messages() -> Iterator[None]:
     """Hold back what libraries write to standard error; let through all but start-up messages.
 
     TF_CPP_MIN_LOG_LEVEL does not stop those of TensorFlow 2.21, which come before it is read.
