@@ -1,5 +1,6 @@
 """README.md and docs/: numbers come from kept rows, links and figures exist, examples run."""
 
+import base64
 import re
 import urllib.parse
 
@@ -146,3 +147,9 @@ def test_the_python_example_of_the_readme_runs(smoke_run, tmp_path, monkeypatch,
 
 def test_the_figure_of_the_method_is_what_its_script_draws():
     assert method_figure.TARGET.read_text(encoding="utf-8") == method_figure.figure()
+
+
+def test_notebook_02_shows_the_figure_of_the_method():
+    text = (ROOT / "notebooks" / "02_train_qk.ipynb").read_text(encoding="utf-8")
+    drawn = base64.b64encode((ROOT / "docs" / "method.svg").read_bytes()).decode()
+    assert f"data:image/svg+xml;base64,{drawn}" in text, "python tools/method_figure.py"

@@ -66,11 +66,12 @@ def _copy(path, target):
 
 
 def still(notebook):
-    """A notebook without live widgets and injected parameters: pictures follow each widget."""
+    """A notebook without live widgets, injected parameters and folded cells."""
     notebook["metadata"].pop("widgets", None)
     kept = []
     for cell in notebook["cells"]:
-        if "injected-parameters" in cell["metadata"].get("tags", []):
+        about = cell["metadata"]
+        if "injected-parameters" in about.get("tags", []) or about.get("cellView") == "form":
             continue
         outputs = cell.get("outputs", [])
         outputs = [output for output in outputs if WIDGET not in output.get("data", {})]

@@ -1,4 +1,4 @@
-"""Draws docs/method.svg: the two towers, the bank, and the turns.
+"""Draws docs/method.svg, and the same in notebook 02: the two towers, the bank, and the turns.
 
     python tools/method_figure.py
 
@@ -6,11 +6,14 @@ Plain SVG with its own light and dark colours, legible at the width of a phone (
 text of 15 units and more).
 """
 
+import base64
 import random
+import re
 from html import escape
 from pathlib import Path
 
-TARGET = Path(__file__).resolve().parents[1] / "docs" / "method.svg"
+ROOT = Path(__file__).resolve().parents[1]
+TARGET, NOTEBOOK = ROOT / "docs" / "method.svg", ROOT / "notebooks" / "02_train_qk.ipynb"
 WIDTH, HEIGHT = 640, 676
 STYLE = """
   svg { --ink: #1f2328; --soft: #59636e; --line: #8c959f; --paper: #ffffff; --pale: #eaeef2;
@@ -170,6 +173,14 @@ def figure():
     return "\n".join([head + f"<defs>{MARKER}</defs>", paper, *phase(), *turns(), "</svg>"]) + "\n"
 
 
+def into_notebook(drawing, path=NOTEBOOK):
+    """Put the drawing into the notebook's text: there is no file beside it where it is read."""
+    text = path.read_text(encoding="utf-8")
+    data = base64.b64encode(drawing.encode()).decode()
+    path.write_text(re.sub(r"(svg\+xml;base64,)[\w+/=]*", rf"\g<1>{data}", text), encoding="utf-8")
+
+
 if __name__ == "__main__":
     TARGET.write_text(figure(), encoding="utf-8")
+    into_notebook(figure())
     print(TARGET)

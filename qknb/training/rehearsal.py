@@ -6,6 +6,7 @@ alone, in a folder that is thrown away. The run is left as it is.
 
 import dataclasses
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +20,11 @@ from qknb.training.monitor import PhaseMonitor, mean_square_move
 from qknb.training.phase import PhaseInput, train_phase
 
 __all__ = ["Watched", "rehearse", "start_distances"]
+
+ASIDE = dict(train_backbone=False, views=1, bank_chunks=1, residency="device") | dict(
+    total_steps=0, switch_policy="fixed", extra_scenes=0, optimizer="adam", learning_rate=3e-3
+)  # what a phase on the side has, whatever the run
+LOOK_SECONDS = 1.0  # between two calls of `show`
 
 
 class Watched(NamedTuple):
@@ -64,24 +70,26 @@ def start_distances(trainer, most_keys: int = 20_000) -> tuple[np.ndarray, np.nd
 
 def rehearse(
     trainer,
+    show: Callable[[Watched], None] | None = None,
     *,
-    keys: int = 1000,
+    keys: int = 500,
     steps: int = 200,
     every: int = 10,
-    show: Callable[[Watched], None] | None = None,
     **changes,
 ) -> Watched:
     """Train a first phase aside and note which keys a batch that stays the same would mine.
 
+    The rate is high, so that few steps show much.
+
     Parameters
     ----------
     trainer : qknb.training.trainer.Trainer
+    show : callable, optional
+        Called about once a second with what has been watched so far, and at the end.
     keys : int
         The first so many keys make up the bank, with one copy each.
     steps, every : int
         Of the phase; and between two looks.
-    show : callable, optional
-        Called with what has been watched so far, after each look.
     **changes
         Settings that differ from the run's, e.g. max_negatives=32.
 
@@ -91,9 +99,7 @@ def rehearse(
     """
     s = dataclasses.replace(
         trainer.settings,
-        **dict(train_backbone=False, views=1, total_steps=0, switch_policy="fixed", bank_chunks=1)
-        | dict(steps_per_phase=steps, eval_every=every, residency="device", extra_scenes=0)
-        | changes,
+        **ASIDE | dict(steps_per_phase=steps, eval_every=every) | changes,
     )
     trunk = trainer.trunk("K", before=s.phase_names(1)[0])
     near, far, own = _gist(trainer, keys, every_key=True)
@@ -122,6 +128,8 @@ def rehearse(
     watch.monitor = PhaseMonitor(trainer.scorer, trunks, heads, "Q")
     with tempfile.TemporaryDirectory() as folder:
         train_phase(Path(folder) / "phase", data, s, evaluate=watch)
+    if show is not None:
+        show(watch.so_far())
     return watch.so_far()
 
 
@@ -130,6 +138,7 @@ class _Watch:
 
     def __init__(self, data, n_queries, n_hardest, show):
         self.data, self.show, self.found, self.monitor = data, show, [], None
+        self.shown = time.monotonic()
         self.own = np.linspace(0, data.n_keys - 1, min(n_queries, data.n_keys)).astype(np.int32)
         self.n_hardest = min(n_hardest, len(self.own) * (data.n_keys - 1))
 
@@ -143,8 +152,9 @@ class _Watch:
         record = self.monitor(learner, step)
         row = step, np.asarray(keys), np.asarray(d2), positive, apart, record["micro_ap"]
         self.found.append(row)
-        if self.show is not None:
+        if self.show is not None and time.monotonic() - self.shown > LOOK_SECONDS:
             self.show(self.so_far())
+            self.shown = time.monotonic()
         return record
 
     def so_far(self):
