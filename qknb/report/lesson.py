@@ -211,9 +211,7 @@ def first_steps_figure(watched: dict) -> Sheet:
     right.set_title("Validation micro-AP")
     right.legend(frameon=False, fontsize=8)
     ends = [f"{name} {run.micro_ap[-1]:.2f}" for name, run in watched.items()]
-    words = (
-        f"From micro-AP {first.micro_ap[0]:.2f} to {', '.join(ends)}.\nThe same picture by both "
-    )
+    words = f"Micro-AP from {first.micro_ap[0]:.2f}: {', '.join(ends)}.\nThe same picture by both "
     words += f"of {next(iter(watched))}: d² up to {np.max(first.apart):.2f}"
     sheet.suptitle(words, x=0.02, ha="left", fontsize=10)
     return sheet
