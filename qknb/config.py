@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 
 from qknb.models.names import with_absolute_path
-from qknb.setting_checks import check_effects, check_files, check_settings
-from qknb.setting_field import RUNNING
 from qknb.settings import SETTINGS, Settings
+from qknb.settings.checks import check_effects, check_files, check_settings
+from qknb.settings.field import RUNNING
 
 __all__ = [
     "DISC21",
@@ -153,7 +153,7 @@ class Experiment(Settings):
 
 
 def affecting(*parts):
-    """Names of the settings that affect one of `parts` (of `qknb.setting_field`): frozenset."""
+    """Names of the settings that affect one of `parts` (of `qknb.settings.field`): frozenset."""
     return frozenset(name for name, known in SETTINGS.items() if known.affects in parts)
 
 

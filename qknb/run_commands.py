@@ -155,7 +155,7 @@ def _plan(options):
 
 
 def _settings(options):
-    from qknb.settings_reference import settings_markdown, settings_text
+    from qknb.settings.reference import settings_markdown, settings_text
 
     if options.markdown:
         print(settings_markdown(), end="")

@@ -13,7 +13,7 @@ from qknb.config import (
     changes_from_paper,
     experiment,
 )
-from qknb.setting_field import IMAGES, RUNNING, TEST_IMAGES, TRAINING
+from qknb.settings.field import IMAGES, RUNNING, TEST_IMAGES, TRAINING
 
 
 def test_defaults_are_the_papers():

@@ -27,10 +27,7 @@ LEVEL = {part: level for level, parts in enumerate(DIRECTION) for part in parts}
 
 # Modules beside a part, and the part that they are counted as.
 COUNTED_AS = {
-    "setting_checks": "config",
-    "setting_field": "config",
     "settings": "config",
-    "settings_reference": "config",
     "notebook_helpers": "notebooks",
     "copy_commands": "cli",
     "experiment_commands": "cli",

@@ -8,7 +8,7 @@ from qknb.report.galleries import hardest_negatives
 from qknb.report.gallery_figures import gallery_figure
 from qknb.report.pairs import Gallery
 from qknb.report.tables import cut_words
-from qknb.setting_field import TEST_IMAGES
+from qknb.settings.field import TEST_IMAGES
 from qknb.system.dataframes import make_table
 
 __all__ = [

@@ -18,7 +18,7 @@ from qknb.config import Experiment, affecting
 from qknb.data.prepare import prepare
 from qknb.data.prepared_sets import prepared
 from qknb.run import Run
-from qknb.setting_field import IMAGES, RUNNING, TEST_IMAGES, TRAINING, WHITENING
+from qknb.settings.field import IMAGES, RUNNING, TEST_IMAGES, TRAINING, WHITENING
 from qknb.system.files import replacing
 from qknb.system.machine import versions
 

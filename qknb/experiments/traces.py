@@ -10,7 +10,7 @@ from pathlib import Path
 
 from qknb.config import SETTINGS, changes_from_paper
 from qknb.run import Run, read_json_lines
-from qknb.setting_field import RUNNING
+from qknb.settings.field import RUNNING
 from qknb.system.files import write_text
 from qknb.training.switching import phase_steps, policy_of
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from qknb.config import DISC21, Experiment, experiment, typed_settings
 from qknb.run import Run
-from qknb.setting_checks import check_effects
+from qknb.settings.checks import check_effects
 from qknb.training.summary import FEW
 
 __all__ = ["AUTO", "auto_settings", "choose_preset", "this_device"]
