@@ -42,7 +42,7 @@ def evaluation_box(viewer) -> w.VBox:
         style=style,
         layout=w.Layout(width="12rem"),
     )
-    pairs, browser = (w.HTML(layout=w.Layout(width="100%")) for _ in range(2))
+    pairs, browser = (w.HTML(layout=w.Layout(width="calc(100% - 4px)")) for _ in range(2))
     pairs.add_class("qknb-threshold")
     browser.add_class("qknb-query")
 

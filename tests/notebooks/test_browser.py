@@ -4,36 +4,18 @@ moved by key, the figure seen to change.
 Screenshots stay in build/browser/.
 """
 
-import contextlib
 import json
-import os
 import re
-import shutil
-import signal
-import socket
-import subprocess
-import sys
 import time
 import urllib.request
 
 import nbformat
 import pytest
+from helpers.browser import SHOTS, lab_settings, launched, notebook_in_lab, page_of, serving
 from helpers.made_traces import made_traces
 from helpers.paths import ROOT
 
 NOTEBOOK = ROOT / "notebooks" / "07_when_to_switch.ipynb"
-SHOTS = ROOT / "build" / "browser"
-LAB_SETTINGS = {
-    # All cells are there, also those below the edge of the window.
-    "notebook-extension/tracker": {"windowingMode": "none"},
-    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
-}
-RUN_ALL = """async () => {
-  const panel = window.jupyterapp.shell.currentWidget;
-  await panel.revealed; await panel.sessionContext.ready;
-  await panel.sessionContext.session.kernel.info;
-  return await window.jupyterapp.commands.execute("notebook:run-all-cells");
-}"""
 UNDER_THE_MOUSE = """() => {
   const line = [...document.querySelectorAll(".qknb-figure svg g")]
     .find(g => g.querySelector(":scope > title")?.textContent.includes("cycle-600"));
@@ -44,37 +26,6 @@ UNDER_THE_MOUSE = """() => {
     if (tip) return tip.textContent;
   }
 }"""
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-
-
-def without_browser(reason):
-    """Skip, or fail where the environment says QKNB_BROWSER=required, as .ci/run does where a
-    browser can be installed.
-    """
-    if os.environ.get("QKNB_BROWSER") == "required":
-        pytest.fail(f"QKNB_BROWSER=required, but {reason}")
-    pytest.skip(reason)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Headless Chromium, driven by playwright; nothing is downloaded."""
-    try:
-        import playwright.sync_api as sync_api
-    except ImportError:
-        without_browser("playwright is not installed: pip install playwright")
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        without_browser(
-            f"none of {', '.join(BROWSERS)} is on PATH: the explorer was not tried in a browser "
-            "(Debian: apt-get install chromium)"
-        )
-    with sync_api.sync_playwright() as playwright:
-        found = playwright.chromium.launch(
-            executable_path=path, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        )
-        yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")
@@ -94,87 +45,13 @@ def folder(tmp_path_factory):
     (folder / "collected" / "made.jsonl").write_text("".join(json.dumps(t) + "\n" for t in traces))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     (cell,) = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
-    for plugin, settings in LAB_SETTINGS.items():
-        path = folder / ".lab" / "@jupyterlab" / f"{plugin}.jupyterlab-settings"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(settings))
+    lab_settings(folder)
     cell.source = (
         f"run_root = {str(folder)!r}\nrun_name = 'none'\ncollected = "
         f"{str(folder / 'collected')!r}\npolicy_file = {str(folder / 'policy.yml')!r}"
     )
     nbformat.write(notebook, folder / "explorer.ipynb")
     return folder
-
-
-@contextlib.contextmanager
-def serving(words, folder, answers):
-    """A server process on a free port; {port} in `words` is replaced.
-
-    Yields its address once `answers` can be read; it and its kernels end afterwards.
-    """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    own = {
-        "JUPYTER_CONFIG_DIR": ".config",
-        "JUPYTER_DATA_DIR": ".data",
-        "IPYTHONDIR": ".ipython",
-        "JUPYTERLAB_SETTINGS_DIR": ".lab",
-        "JUPYTERLAB_WORKSPACES_DIR": ".spaces",
-    }
-    environment = (
-        os.environ
-        | {name: str(folder / value) for name, value in own.items()}
-        | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
-    )
-    log = (folder / "server.log").open("ab")
-    process = subprocess.Popen(
-        [sys.executable, "-m", *(w.format(port=port) for w in words)],
-        cwd=folder,
-        env=environment,
-        stdout=log,
-        stderr=log,
-        start_new_session=True,
-    )
-    try:
-        address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 90
-        while True:
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(address + answers, timeout=5).close()
-                break
-            assert process.poll() is None and time.monotonic() < deadline, (
-                folder / "server.log"
-            ).read_text()[-2000:]
-            time.sleep(0.2)
-        yield address
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(10)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        log.close()
-
-
-@contextlib.contextmanager
-def page_of(browser, shot, width=1500):
-    """A new page; what it shows at the end, or at an error, is kept in build/browser/."""
-    page = browser.new_page(viewport={"width": width, "height": 1100})
-    SHOTS.mkdir(parents=True, exist_ok=True)
-    try:
-        yield page
-    except BaseException:
-        page.screenshot(path=SHOTS / f"failed_{shot}")
-        print(
-            "errors on the page:",
-            page.locator(
-                "[data-mime-type='application/vnd.jupyter.stderr'], .jp-RenderedText pre"
-            ).all_inner_texts(),
-        )
-        raise
-    finally:
-        page.close()
 
 
 def drive(page, shot, record_property):
@@ -222,22 +99,7 @@ def drive(page, shot, record_property):
 
 
 def test_a_slider_moves_the_figure_in_jupyterlab(browser, folder, record_property):
-    words = [
-        "jupyterlab",
-        "--no-browser",
-        "--ServerApp.port={port}",
-        "--ServerApp.port_retries=0",
-        "--IdentityProvider.token=",
-        "--ServerApp.password=",
-        "--LabApp.expose_app_in_browser=True",
-        "--allow-root",
-        f"--ServerApp.root_dir={folder}",
-    ]
-    with serving(words, folder, "/api") as address, page_of(browser, "explorer_lab.png") as page:
-        page.goto(address + "/lab/tree/explorer.ipynb")
-        page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=90_000)
-        ran = page.evaluate(RUN_ALL)
-        assert ran, "a cell stopped at an error"
+    with notebook_in_lab(browser, folder, "explorer.ipynb", "explorer_lab.png") as page:
         drive(page, "explorer_lab.png", record_property)
         page.get_by_role("button", name="write policy").click()
         deadline = time.monotonic() + 20
@@ -255,7 +117,7 @@ def test_no_browser_is_a_failure_where_one_is_required(monkeypatch, tmp_path, re
         pytest.fail.Exception if required else pytest.skip.Exception,
         match="apt-get install chromium",
     ):
-        next(browser.__wrapped__())
+        next(launched())
 
 
 VISIBLE = ".qknb-figure svg:visible"
