@@ -5,6 +5,7 @@ import difflib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from qknb.models.names import with_absolute_path
 from qknb.settings import SETTINGS, Settings
@@ -119,7 +120,7 @@ class Experiment(Settings):
     def __post_init__(self):
         check_settings(self)
 
-    def phase_names(self, count=None):
+    def phase_names(self, count: int | None = None) -> tuple[str, ...]:
         """Names of the first `count` phases (default: `phases`) in order, e.g. ("Q1", "K1", "Q2",
         "K2", "Q3"); ("S1", "S2", ...) for simclr, ("M1", ...) for moco.
 
@@ -132,7 +133,7 @@ class Experiment(Settings):
         sides = "QK" if self.first_side == "Q" else "KQ"
         return tuple(f"{sides[i % 2]}{i // 2 + 1}" for i in range(count))
 
-    def phase_number(self, name):
+    def phase_number(self, name: str) -> int:
         """Place of a phase in the order, from 0: "K1" -> 1. ValueError: no such name."""
         letters = {letter for letter, *_ in self.phase_names(2)}
         if name[:1] not in letters or not name[1:].isdigit() or name[1:].startswith("0"):
@@ -143,11 +144,11 @@ class Experiment(Settings):
             return round_number
         return 2 * round_number + (name[0] != self.first_side)
 
-    def shares_towers(self, number):
+    def shares_towers(self, number: int) -> bool:
         """Whether phase `number` (from 0) trains one tower for both sides (bool)."""
         return self.shared_towers and (not self.shared_phases or number < self.shared_phases)
 
-    def to_json(self):
+    def to_json(self) -> str:
         """All fields as a JSON object (str)."""
         return json.dumps(dataclasses.asdict(self), indent=1)
 
@@ -164,7 +165,7 @@ def resumable(settings):
     return found if settings.switch_policy in ("micro_ap", "loss") else found | {"eval_every"}
 
 
-def experiment(preset="paper", **overrides):
+def experiment(preset: str = "paper", **overrides: Any) -> Experiment:
     """Make an `Experiment` from a preset and overrides.
 
     Parameters

@@ -9,9 +9,10 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from qknb.colab import mount_drive
 from qknb.config import absolute_images, experiment
@@ -98,7 +99,13 @@ def setting_words(text):
         raise ValueError(f"the settings {text!r} have a quote that is not closed") from None
 
 
-def open_run(run_root, run_name, preset="", images="scenes", settings=""):
+def open_run(
+    run_root: str | Path,
+    run_name: str,
+    preset: str = "",
+    images: str = "scenes",
+    settings: str | Mapping[str, Any] = "",
+) -> Run:
     """Open a run, or begin a new one: with the parameters that all notebooks share.
 
     Parameters
@@ -152,8 +159,15 @@ def as_text(name, value):
 
 
 def run_notebooks(
-    root, name, preset, overrides=None, *, notebooks=NOTEBOOKS, folder="notebooks", report=True
-):
+    root: str | Path,
+    name: str,
+    preset: str,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    notebooks: Sequence[str] = NOTEBOOKS,
+    folder: str | Path = "notebooks",
+    report: bool = True,
+) -> str:
     """Execute notebooks on one run, then write its report. What they print is shown as it comes.
 
     Parameters

@@ -1,5 +1,6 @@
 """How the house is kept: where files lie, how long they are, and what ruff finds in them."""
 
+import inspect
 import json
 import re
 import subprocess
@@ -7,6 +8,8 @@ import sys
 
 import pytest
 from helpers.paths import NOTEBOOKS, ROOT
+
+import qknb
 
 NAMELESS = {"utils", "util", "helpers", "misc", "common", "tools", "lib"}
 
@@ -104,3 +107,13 @@ def test_types_of_the_public_surface():
 def test_stored_notebooks_carry_no_outputs():
     said = tool("nbstripout", "--keep-id", "--verify", *map(str, NOTEBOOKS))
     assert not said, said
+
+
+def test_public_names_are_typed():
+    """Every parameter and result of the functions that `qknb` offers."""
+    for name in qknb.__all__:
+        found = getattr(qknb, name)
+        if inspect.isroutine(found):
+            signature = inspect.signature(found)
+            bare = [p.name for p in signature.parameters.values() if p.annotation is p.empty]
+            assert not bare and signature.return_annotation is not signature.empty, (name, bare)

@@ -49,7 +49,7 @@ CLOSE_ONNX = 1e-4  # of the largest value: a tower as ONNX may differ by so much
 BACKGROUND = 2000  # held-out pictures whose descriptors are exported, at most
 
 
-def export_run(run_dir):
+def export_run(run_dir: str | Path) -> Path:
     """Write RUN/descriptor/ for the last phase that is finished and scored. Does nothing when it is
     there already.
 

@@ -8,12 +8,15 @@ copies are rarer, or the collection is much larger, more pairs under the same th
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from qknb.copies.describing import describe_queries
+from qknb.copies.descriptor import Descriptor
+from qknb.copies.index import CopyIndex
 from qknb.data.folders import image_files
 from qknb.evaluation.search import Pairs
 from qknb.system.files import write_rows, write_text
@@ -32,6 +35,7 @@ __all__ = [
 
 COPY, UNSURE = "copy", "not sure"
 TOP = 10  # matches kept for a query, at most
+Queries = str | Path | Sequence[str | Path] | Mapping[str, Any]
 
 
 class Limits(NamedTuple):
@@ -153,7 +157,9 @@ def limits_of(descriptor, copy=None, unsure=None):
     return Limits(float(copy), float(unsure), note)
 
 
-def find_copies(index, descriptor, queries, *, top=TOP):
+def find_copies(
+    index: CopyIndex, descriptor: Descriptor, queries: Queries, *, top: int = TOP
+) -> Found:
     """Search an index for the originals of images.
 
     Parameters
@@ -186,7 +192,7 @@ def find_copies(index, descriptor, queries, *, top=TOP):
     )
 
 
-def near_duplicates(index, descriptor, *, top=TOP):
+def near_duplicates(index: CopyIndex, descriptor: Descriptor, *, top: int = TOP) -> Found:
     """Search an index for its own images: every pair once, at the smaller of its two distances
     (each image as query of the other).
 
@@ -199,9 +205,7 @@ def near_duplicates(index, descriptor, *, top=TOP):
     query, reference = rows[found.query], found.reference
     low, high = np.minimum(query, reference), np.maximum(query, reference)
     code = low * max(1, len(files)) + high
-    _, first = np.unique(
-        code, return_index=True
-    )  # the first is the nearer one: pairs come nearest first
+    _, first = np.unique(code, return_index=True)  # the nearer one: pairs come nearest first
     first = np.sort(first[low[first] != high[first]])
     return Found(
         index.ids,

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from qknb.copies.ann_search import build_search, measured_recall, search
 from qknb.copies.describing import describe_files
 from qknb.copies.descriptor import Descriptor
 from qknb.data.folders import image_files
+from qknb.evaluation.search import Pairs
 from qknb.system.files import need_disk, replacing, write_rows, write_text
 
 __all__ = ["EXACT", "CopyIndex"]
@@ -168,7 +170,7 @@ class CopyIndex:
         )
         return cls(path)
 
-    def remove(self, ids):
+    def remove(self, ids: Iterable[str]) -> "CopyIndex":
         """This index without the images `ids` (they come back with the next update if their files
         are still there): the new CopyIndex.
 
@@ -194,7 +196,7 @@ class CopyIndex:
         )
         return CopyIndex(self.path)
 
-    def descriptor(self, run=None):
+    def descriptor(self, run: str | Path | None = None) -> Descriptor:
         """The descriptor that this index was made with, loaded from its run (or from where the run
         is now).
 
@@ -207,7 +209,7 @@ class CopyIndex:
         self.require(found)
         return found
 
-    def require(self, descriptor):
+    def require(self, descriptor: Descriptor) -> None:
         """Raise a ValueError unless `descriptor` is the one that this index was made with."""
         if descriptor.fingerprint != self.facts["descriptor"]:
             raise ValueError(
@@ -218,7 +220,7 @@ class CopyIndex:
                 f"({self.facts['run']}), or index the folder again with --rebuild"
             )
 
-    def search(self, vectors, top=10):
+    def search(self, vectors: np.ndarray, top: int = 10) -> Pairs:
         """The nearest images of each descriptor, in the order of `qknb.evaluation.search.Pairs`.
 
         Parameters

@@ -14,10 +14,12 @@ import sys
 import time
 from pathlib import Path
 
+from qknb.experiments.grid import Grid
 from qknb.experiments.sharing import is_ready, preparation_name, same_store
 from qknb.experiments.sweep_job import is_finished, result_digest
 from qknb.experiments.sweep_results import summary_table, sweep_rows
 from qknb.run import Run
+from qknb.system.dataframes import Table
 from qknb.system.files import write_json
 from qknb.system.locks import Hold, alone
 from qknb.system.machine import import_variables, machine_name, plan_parallel, thread_variables
@@ -42,7 +44,9 @@ class _Job:
     process: subprocess.Popen | None = None
 
 
-def sweep(grid, root="runs", *, folder="notebooks", parallel=0):
+def sweep(
+    grid: Grid, root: str | Path = "runs", *, folder: str | Path = "notebooks", parallel: int = 0
+) -> tuple[Table | None, dict[str, str]]:
     """Run what is not finished yet of a grid.
 
     Parameters

@@ -5,12 +5,14 @@ embedded again; scores after each phase.
 import dataclasses
 import shutil
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
 from qknb.evaluation.scorer import Scorer
-from qknb.run import remaining
+from qknb.run import Run, remaining
 from qknb.system.files import replacing
 from qknb.system.locks import alone
 from qknb.training.batches import bank_copies
@@ -27,7 +29,7 @@ __all__ = ["Trainer", "evaluate", "train"]
 SIDES = "QK"
 
 
-def train(run, phases=None):
+def train(run: Run, phases: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """Run every phase of a run that is not done yet (or the named ones), baselines first. Safe to
     call again at any time.
 
@@ -53,7 +55,7 @@ def train(run, phases=None):
     return run.rows()
 
 
-def evaluate(run):
+def evaluate(run: Run) -> list[dict[str, Any]]:
     """Score what is not scored yet: the rows without training, and every finished phase.
 
     Parameters
