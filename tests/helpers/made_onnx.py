@@ -79,7 +79,7 @@ def features_of(pixels):
 
 
 def onnx_run(folder, **changes):
-    """A run, not yet prepared, whose backbone is such a model; smoke with heads alone, Q1 and K1."""
+    """A run, not yet prepared, whose backbone is such a model: smoke, heads alone, Q1 and K1."""
     from qknb.config import experiment
     from qknb.run import Run
 
