@@ -37,7 +37,6 @@ COUNTED_AS = {
 STILL_AGAINST = {}
 # The same for imports that close a circle within one part.
 STILL_IN_A_CIRCLE = {
-    ("qknb/training/probe.py", "qknb.training.estimate"): "Rates belongs beside measure_rates",
     ("qknb/experiments/explorer_widget.py", "qknb.experiments.explorer"): "POLICIES can be passed",
 }
 

@@ -168,7 +168,7 @@ def plan(
 def _rows_per_key(settings):
     """Rows of the larger bank: that of the copies, if a phase K comes."""
     copies = settings.phases > 1 or settings.total_steps or settings.first_side == "K"
-    return settings.views if copies else 1
+    return min(settings.bank_views or settings.views, settings.views) if copies else 1
 
 
 def _parts(settings, n_keys, rows, width, stream, fixed):

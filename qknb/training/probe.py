@@ -1,36 +1,62 @@
-"""How fast this machine is at each part of a run, by a few images, batches and searches: rates for
-`qknb.training.estimate`.
-"""
+"""How fast this machine is at each part of a run, by a few images, batches and searches."""
 
 import time
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from qknb.config import Experiment
 from qknb.data.dataset import prepare_rows
 from qknb.data.scenes import Scenes
 from qknb.evaluation.search import top_pairs
-from qknb.system.machine import cores
-from qknb.training.estimate import Rates
+from qknb.system.machine import cores, detect_device
 
-__all__ = ["measure_rates"]
+__all__ = ["Rates", "measure_rates"]
 
 IMAGES = 12  # prepared by one process
 SECONDS = 0.5  # at least so long is anything else repeated
 
 
-def measure_rates(settings, source=None):
-    """Measure `Rates` for settings on this machine. Takes seconds for small towers, a minute or two
-    for B3 on a processor.
+class Rates(NamedTuple):
+    """What a machine does in a second, all its cores or its accelerator working.
+
+    Attributes
+    ----------
+    originals, copies
+        Images prepared, with GIST.
+    embed
+        Images through a frozen backbone.
+    step_seconds
+        Seconds of a training step without mining.
+    mined
+        Bank rows that a batch is mined against.
+    pairs
+        Query-reference pairs searched.
+    device
+        In words.
+    """
+
+    originals: float
+    copies: float
+    embed: float
+    step_seconds: float
+    mined: float
+    pairs: float
+    device: str
+
+
+def measure_rates(settings: Experiment, source: Any = None) -> Rates:
+    """Measure `Rates` for settings on this machine.
+
+    Takes seconds for small towers, a minute or two for B3 on a processor.
 
     Parameters
     ----------
-    settings : Experiment
-    source : see qknb.data.sources, optional
-        Images to try the preparation on; synthetic scenes by default (their making counts too).
-
-    Returns
-    -------
-    Rates
+    settings
+        Of the run.
+    source
+        Images to try the preparation on (see `qknb.data.sources`); synthetic scenes by default
+        (their making counts too).
     """
     import joblib
     import keras
@@ -42,22 +68,21 @@ def measure_rates(settings, source=None):
     finally:
         keras.mixed_precision.set_dtype_policy(before)
     source = source or Scenes(1000, seed=settings.seed)
-    cores = joblib.effective_n_jobs(settings.n_jobs)
+    jobs = joblib.effective_n_jobs(settings.n_jobs)
     rng = np.random.default_rng(0)
     queries, references = (
-        rng.normal(size=(512, settings.gist_dim)).astype(np.float32),
-        rng.normal(size=(20_000, settings.gist_dim)).astype(np.float32),
+        rng.normal(size=(n, settings.gist_dim)).astype(np.float32) for n in (512, 20_000)
     )
+    searching = _seconds(lambda: top_pairs(queries, references, 5_000))
+    device, _ = detect_device()
     return Rates(
-        originals=cores * _preparation(source, settings, 0),
-        copies=cores * _preparation(source, settings, 1),
+        originals=jobs * _preparation(source, settings, 0),
+        copies=jobs * _preparation(source, settings, 1),
         embed=embed,
         step_seconds=step_seconds,
         mined=mined,
-        pairs=len(queries)
-        * len(references)
-        / _seconds(lambda: top_pairs(queries, references, 5_000)),
-        device=_device(),
+        pairs=len(queries) * len(references) / searching,
+        device=f"{'' if device == 'CPU' else f'{device} and '}{cores()} processor cores",
     )
 
 
@@ -148,28 +173,11 @@ def _step_seconds(settings, trunk, n_features, bank_rows):
         "group": np.arange(s.batch_size, dtype=np.int32),
         "positives": bank[: s.batch_size, None],
     }
+    if s.negatives_resample:
+        drawn = np.arange(min(s.max_negatives, bank_rows))
+        batch |= {"negatives": bank[drawn], "negatives_group": drawn.astype(np.int32)}
     if trunk is not None:
         batch["near"] = rng.integers(
             0, 256, (s.batch_size, s.image_size, s.image_size, 3), np.uint8
         )
     return _seconds(lambda: learner.train_on_batch(batch))
-
-
-def _device():
-    """Words for what the towers run on."""
-    import keras
-
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        found = [
-            tf.config.experimental.get_device_details(d).get("device_name", d.name)
-            for d in tf.config.list_physical_devices("GPU")
-        ]
-    elif keras.backend.backend() == "jax":
-        import jax
-
-        found = [d.device_kind for d in jax.devices() if d.platform != "cpu"]
-    else:
-        found = []
-    return (f"{', '.join(found)} and " if found else "") + f"{cores()} processor cores"

@@ -112,7 +112,7 @@ def before(run):
     """
     from qknb.config import DISC21
     from qknb.data.folders import image_files
-    from qknb.training.estimate import run_amounts
+    from qknb.training.workload import run_amounts
 
     settings, counts = run.experiment, run_amounts(run).counts
     if settings.images == "scenes":

@@ -15,7 +15,7 @@ from helpers.paths import ROOT
 from qknb.data.prepared_sets import open_split
 from qknb.evaluation import paper
 from qknb.notebooks import run_notebooks
-from qknb.training.estimate import Rates
+from qknb.training.probe import Rates
 
 NOTEBOOK = ROOT / "notebooks" / "04_disc21_tables.ipynb"
 QUICK = {
@@ -107,7 +107,7 @@ def cells_in_this_process(notebook, parameters):
 def test_notebook_01_prepares_the_challenge(tmp_path, layout, capsys, monkeypatch):
     """A tree as it lies, or its zips; counted against what the tree was made of."""
     monkeypatch.setattr(
-        "qknb.training.probe.measure_rates",
+        "qknb.training.estimate.measure_rates",
         lambda *_: Rates(100, 100, 100, 0.1, 1e6, 1e6, "a device that was not measured"),
     )
     tree = make_tree(tmp_path / "DISC21", layout)
@@ -135,7 +135,7 @@ def test_its_cells_on_the_other_layouts(tmp_path, layout, capsys, monkeypatch):
     use_small_backbone(monkeypatch)
     monkeypatch.setattr("qknb.evaluation.scorer.WIDE", 10)  # as if the references were a million
     monkeypatch.setattr(
-        "qknb.training.probe.measure_rates",
+        "qknb.training.estimate.measure_rates",
         lambda *_: Rates(100, 100, 100, 0.1, 1e6, 1e6, "a device that was not measured"),
     )
     tree = make_tree(tmp_path / "DISC21", layout)

@@ -78,7 +78,7 @@ def test_advice_and_preset_by_the_number_of_images_found(tmp_path, monkeypatch, 
         (1_000_000, T4, "t4", "the paper's million"),
     ):
         monkeypatch.setattr("qknb.training.auto_preset.this_device", lambda device=device: device)
-        for place in ("qknb.data.image_files", "qknb.training.estimate"):
+        for place in ("qknb.data.folders", "qknb.training.workload"):
             monkeypatch.setattr(f"{place}.image_files", lambda folder, n=n: range(n))
         run = open_run(tmp_path, f"n{n}", "auto", images=str(tmp_path / "c"))
         assert (

@@ -3,27 +3,22 @@
 import re
 import shutil
 
+import numpy as np
 import pytest
 from helpers.made_backbone import use_small_backbone
 from helpers.made_disc21 import QUERIES, REFERENCES, make_tree
 from helpers.table_rows import rows_of, shown_of
+from PIL import Image
 
 from qknb.config import experiment
 from qknb.data.amounts import Amounts, preparation_bytes
 from qknb.data.prepare import prepare
 from qknb.run import Run
 from qknb.training import bank
-from qknb.training.estimate import (
-    Rates,
-    amounts,
-    announce,
-    embedded_images,
-    looks,
-    run_amounts,
-    run_disk_table,
-    time_table,
-)
+from qknb.training.estimate import announce, run_disk_table, time_table
+from qknb.training.probe import Rates
 from qknb.training.switching import phase_steps
+from qknb.training.workload import amounts, embedded_images, run_amounts, validations
 
 FULL = {
     "keys": 1_000_000,
@@ -81,6 +76,8 @@ def test_banks_are_made_anew_only_when_their_side_has_changed():
     }
     frozen = dict(embedded_images(counts, experiment("cpu", phases=3)))
     assert frozen == {"reference rows": 17, "Q1": 30 + 7, "K1": 0, "Q2": 0}
+    part = dict(embedded_images(counts, experiment("paper", views=2, bank_views=1, eval_every=0)))
+    assert part == found | {"K1": 10 + 10 + 3, "K2": 10 + 10 + 3}, "one of two views in the bank"
 
 
 def test_time_by_part_from_given_rates():
@@ -108,12 +105,12 @@ def test_time_by_part_from_given_rates():
     )
 
 
-def test_looks_by_hand():
+def test_validations_by_hand():
     s = experiment("paper", eval_every=10)
-    assert [looks(s, steps) for steps in (30, 31)] == [4, 5], (
+    assert [validations(s, steps) for steps in (30, 31)] == [4, 5], (
         "before the first step, every 10, after the last"
     )
-    assert looks(experiment("paper", eval_every=0), 30) == 0
+    assert validations(experiment("paper", eval_every=0), 30) == 0
     rows = {
         every: rows_of(
             time_table(
@@ -136,6 +133,8 @@ def test_looks_by_hand():
         {"eval_every": 0},
         {"eval_every": 2, "train_backbone": False},
         {"eval_every": 2, "shared_towers": True},
+        {"eval_every": 2, "shared_towers": True, "shared_phases": 2},
+        {"eval_every": 0, "max_negatives": 5, "negatives_resample": True},
         {"eval_every": 0, "score_every": 2},
         {"eval_every": 5, "score_every": 2},
         {"eval_every": 3, "score_every": 2, "first_side": "K", "shared_towers": True},
@@ -194,6 +193,15 @@ def test_amounts_of_scenes_a_folder_and_disc21_are_what_preparing_gives(tmp_path
     )
     small = experiment("smoke", n_scenes=60, views=2, n_jobs=1)
     assert amounts(small).counts.items() <= prepare(Run(tmp_path / "s", small)).items()
+    for name, n in (("a", 40), ("b", 7)):
+        (tmp_path / name).mkdir()
+        for i in range(n):
+            pixels = np.random.default_rng([n, i]).integers(0, 256, (16, 16, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{i}.png")
+    folders = dict(images=str(tmp_path / "a"), extra_images=str(tmp_path / "b"), extra_scenes=3)
+    both = experiment("smoke", **folders, test_references=4, test_queries=4, n_jobs=1)
+    counts = prepare(Run(tmp_path / "f", both))
+    assert amounts(both).counts.items() <= counts.items() and counts["extra_images"] == 7
 
 
 def test_announce_measures_prints_and_refuses_what_is_too_long(tmp_path, capsys, monkeypatch):
@@ -215,7 +223,7 @@ def test_announce_measures_prints_and_refuses_what_is_too_long(tmp_path, capsys,
 def test_announce_says_little_of_little_and_nothing_twice(tmp_path, capsys, monkeypatch):
     use_small_backbone(monkeypatch)
     monkeypatch.setattr(
-        "qknb.training.probe.measure_rates",
+        "qknb.training.estimate.measure_rates",
         lambda *_: pytest.fail("measuring takes longer than the run"),
     )
     run = Run(tmp_path / "r", experiment("smoke", n_scenes=60, phases=1, n_jobs=1))
