@@ -9,6 +9,8 @@ import method_figure
 import pytest
 from helpers.paths import ROOT
 
+from qknb.models.names import FEATURES
+
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)|<img[^>]*?src=\"([^\"]+)\"")
 NUMBER = re.compile(r"(?<![\d.\w])[−-]?\.\d{2,4}\b")
@@ -153,3 +155,12 @@ def test_notebook_02_shows_the_figure_of_the_method():
     text = (ROOT / "notebooks" / "02_train_qk.ipynb").read_text(encoding="utf-8")
     drawn = base64.b64encode((ROOT / "docs" / "method.svg").read_bytes()).decode()
     assert f"data:image/svg+xml;base64,{drawn}" in text, "python tools/method_figure.py"
+
+
+def test_every_backbone_is_in_the_page_of_backbones():
+    text = (ROOT / "docs" / "backbones.md").read_text(encoding="utf-8")
+    table = text[text.index("| --- |") : text.index("A mistyped")]
+    parts = re.findall(r"`([^`]+)`", table)
+    for name in FEATURES:
+        # "`ResNet50`, `101`": an ending alone stands for a name like the one before it
+        assert name in parts or any(name.endswith(part) for part in parts), name

@@ -26,6 +26,7 @@ PAGES = (  # in the order of the navigation
     ("Results", "docs/results.md"),
     ("Finding copies", "docs/finding-copies.md"),
     ("Settings", "docs/settings.md"),
+    ("Backbones", "docs/backbones.md"),
     ("Experiments", "docs/experiments.md"),
     ("When to switch", "docs/switching.md"),
     ("Scaling", "docs/scaling.md"),

@@ -212,7 +212,7 @@ class _Blocks:
         self.local = threading.local()
 
     def scan(self, start, best):
-        """Score a block of references against all queries; what may be in the top goes to `best`."""
+        """Score a block of references against all queries; `best` gets what may be in the top."""
         block = self.references[start : start + REFERENCE_BLOCK]
         _require_finite(block, "references", start)
         rows, norm = self._wide(block, query=False)

@@ -1,9 +1,11 @@
-"""preset="auto": the preset that suits the device and the number of images; a run that is there
-keeps the settings it was made with.
+"""preset="auto": the preset that suits the device and the number of images.
+
+A run that is there keeps the settings it was made with.
 """
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from qknb.config import DISC21, Experiment, experiment, typed_settings
 from qknb.run import Run
@@ -16,15 +18,12 @@ AUTO = "auto"
 # training whole backbones from fewer images than these takes longer and finds fewer copies (README,
 # "On real photos")
 MANY = 50_000
-PRETRAINED = {
-    "phases": 0,
-    "views": 1,
-    "extra_scenes": 1000,
-}  # no training; scenes to fit the whitening on, which takes a few hundred images
+# no training; scenes to fit the whitening on, which takes a few hundred images
+PRETRAINED = {"phases": 0, "views": 1, "extra_scenes": 1000}
 PAPER_GB = 15.5  # the paper's bank of a million keys needs a GPU of 16 GB; a T4 has 15
 
 
-def this_device():
+def this_device() -> tuple[str, float]:
     """Name ("CPU" for the processor) and bytes of memory of what this process would compute on."""
     from qknb.system.keras_import import import_keras
 
@@ -34,20 +33,20 @@ def this_device():
     return detect_device()
 
 
-def choose_preset(images, device=None):
-    """The preset for so many images on a device.
+def choose_preset(images: int, device: tuple[str, float] | None = None) -> tuple[str, str]:
+    """The preset for a number of images on a device.
 
     Parameters
     ----------
-    images : int
-    device : (str, float), optional
-        As `this_device`, the default.
+    images
+        Found in the folder.
+    device
+        Name and bytes of memory, as `this_device` gives them (the default).
 
     Returns
     -------
-    name : "cpu", "t4" or "paper"
-    reason : str
-        One sentence.
+    name, reason
+        "cpu", "t4" or "paper"; and one sentence.
     """
     name, capacity = device or this_device()
     if name == "CPU":
@@ -65,20 +64,18 @@ def choose_preset(images, device=None):
     return preset, f"{gpu} {holds if preset == 'paper' else halves}"
 
 
-def auto_settings(path, **overrides):
-    """Settings for the run at `path`: its own where it is there, otherwise those of the preset that
-    is chosen. Prints which, and why.
+def auto_settings(path: str | Path, **overrides: Any) -> Experiment:
+    """Settings for the run at `path`: its own where it is there, else those of a chosen preset.
+
+    Prints which, and why.
 
     Parameters
     ----------
-    path : path
+    path
+        Of the run.
     **overrides
         Settings that differ from the preset's. Those of a run that is there must agree
         (`qknb.run.Run` checks).
-
-    Returns
-    -------
-    Experiment
     """
     path = Path(path)
     if (path / "manifest.json").exists():

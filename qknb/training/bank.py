@@ -7,7 +7,6 @@ Wu & Wu 2021), 3.58 GB for a million.
 
 import hashlib
 import json
-from pathlib import Path
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from qknb.models.backbones import weights_fingerprint
 from qknb.system.block_writer import BlockWriter, read_arrays
 from qknb.system.progress import progress
 
-__all__ = ["Bank", "build_bank", "open_bank", "bank_fingerprint"]
+__all__ = ["Bank", "build_bank", "bank_fingerprint"]
 
 BLOCK = 1024  # rows between two safe points of a build
 
@@ -113,28 +112,6 @@ def build_bank(folder, image_set, trunk, pca, *, dtype="float16", batch=128, lab
             writer.write(block, {"rows": rows})
     writer.finish(n_features=n_features)
     return _open(folder, fingerprint, n_features)
-
-
-def open_bank(folder, trunk, image_set, pca, dtype="float16"):
-    """Open a finished bank that must belong to these weights and images.
-
-    Raises
-    ------
-    ValueError
-        There is none, or it was made by other weights, images or PCA.
-    """
-    fingerprint = bank_fingerprint(trunk, image_set, pca, dtype)
-    bank = _open(folder, fingerprint, trunk.output_shape[-1])
-    if bank is None:
-        other = read_arrays(folder)
-        what = (
-            f"was made by other weights or images ({other[1]['fingerprint'][:12]}, wanted "
-            f"{fingerprint[:12]})"
-            if other
-            else "is missing or unfinished"
-        )
-        raise ValueError(f"the bank in {Path(folder)} {what}: build it again")
-    return bank
 
 
 def _open(folder, fingerprint, n_features):

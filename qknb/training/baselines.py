@@ -1,14 +1,16 @@
-"""The methods that QK Iteration is compared with, on the same towers, losses and images:
-SimCLR-style and MoCo-style learners.
+"""What QK Iteration is compared with, on the same towers, losses and images: SimCLR and MoCo.
 
 SimCLR-style is the paper's twin experiment: both towers train, negatives come from the batch.
 MoCo-style (He et al. 2020, arXiv 1911.05722) has a queue of key descriptors from the last batches,
 and a key tower that follows the query tower as a moving average.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
+from qknb.config import Experiment
 from qknb.training.devices import Replicas
 from qknb.training.learner import STEP_METRICS, Last, track
 from qknb.training.losses import infonce_loss, mined_loss, squared_distance
@@ -22,16 +24,23 @@ class PairLearner(keras.Model):
 
     Parameters
     ----------
-    trunks : {"Q", "K": keras.Model}, or None
-        None: features come stored, backbones do not train. Both sides may be one model
-        (shared_towers), as may the heads.
-    heads : {"Q", "K": keras.Model}
-    settings : Experiment
+    trunks
+        Backbones by side, "Q" and "K"; None: features come stored, backbones do not train. Both
+        sides may be one model (shared_towers), as may the heads.
+    heads
+        By side.
+    settings
+        Of the run.
     """
 
-    bank_variables = ()  # nothing here is left out of a checkpoint
+    bank_variables = ()  # a checkpoint has everything that is here
 
-    def __init__(self, trunks, heads, settings):
+    def __init__(
+        self,
+        trunks: dict[str, keras.Model] | None,
+        heads: dict[str, keras.Model],
+        settings: Experiment,
+    ):
         super().__init__(name=settings.method)
         self.query_trunk, self.key_trunk = (trunks["Q"], trunks["K"]) if trunks else (None, None)
         self.query_head, self.key_head = heads["Q"], heads["K"]
@@ -46,11 +55,11 @@ class PairLearner(keras.Model):
         )
         return query, self.describe_keys(batch, training)
 
-    def describe_keys(self, batch, training):
+    def describe_keys(self, batch: dict[str, Any], training: bool) -> Any:
         """Descriptors of the keys of a batch: (B, gist_dim) float32."""
         return _describe(self.key_trunk, self.key_head, batch["key"], batch["key_gist"], training)
 
-    def begin_step(self, step):
+    def begin_step(self, step: int) -> None:
         """As `qknb.training.learner.CoLearner.begin_step`; nothing to do here."""
 
     @property
@@ -71,16 +80,15 @@ def _matrix_d2(a, b):
     """`pairwise_d2` with a gradient that reaches each argument on one way.
 
     Gradients that reach a tensor on three ways or more are added by TensorFlow in an order that
-    changes from step to step: training would not
-    repeat bit for bit.
+    changes from step to step: training would not repeat bit for bit.
     """
     d2 = pairwise_d2(a, b)
 
     def gradient(*args, upstream=None):
         g = 2.0 * ops.where(d2 > 0, args[0] if upstream is None else upstream, 0.0)
-        return ops.sum(g, axis=1)[:, None] * a - ops.matmul(g, b), ops.sum(g, axis=0)[
-            :, None
-        ] * b - ops.matmul(ops.transpose(g), a)
+        to_a = ops.sum(g, axis=1)[:, None] * a - ops.matmul(g, b)
+        to_b = ops.sum(g, axis=0)[:, None] * b - ops.matmul(ops.transpose(g), a)
+        return to_a, to_b
 
     return d2, gradient
 
@@ -89,23 +97,23 @@ class SimclrLearner(PairLearner):
     """Both towers train; each query is pushed away from the other keys of the batch.
 
     The batch is mined in `replicas` groups of queries (the paper: 8 groups of 24 against 192 keys),
-    whether one device computes them all or each
-    device of a `MirroredStrategy` some of them, so the loss is the same on any number of devices.
+    whether one device computes them all or each device of a `MirroredStrategy` some of them, so the
+    loss is the same on any number of devices.
     InfoNCE takes all negatives of the batch.
     """
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """The loss of one batch; under a `MirroredStrategy` this device's part of it, so that the
-        parts of all devices add up to it.
+        """The loss of one batch.
+
+        Under a `MirroredStrategy` this device's part of it: the parts of all devices add up to it.
         """
         s, (query, key) = self.settings, y_pred
         replicas = Replicas()
         size = s.batch_size // replicas.count
         query, own_key = (ops.reshape(part, (size, s.gist_dim)) for part in (query, key))
         group = ops.reshape(x["group"], (size,))
-        keys = ops.reshape(
-            replicas.gather(own_key), (s.batch_size, s.gist_dim)
-        )  # gradients flow back to the replica that a row came from
+        # gradients flow back to the replica that a row came from
+        keys = ops.reshape(replicas.gather(own_key), (s.batch_size, s.gist_dim))
         key_group = ops.reshape(replicas.gather(group), (s.batch_size,))
         positive_d2 = squared_distance(query, own_key)[:, None]
         if s.loss == "infonce":
@@ -132,17 +140,21 @@ class SimclrLearner(PairLearner):
 
 
 class MocoLearner(PairLearner):
-    """The query tower trains against a queue of key descriptors; the key tower is its moving
-    average.
+    """The query tower trains against a queue of descriptors of its moving average, the key tower.
 
     At a step the key tower first moves towards the query tower as the last step left it (algorithm
-    1 of He et al. does so at that step's end), then
-    describes the keys of the batch without gradient; after the loss they take the place of the
-    oldest ones in the queue. The queue starts empty:
-    places not filled yet are no negatives, and neither are other descriptors of the same key.
+    1 of He et al. does so at that step's end), then describes the keys of the batch without
+    gradient; after the loss they take the place of the oldest ones in the queue. The queue starts
+    empty: places not filled yet are no negatives, and neither are other descriptors of the same
+    key.
     """
 
-    def __init__(self, trunks, heads, settings):
+    def __init__(
+        self,
+        trunks: dict[str, keras.Model] | None,
+        heads: dict[str, keras.Model],
+        settings: Experiment,
+    ):
         super().__init__(trunks, heads, settings)
         self.key_head.trainable = False
         if self.key_trunk is not None:
@@ -162,7 +174,7 @@ class MocoLearner(PairLearner):
             shape=(), initializer="zeros", trainable=False, dtype="int32", name="pointer"
         )
 
-    def describe_keys(self, batch, training):
+    def describe_keys(self, batch: dict[str, Any], training: bool) -> Any:
         """Descriptors of keys by the momentum tower, which moves first when `training`."""
         if training:
             m = self.settings.momentum
@@ -170,8 +182,8 @@ class MocoLearner(PairLearner):
                 own.assign(m * own + (1 - m) * followed)
         return ops.stop_gradient(super().describe_keys(batch, training))
 
-    def followers(self):
-        """[(variable of the key tower, trained variable of the query tower that it follows)]."""
+    def followers(self) -> list[tuple[Any, Any]]:
+        """Variables of the key tower, each with the trained one of the query tower it follows."""
         towers = [(self.key_trunk, self.query_trunk), (self.key_head, self.query_head)]
         pairs = [
             pair
@@ -186,10 +198,8 @@ class MocoLearner(PairLearner):
         s, (query, key) = self.settings, y_pred
         query, key = (ops.reshape(part, (s.batch_size, s.gist_dim)) for part in (query, key))
         group = ops.reshape(x["group"], (s.batch_size,))
-        queue, queue_group = (
-            self.queue + 0.0,
-            self.queue_group + 0,
-        )  # tensors: what the queue holds now, whatever is assigned below
+        # tensors: what the queue holds now, whatever is assigned below
+        queue, queue_group = self.queue + 0.0, self.queue_group + 0
         positive_d2 = squared_distance(query, key)[:, None]
         if s.loss == "infonce":
             counts = ops.logical_and(

@@ -1,42 +1,46 @@
-"""What a row of a comparison has cost, counted the same way for every method.
+"""What a row has cost, counted the same way for every method.
 
 Budgets are equal when `images_seen` is: the number of images that went forwards and backwards
 through a tower in training. QK Iteration trains one backbone at a time (one image an item),
 SimCLR-style both (two images an item); MoCo-style trains the query tower, and its momentum tower
-only looks at as many more without gradients. The passes that embed a bank are not counted as
+only describes as many more without gradients. The passes that embed a bank are not counted as
 images: they are inside `training_seconds`.
 """
 
 import json
 
+from qknb.config import Experiment
 from qknb.evaluation.rows import Cost
+from qknb.run import Run
 
 __all__ = ["chunks_planned", "images_per_step", "negatives_per_step", "spent"]
 
 
-def images_per_step(settings):
+def images_per_step(settings: Experiment) -> int:
     """Images that a step trains on."""
     return settings.batch_size * (2 if settings.method == "simclr" else 1)
 
 
-def negatives_per_step(settings, n_keys, side="Q", chunks=None):
+def negatives_per_step(
+    settings: Experiment, n_keys: int, side: str = "Q", chunks: int | None = None
+) -> int:
     """Negative pairs among which a step finds those it pushes apart.
 
     Parameters
     ----------
-    settings : Experiment
-    n_keys : int
-    side : "Q" or "K"
-        The one in training, for method qk: in a phase K every key has `views` rows in the bank.
-    chunks : int, optional
+    settings, n_keys
+        Of the run.
+    side
+        The one in training, "Q" or "K", for method qk: in a phase K every key has its views in the
+        bank, or `bank_views` of them.
+    chunks
         Parts of the bank, when they were planned (`bank_chunks=auto`).
 
     Returns
     -------
     int
         qk: batch x rows of the bank that are another key's (of one chunk, or of `max_negatives`
-        keys); simclr: batch x (batch - 1); moco: batch x
-        queue, as soon as it is full.
+        keys); simclr: batch x (batch - 1); moco: batch x queue, as soon as it is full.
     """
     s = settings
     if s.method == "simclr":
@@ -45,18 +49,18 @@ def negatives_per_step(settings, n_keys, side="Q", chunks=None):
         return s.batch_size * s.queue_size
     keys = n_keys // (s.bank_chunks or chunks or 1)
     keys = min(s.max_negatives or keys, keys - 1)
-    return s.batch_size * keys * (s.views if side == "K" else 1)
+    views = min(s.bank_views or s.views, s.views) if side == "K" else 1
+    return s.batch_size * keys * views
 
 
-def chunks_planned(run, name):
-    """Chunks that the memory plan gave a phase's bank with `bank_chunks=auto` (int), or None."""
+def chunks_planned(run: Run, name: str) -> int | None:
+    """Chunks that the memory plan gave a phase's bank with `bank_chunks=auto`; None: no plan."""
     path = run / "phases" / name / "chunks.json"
     return json.loads(path.read_text(encoding="utf-8"))["bank_chunks"] if path.exists() else None
 
 
-def spent(run, name, steps, n_keys, seconds):
-    """What a run has spent after phase `name`, which took `steps` steps and `seconds` seconds of
-    training (`Cost`).
+def spent(run: Run, name: str, steps: int, n_keys: int, seconds: float) -> Cost:
+    """What a run has spent after phase `name`, which took so many steps and seconds of training.
 
     `negatives_per_step` is that of this phase, the other amounts are those since the start of the
     run.

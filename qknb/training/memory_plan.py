@@ -178,7 +178,7 @@ def _parts(settings, n_keys, rows, width, stream, fixed):
     block = _block(settings, block_rows, width, stream)
     bank = (3 if stream else n_blocks) * block_rows * row_bytes
     parts = {"blocks in flight" if stream else "bank": bank}
-    parts |= {"one block in the far head": block, **fixed}
+    parts |= {"a block in the frozen head": block, **fixed}
     if not stream:
         filled = min(-(-n_blocks // PARTS) * block_rows, SEGMENT_VALUES // width) * row_bytes
         # it exists three times while it is filled; later one copy stays with the allocator

@@ -1,14 +1,18 @@
-"""The phases of SimCLR-style and MoCo-style runs: stretches of one long training (nothing starts
-anew between them), each with its evaluation.
+"""The phases of SimCLR-style and MoCo-style runs: segments of one long training.
+
+Nothing starts anew between them; each has its evaluation.
 """
 
 import dataclasses
 import time
-from typing import NamedTuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
+from qknb.config import Experiment
 from qknb.run import read_json_lines
 from qknb.system.files import load_npz, replacing
 from qknb.system.progress import progress
@@ -29,18 +33,21 @@ from qknb.training.phase import (
     trim_logs,
     write_checkpoint,
 )
+from qknb.training.run_towers import RunTowers
 from qknb.training.switching import planned_lengths
 
 __all__ = ["PairInput", "PairSide", "run_pair_phase", "train_pairs"]
 
-# in the folder of the newest finished phase: weights, optimizer, queue; what the next one goes on
-# from
 STATE = "state.npz"
+"""In the folder of the newest finished phase: weights, optimizer, queue, for the next segment."""
 
 
 class PairSide(NamedTuple):
-    """One side of the pairs: images (n, s, s, 3) uint8 where backbones train, else stored features;
-    and GIST (n, gist_dim) float32."""
+    """One side of the pairs.
+
+    Images (n, s, s, 3) uint8 where backbones train, else stored features; and GIST (n, gist_dim)
+    float32.
+    """
 
     images: np.ndarray | None
     features: Bank | None
@@ -82,23 +89,26 @@ class PairInput:
     begin: float | None = None
 
 
-def train_pairs(folder, data, settings, *, previous=None, evaluate=None):
-    """Train one stretch in `folder`; the towers in `data` hold the result, and folder/state.npz all
-    that the next stretch goes on from.
+def train_pairs(
+    folder: Path,
+    data: PairInput,
+    settings: Experiment,
+    *,
+    previous: Path | None = None,
+    evaluate: Callable[[keras.Model, int], dict[str, Any]] | None = None,
+) -> PhaseResult:
+    """Train one segment in `folder`; the towers in `data` hold the result.
 
     Parameters
     ----------
-    folder : path
-    data : PairInput
-    settings : Experiment
-    previous : path, optional
-        state.npz of the stretch before.
-    evaluate : callable, optional
+    folder
+        Of the phase. Its state.npz is what the next segment goes on from.
+    data, settings
+        What is trained, and how.
+    previous
+        state.npz of the segment before.
+    evaluate
         See `qknb.training.phase.train_phase`.
-
-    Returns
-    -------
-    PhaseResult
 
     Raises
     ------
@@ -115,9 +125,8 @@ def train_pairs(folder, data, settings, *, previous=None, evaluate=None):
     learner.compile(
         optimizer=optimizer, jit_compile=keras.backend.backend() == "jax", run_eagerly=False
     )
-    learner.optimizer.build(
-        learner.trainable_variables
-    )  # that of the loss scale too, which compiling puts around it in float16
+    # that of the loss scale too, which compiling puts around it in float16
+    learner.optimizer.build(learner.trainable_variables)
     if previous is not None:
         _continue(learner, previous, settings.cosine_steps or data.steps_planned)
     reached = load_checkpoint(folder / CHECKPOINT, learner, evaluate)
@@ -129,8 +138,8 @@ def train_pairs(folder, data, settings, *, previous=None, evaluate=None):
             batches = PairBatches(
                 data.n_keys, data.query, data.key, settings, data.steps_before + step, steps - step
             )
-            keeper = PhaseCallback(folder, begin, step, steps, settings, bar, evaluate)
-            learner.fit(batches, epochs=1, shuffle=False, verbose=0, callbacks=[keeper])
+            callback = PhaseCallback(folder, begin, step, steps, settings, bar, evaluate)
+            learner.fit(batches, epochs=1, shuffle=False, verbose=0, callbacks=[callback])
     with replacing(folder / STATE) as temporary:
         np.savez(
             temporary,
@@ -159,14 +168,16 @@ def _continue(learner, path, schedule):
     load_state_arrays(learner, arrays)
 
 
-def run_pair_phase(trainer, name):
-    """Train, save and evaluate one phase of a simclr or moco run that is not done yet; continues
-    when it was cut off.
+def run_pair_phase(trainer: RunTowers, name: str) -> None:
+    """Train, save and evaluate one phase of a simclr or moco run that is not done yet.
+
+    It continues when it was interrupted.
 
     Parameters
     ----------
-    trainer : qknb.training.trainer.Trainer
-    name : str
+    trainer
+        A `qknb.training.trainer.Trainer`.
+    name
         "S1", "M1", ...
     """
     run, s, sets = trainer.run, trainer.settings, trainer.sets
@@ -207,10 +218,8 @@ def run_pair_phase(trainer, name):
     )
     watch = PhaseMonitor(trainer.scorer, trunks, heads, "Q")
     result = train_pairs(run / "phases" / name, data, s, previous=earlier, evaluate=watch)
-    began, far = (
-        time.monotonic(),
-        trainer.bank("keys", trunks["K"]),
-    )  # for the gallery and the scores alone
+    began = time.monotonic()
+    far = trainer.bank("keys", trunks["K"])  # for the gallery and the scores alone
     shown_to = PhaseInput(
         name=name,
         side="Q",

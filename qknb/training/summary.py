@@ -1,73 +1,48 @@
-"""A run's size and result in plain words, for people who do not read tables: what can be learned
-from so many images, and what came out.
-"""
+"""A run in plain words: what can be learned from its images, and what came out."""
 
+from collections.abc import Sequence
+from typing import Any
+
+from qknb.config import DISC21, Experiment
+from qknb.data.folders import image_files
 from qknb.evaluation.paper import GIST_ROW
+from qknb.run import Run
 from qknb.system.formatting import show_share
+from qknb.training.workload import run_amounts
 
 __all__ = ["FEW", "advice", "before", "verdict"]
 
 FEW, SOME, MANY, VERY_MANY = 300, 2_000, 50_000, 500_000  # images found
 
 
-def advice(images, matched_queries, settings):
-    """What to expect of so many images.
+def advice(images: int, matched_queries: int, settings: Experiment) -> str:
+    """What to expect of a number of images, in sentences.
 
     The bounds are rules of thumb: from thousands of photos, heads alone learn to beat the
     pretrained rows; whole backbones need more.
 
     Parameters
     ----------
-    images : int
+    images
         Images found, without synthetic scenes that join them.
-    matched_queries : int
+    matched_queries
         Test queries that will be copies of a reference.
-    settings : Experiment
-
-    Returns
-    -------
-    str
-        Sentences.
+    settings
+        Of the run.
     """
-    found, with_scenes = (
-        f"{images:,} images found",
-        settings.extra_scenes and settings.images != "scenes",
-    )
+    found = f"{images:,} images found"
     if not settings.phases:
+        why = "as phases=0 says."
+        if images < FEW:
+            why = "as so few images are too few to learn from."
         text = (
             f"{found}: nothing is trained. The pretrained features of a network that has seen "
-            'ImageNet are the descriptor (the row "pretrained whitened" of the table), '
-            + (
-                "as so few images are too few to learn from."
-                if images < FEW
-                else "as phases=0 says."
-            )
+            f'ImageNet are the descriptor (the row "pretrained whitened" of the table), {why}'
         )
     elif images < FEW:
-        text = (
-            f"{found}: too few to learn from. Use the pretrained descriptor, without training: "
-            'settings="phases=0", or preset="auto", in another run. '
-            + (
-                "What is trained here learns from the synthetic scenes that join the images."
-                if with_scenes
-                else "Take what follows as a demonstration."
-            )
-        )
+        text = f"{found}: {_too_few(settings)}"
     elif images < SOME:
-        text = (
-            f"{found}, hundreds: training may help; trust it only if the last phase ends clearly "
-            'above the "pretrained" rows of the table. '
-            + (
-                "Synthetic scenes join them"
-                if with_scenes
-                else 'Synthetic scenes would help (settings="extra_scenes=4000")'
-            )
-            + (
-                f", with {settings.views} copies of each image."
-                if settings.views > 1
-                else '; so would several copies of each image ("views=4").'
-            )
-        )
+        text = f"{found}, hundreds: {_hundreds(settings)}"
     elif images < MANY:
         text = (
             f"{found}, thousands: what the preset cpu is made for. With hours to spare, the preset "
@@ -94,58 +69,63 @@ def advice(images, matched_queries, settings):
     return text
 
 
-def before(run):
+def _too_few(settings):
+    scenes = settings.extra_scenes and settings.images != "scenes"
+    rest = "Take what follows as a demonstration."
+    if scenes:
+        rest = "What is trained here learns from the synthetic scenes that join the images."
+    return (
+        "too few to learn from. Use the pretrained descriptor, without training: "
+        f'settings="phases=0", or preset="auto", in another run. {rest}'
+    )
+
+
+def _hundreds(settings):
+    scenes = 'Synthetic scenes would help (settings="extra_scenes=4000")'
+    if settings.extra_scenes and settings.images != "scenes":
+        scenes = "Synthetic scenes join them"
+    copies = '; so would several copies of each image ("views=4").'
+    if settings.views > 1:
+        copies = f", with {settings.views} copies of each image."
+    return (
+        "training may help; trust it only if the last phase ends clearly above the "
+        f'"pretrained" rows of the table. {scenes}{copies}'
+    )
+
+
+def before(run: Run) -> str:
     """`advice` for a run, from the images found; it need not be prepared yet.
-
-    Parameters
-    ----------
-    run : qknb.run.Run
-
-    Returns
-    -------
-    str
 
     Raises
     ------
     FileNotFoundError, NotADirectoryError, ValueError
         As preparing would: no folder, no images, or too few.
     """
-    from qknb.config import DISC21
-    from qknb.data.folders import image_files
-    from qknb.training.workload import run_amounts
-
     settings, counts = run.experiment, run_amounts(run).counts
     if settings.images == "scenes":
         images = settings.n_scenes
     elif settings.images.startswith(DISC21):
         images = counts["keys"] + counts["val_references"]
     elif run.done("prepare"):
-        images = (
-            counts["keys"]
-            - settings.extra_scenes
-            + counts["val_references"]
-            + counts["test_references"]
-        )
+        held_out = counts["val_references"] + counts["test_references"]
+        images = counts["keys"] - settings.extra_scenes + held_out
     else:
-        images = len(image_files(settings.images))
+        folders = filter(None, (settings.images, settings.extra_images))
+        images = sum(len(image_files(folder)) for folder in folders)
     queries, references = counts.get("test_queries", 0), counts.get("test_references", 0)
-    matched = (
-        min(queries - round(queries * settings.distractor_share), references) if queries else 1000
-    )  # of the challenge's queries, thousands
+    matched = 1000  # of the challenge's queries, thousands
+    if queries:
+        matched = min(queries - round(queries * settings.distractor_share), references)
     return advice(images, matched, settings)
 
 
-def verdict(rows):
+def verdict(rows: Sequence[dict[str, Any]]) -> str:
     """The result of a run in a few sentences.
 
     Parameters
     ----------
-    rows : list of dict
+    rows
         As `qknb.report.tables.metric_rows` gives them: reference rows, then phases.
-
-    Returns
-    -------
-    str
     """
     if not rows:
         return "Nothing has been evaluated yet."

@@ -13,6 +13,7 @@ from qknb.training.budget import images_per_step, negatives_per_step, spent
     [
         (dict(), "Q", 32, 32 * 999),
         (dict(views=4), "K", 32, 32 * 999 * 4),
+        (dict(views=4, bank_views=1), "K", 32, 32 * 999),
         (dict(bank_chunks=2), "Q", 32, 32 * 499),
         (dict(max_negatives=100), "Q", 32, 32 * 100),
         (dict(max_negatives=5000), "Q", 32, 32 * 999),
