@@ -1,10 +1,10 @@
-"""Draws docs/found-copy.jpg: edited copies that a run's descriptor found, beside their originals.
+"""Draws docs/found-copy.jpg: edited copies that a descriptor found, beside their originals.
 
-    python tools/found_copy.py runs/demo
+    python tools/found_copy.py              the descriptor that comes with qknb, or a run's: runs/demo
 
 The originals are photographs that scikit-image and scikit-learn ship (CC0 or public domain; see the
 packages' own notes). A copy is drawn only if its own original is its nearest among all of them and
-lies below the run's threshold.
+lies below the threshold.
 """
 
 import argparse
@@ -28,9 +28,9 @@ WIDE, HIGH, GAP, LINE = 260, 205, 20, 32
 PAPER, INK = "#ffffff", "#1f2328"
 
 
-def pairs(run):
+def pairs(*run):
     """[(words, copy, original, squared distance, threshold)] of the copies that are found."""
-    descriptor, names = Descriptor.load(run), [name for _, name in PHOTOGRAPHS]
+    descriptor, names = Descriptor.load(*run), [name for _, name in PHOTOGRAPHS]
     images = [pyramid[0] for pyramid in photographs()]
     keys, found = descriptor(images, side="key"), []
     for (name, view), words in SHOWN.items():
@@ -60,6 +60,6 @@ def draw(found):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("run", help="a trained run, or its descriptor folder")
-    draw(pairs(parser.parse_args().run)).save(TARGET, quality=85, optimize=True)
+    parser.add_argument("run", nargs="*", help="a trained run, or its descriptor folder")
+    draw(pairs(*parser.parse_args().run[:1])).save(TARGET, quality=85, optimize=True)
     print(TARGET)
