@@ -1,6 +1,7 @@
-"""The notebooks as a batch: how a notebook opens its run, and how papermill executes the notebooks into the run's folder.
+"""A run as notebooks see it: how they open it, and how papermill executes them into its folder.
 
-Papermill hands over bare values, so settings that differ from the preset's travel as one string, "name=value name=value".
+Papermill hands over bare values, so settings that differ from the preset's travel as one string,
+"name=value name=value".
 """
 
 import contextlib
@@ -17,86 +18,20 @@ from typing import Any
 from qknb.colab import mount_drive
 from qknb.config import absolute_images, experiment
 from qknb.run import Run, run_path
+from qknb.settings.given import read_settings
+from qknb.system.files import write_json
 from qknb.system.machine import import_variables
 from qknb.training.auto_preset import AUTO, auto_settings
-from qknb.training.switching import read_policy
 
-__all__ = ["NOTEBOOKS", "as_text", "open_run", "read_settings", "run_notebooks", "setting_words"]
+__all__ = ["NOTEBOOKS", "as_text", "open_run", "run_notebooks"]
 
 NOTEBOOKS = ("00_quickstart", "01_prepare_images", "02_train_qk", "03_evaluate", "08_find_copies")
-_QUIET = {
+_KERNEL = "python3"
+_QUIET = {  # plain progress lines; no start-up messages
     "QKNB_PLAIN": "1",
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-}  # plain progress lines; no start-up messages
-
-
-def read_settings(given):
-    """Settings given as text, as words or as a mapping.
-
-    Parameters
-    ----------
-    given : str, mapping or sequence of str
-        Text is divided into words by `setting_words`. A word is "name=value", or "@path" of a YAML
-        file with more settings (see `qknb.training.switching.read_policy`).
-
-    Returns
-    -------
-    {name: value}; values are str, or what the mapping or the YAML file holds
-
-    Raises
-    ------
-    ValueError
-        A word without "=", a name given twice, or a file that cannot be read.
-    """
-    if isinstance(given, Mapping):
-        return dict(given)
-    if not isinstance(given, (str, list, tuple)) or not all(isinstance(w, str) for w in given):
-        raise ValueError(
-            f"settings={given!r}: expected text such as 'tau=0.1 views=2', or a mapping of names "
-            "to values"
-        )
-    found, pairs = {}, []
-    for word in setting_words(given) if isinstance(given, str) else given:
-        if word.startswith("@"):
-            pairs += [(name, "=", value) for name, value in read_policy(word[1:]).items()]
-        else:
-            pairs.append(word.partition("="))
-    for name, equals, value in pairs:
-        if not equals or not name:
-            raise ValueError(
-                f"{name + equals + str(value)!r}: settings are given as name=value, with a space "
-                "between one and the next and none inside"
-            )
-        if name in found:
-            raise ValueError(f"the setting {name} is given twice: {found[name]!r} and {value!r}")
-        found[name] = value
-    return found
-
-
-def setting_words(text):
-    """Words of a settings text, as a shell tells them apart: a word in quotes may hold spaces. Backslashes are kept, as paths of Windows have them.
-
-    Parameters
-    ----------
-    text : str
-        For example 'tau=0.1 "@my files/policy.yml"'.
-
-    Returns
-    -------
-    list of str
-
-    Raises
-    ------
-    ValueError
-        A quote is not closed.
-    """
-    lexer = shlex.shlex(text, posix=True)
-    lexer.whitespace_split, lexer.commenters, lexer.escape = True, "", ""
-    try:
-        return list(lexer)
-    except ValueError:
-        raise ValueError(f"the settings {text!r} have a quote that is not closed") from None
+}
 
 
 def open_run(
@@ -150,11 +85,11 @@ def open_run(
     return Run(path, make(**overrides))
 
 
-def as_text(name, value):
+def as_text(name: str, value: object) -> str:
     """A parameter that names something, as text: papermill hands over `-p run_name 2024` as a
     number. ValueError: neither text nor a number."""
-    if isinstance(value, (str, os.PathLike)) or type(value) in (int, float):
-        return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
+    if isinstance(value, (str, Path)) or type(value) in (int, float):
+        return str(value)
     raise ValueError(f"{name}={value!r}: expected text, got {type(value).__name__}")
 
 
@@ -209,9 +144,7 @@ def run_notebooks(
     root = Path(root).expanduser().absolute()
     images = absolute_images(str(overrides.pop("images", "scenes")))
     settings = shlex.join(f"{key}={value}" for key, value in overrides.items())
-    run = open_run(
-        root, name, preset, images, settings
-    )  # at fault here and not in the middle of a notebook
+    run = open_run(root, name, preset, images, settings)  # at fault now, not in a notebook
     if preset == AUTO:
         preset, images, settings = "", "scenes", ""  # chosen now, and kept by the run
     parameters = {
@@ -228,9 +161,8 @@ def run_notebooks(
         teaches = not report and '"lesson = True' in path.read_text(encoding="utf-8")
         given = parameters | {"lesson": False} if teaches else parameters
         _execute(path, run / "notebooks", given)
-        print(
-            f"[{number}/{len(notebooks)}] {notebook}: {time.monotonic() - begin:.0f} s", flush=True
-        )
+        seconds = time.monotonic() - begin
+        print(f"[{number}/{len(notebooks)}] {notebook}: {seconds:.0f} s", flush=True)
     written = ""
     if report:
         from qknb.report.report import write_report
@@ -251,23 +183,23 @@ def _execute(notebook, executed, parameters):
     part = executed / ".running"  # beside the others, but no report takes it for a finished one
     part.mkdir(parents=True, exist_ok=True)
     try:
-        with _environment(_QUIET):
+        with _environment(_QUIET | _own_kernel(part)):
             papermill.execute_notebook(
                 notebook,
                 part / notebook.name,
                 parameters=parameters,
-                kernel_name="python3",
+                kernel_name=_KERNEL,
                 cwd=notebook.parent,
                 progress_bar=False,
                 stdout_file=sys.stdout,
-                extra_arguments=[
-                    "--Application.log_level=CRITICAL"
-                ],  # of the kernel's own messages; errors of cells are raised below
+                # Of the kernel's own messages; errors of cells are raised below.
+                extra_arguments=["--Application.log_level=CRITICAL"],
             )
     except papermill.PapermillExecutionError as error:
         os.replace(part / notebook.name, executed / notebook.name)
         raise ValueError(
-            f"{notebook.name} stopped at cell [{error.exec_count}]: {error.ename}: {error.evalue} (the notebook as far as it came: {executed / notebook.name})"
+            f"{notebook.name} stopped at cell [{error.exec_count}]: {error.ename}: {error.evalue} "
+            f"(the notebook as far as it came: {executed / notebook.name})"
         ) from None
     else:
         os.replace(part / notebook.name, executed / notebook.name)
@@ -275,12 +207,28 @@ def _execute(notebook, executed, parameters):
         shutil.rmtree(part, ignore_errors=True)
 
 
+def _own_kernel(folder):
+    """A kernel of this very interpreter below `folder`, and the variable with which it is found
+    before any other of its name: a person's own "python3" may lack this package."""
+    spec = {
+        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        "display_name": "Python 3",
+        "language": "python",
+    }
+    write_json(folder / "kernels" / _KERNEL / "kernel.json", spec)
+    others = os.environ.get("JUPYTER_PATH")
+    return {"JUPYTER_PATH": os.pathsep.join([str(folder), *([others] if others else [])])}
+
+
 @contextlib.contextmanager
 def _environment(values):
-    """Environment variables for processes started inside, which import this same package; those that are set already stay, and all are as before afterwards."""
-    added = {
-        name: value for name, value in values.items() if name not in os.environ
-    } | import_variables()
+    """Environment variables for processes started inside, which import this same package.
+
+    Those of `_QUIET` that are set already stay, and all are as before afterwards.
+    """
+    kept = {name for name in _QUIET if name in os.environ}
+    added = {name: value for name, value in values.items() if name not in kept}
+    added |= import_variables()
     before = {name: os.environ[name] for name in added if name in os.environ}
     os.environ.update(added)
     try:

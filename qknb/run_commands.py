@@ -81,7 +81,8 @@ def _complete(prefix, **_):
 
 def _open(options):
     """The run that the options name; a new one with its preset and settings."""
-    from qknb.notebooks import open_run, read_settings
+    from qknb.notebooks import open_run
+    from qknb.settings.given import read_settings
 
     overrides = read_settings(options.settings)
     if overrides and not options.preset:
@@ -91,7 +92,7 @@ def _open(options):
 
 
 def _overrides(options):
-    from qknb.notebooks import read_settings
+    from qknb.settings.given import read_settings
 
     overrides = read_settings(options.settings)
     if "images" in overrides:

@@ -30,7 +30,7 @@ STILL_WITH_FINDINGS = (  # of ruff; a folder or a file
     "qknb/experiments/sweep.py",
     "qknb/experiments/sweep_job.py",
     "qknb/experiments/sweep_results.py",
-    "qknb/notebook_helpers.py",
+    "qknb/notebook_tables.py",
     "qknb/notebooks.py",
     "qknb/run.py",
 )

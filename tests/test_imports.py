@@ -28,7 +28,7 @@ LEVEL = {part: level for level, parts in enumerate(DIRECTION) for part in parts}
 # Modules beside a part, and the part that they are counted as.
 COUNTED_AS = {
     "settings": "config",
-    "notebook_helpers": "notebooks",
+    "notebook_tables": "notebooks",
     "copy_commands": "cli",
     "experiment_commands": "cli",
     "run_commands": "cli",

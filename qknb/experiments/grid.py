@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any
 
 from qknb.config import Experiment, absolute_images, experiment
+from qknb.settings.given import read_settings_file
 from qknb.system.yaml_file import read_yaml
-from qknb.training.switching import read_policy
 
 __all__ = ["Combination", "Grid", "read_grid"]
 
@@ -249,7 +249,7 @@ def _settings(given, where, folder=None, extra=()):
         file = given.pop("policy")
         if not isinstance(file, str):
             raise ValueError(f"{where}: policy={file!r}: expected the path of a settings file")
-        found = read_policy(folder / Path(file).expanduser())
+        found = read_settings_file(folder / Path(file).expanduser())
         _check_keys(found, _SETTINGS, f"{where}: policy {file}", "setting")
         if twice := sorted(found.keys() & given.keys()):
             raise ValueError(

@@ -9,6 +9,7 @@ others of its kind; checks, the command line and the documentation follow.
     tower_settings     backbone and head
     training_settings  loss, optimization, when to switch sides
     running_settings   the bank, and how a run goes on a machine
+    given              settings as words, text, a mapping or a YAML file
     checks             ranges, and what does not go together
     reference          all settings as text and as docs/settings.md
 

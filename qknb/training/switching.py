@@ -11,8 +11,8 @@ from pathlib import Path
 
 import yaml
 
+from qknb.settings.given import read_settings_file
 from qknb.system.files import write_text
-from qknb.system.yaml_file import read_yaml
 
 __all__ = [
     "FixedSteps",
@@ -23,7 +23,6 @@ __all__ = [
     "phase_steps",
     "planned_lengths",
     "policy_of",
-    "read_policy",
     "write_policy",
 ]
 
@@ -269,30 +268,6 @@ def write_policy(path, policy, **settings):
 def _is_policy(path):
     """Whether the file is one that `write_policy` wrote, as far as can be seen."""
     try:
-        return not path.is_symlink() and "switch_policy" in read_policy(path)
+        return not path.is_symlink() and "switch_policy" in read_settings_file(path)
     except ValueError:
         return False
-
-
-def read_policy(path):
-    """Settings from a YAML file: {name: value}.
-
-    Raises
-    ------
-    ValueError
-        The file is missing, is not YAML, or holds anything but a mapping of names to single values.
-    """
-    path = Path(path).expanduser()
-    try:
-        found = read_yaml(path)
-    except OSError as error:
-        raise ValueError(f"the settings file {path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise ValueError(f"the settings file {error}") from None
-    if not isinstance(found, dict) or not all(
-        isinstance(k, str) and isinstance(v, (str, int, float, bool)) for k, v in found.items()
-    ):
-        raise ValueError(
-            f"the settings file {path} must hold lines of the form `name: value`, one setting each"
-        )
-    return found

@@ -22,9 +22,9 @@ from qknb.experiments.explorer_figures import curves_figure, lengths_figure
 from qknb.experiments.explorer_widget import drawn, explorer_box
 from qknb.experiments.replay import replay
 from qknb.experiments.traces import tip_of
-from qknb.notebooks import read_settings, setting_words
 from qknb.report.style import svg
-from qknb.training.switching import FixedSteps, Saturation, policy_of, read_policy
+from qknb.settings.given import read_settings, read_settings_file, setting_words
+from qknb.training.switching import FixedSteps, Saturation, policy_of
 
 
 @pytest.fixture
@@ -322,7 +322,9 @@ def test_nothing_is_overwritten_that_is_no_policy(explorer, tmp_path):
     named["policy file"].value = "elsewhere.yml"
     explorer.kind = "fixed"
     named["write policy"].click()
-    assert read_policy(elsewhere)["switch_policy"] == "fixed", "a policy may be written again"
+    assert read_settings_file(elsewhere)["switch_policy"] == "fixed", (
+        "a policy may be written again"
+    )
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -351,7 +353,7 @@ def test_the_file_is_accepted_under_every_preset_and_says_what_was_evaluated(
 
 def test_the_file_leaves_out_what_the_run_had_at_its_default(explorer, tmp_path):
     explorer.first["settings"] |= {"restart_schedule": True, "reset_optimizer": False}
-    found = read_policy(explorer.write_policy(tmp_path / "p.yml"))
+    found = read_settings_file(explorer.write_policy(tmp_path / "p.yml"))
     assert (
         "restart_schedule" not in found
         and found["reset_optimizer"] is False
@@ -359,12 +361,12 @@ def test_the_file_leaves_out_what_the_run_had_at_its_default(explorer, tmp_path)
     )
     del explorer.first["settings"]["reset_optimizer"]  # collected before it was on record
     explorer.kind = "fixed"
-    assert read_policy(explorer.write_policy(tmp_path / "q.yml")) == {
+    assert read_settings_file(explorer.write_policy(tmp_path / "q.yml")) == {
         "switch_policy": "fixed",
         "steps_per_phase": 600,
         "total_steps": 1200,
     }
-    assert read_policy(Explorer([]).write_policy(tmp_path / "r.yml"))["eval_every"] == 50
+    assert read_settings_file(Explorer([]).write_policy(tmp_path / "r.yml"))["eval_every"] == 50
 
 
 def test_the_word_that_the_button_shows_can_be_pasted_into_settings(explorer, tmp_path):

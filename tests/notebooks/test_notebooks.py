@@ -7,6 +7,7 @@ import csv
 import json
 import os
 import shutil
+import sys
 
 import nbformat
 import numpy as np
@@ -22,7 +23,7 @@ from qknb.config import experiment
 from qknb.data.gist import gist
 from qknb.data.scenes import Scenes
 from qknb.data.transforms import TRANSFORMS
-from qknb.notebook_helpers import (
+from qknb.notebook_tables import (
     changes_table,
     contents_table,
     omitted_table,
@@ -33,12 +34,11 @@ from qknb.notebook_helpers import (
 from qknb.notebooks import (
     NOTEBOOKS,
     open_run,
-    read_settings,
     run_notebooks,
-    setting_words,
 )
 from qknb.report.gist_figure import gist_distance, gist_figure, strokes
 from qknb.run import Run
+from qknb.settings.given import read_settings, setting_words
 from qknb.training.summary import verdict
 from qknb.training.switching import FixedSteps, write_policy
 
@@ -371,6 +371,51 @@ def test_a_word_in_quotes_may_hold_spaces_and_backslashes_stay(tmp_path):
     )
 
 
+@pytest.mark.parametrize("name", [2024, 7.5, "2024"])
+def test_papermill_hands_over_a_name_as_a_number(tmp_path, name):
+    """As `papermill -p run_name 2024` does."""
+    run = open_run(tmp_path, name, "smoke", settings={"views": 3, "tau": 0.1})
+    assert run.path == tmp_path / str(name) and run.experiment.views == 3
+    assert open_run(tmp_path, name, "smoke", settings={"views": "3", "tau": 0.1}).path == run.path
+
+
+@pytest.mark.parametrize(
+    "parameters, said",
+    [
+        ({"run_name": None}, "run_name=None: expected text, got NoneType"),
+        ({"run_name": ["a"]}, "run_name=.*expected text, got list"),
+        ({"images": True}, "images=True: expected text, got bool"),
+        ({"settings": 5}, "settings=5: expected text such as"),
+        ({"settings": [3]}, r"settings=\[3\]: expected text such as"),
+        ({"settings": {"views": [1]}}, "views=.*expected int, got list"),
+        ({"settings": {"view": 1}}, "did you mean views"),
+    ],
+)
+def test_parameters_of_another_type_are_refused_before_any_work(tmp_path, parameters, said):
+    with pytest.raises(ValueError, match=said):
+        open_run(**{"run_root": tmp_path / "runs", "run_name": "r", "preset": "smoke"} | parameters)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_kernel_is_this_interpreter_whatever_is_called_python3(tmp_path, monkeypatch):
+    spec = {"argv": ["/bin/false"], "display_name": "Python 3", "language": "python"}
+    mine = tmp_path / "jupyter" / "kernels" / "python3"
+    mine.mkdir(parents=True)
+    (mine / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    notebook = nbformat.v4.new_notebook(
+        metadata={"kernelspec": {"name": "python3", "display_name": "x", "language": "python"}}
+    )
+    text = "\n".join(f'{name} = ""' for name in sorted(SHARED_PARAMETERS))
+    parameters = nbformat.v4.new_code_cell(text, metadata={"tags": ["parameters"]})
+    notebook.cells = [parameters, nbformat.v4.new_code_cell("import sys; print(sys.executable)")]
+    nbformat.write(notebook, tmp_path / "which.ipynb")
+    run_notebooks(tmp_path, "r", "smoke", notebooks=["which"], folder=tmp_path, report=False)
+    executed = nbformat.read(tmp_path / "r" / "notebooks" / "which.ipynb", 4)
+    assert executed.cells[-1].outputs[0].text.strip() == sys.executable
+    assert os.environ["JUPYTER_PATH"] == str(tmp_path / "jupyter"), "as it was"
+
+
 def test_parameters_at_fault(tmp_path):
     with pytest.raises(ValueError, match="not closed"):
         open_run(tmp_path, "r", "smoke", "scenes", "'@my files/p.yml")
@@ -399,16 +444,14 @@ def test_plain_tables_tell_numbers_from_text():
 
 def test_left_out_images_are_listed_with_the_reason(tmp_path):
     (tmp_path / "skipped.csv").write_text("id,reason\n")
-    assert (
-        omitted_table(tmp_path).caption == "Left out: 0 skipped, exact duplicates not looked for."
-    )
+    assert omitted_table(tmp_path).caption == "Omitted: 0 skipped, exact duplicates not looked for."
     (tmp_path / "skipped.csv").write_text(
         "id,reason\na.jpg,truncated\n" + "".join(f"b{i}.jpg,empty\n" for i in range(20))
     )
     (tmp_path / "duplicates.csv").write_text("id,same_as\nc.jpg,d.jpg\n")
     table = omitted_table(tmp_path, limit=5)
     assert table.caption.startswith(
-        "Left out: 21 skipped, 1 exact duplicates. The first 5"
+        "Omitted: 21 skipped, 1 exact duplicates. The first 5"
     ) and rows_of(table)[0] == ("a.jpg", "truncated")
     assert rows_of(omitted_table(tmp_path, limit=99))[-1] == ("c.jpg", "the same pixels as d.jpg")
 

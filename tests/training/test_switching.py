@@ -10,8 +10,8 @@ from helpers.made_backbone import use_small_backbone
 from helpers.made_run import saved_weights
 
 from qknb.config import experiment
-from qknb.notebooks import read_settings
 from qknb.run import Run
+from qknb.settings.given import read_settings, read_settings_file
 from qknb.training.switching import (
     FixedSteps,
     Saturation,
@@ -20,7 +20,6 @@ from qknb.training.switching import (
     next_limit,
     planned_lengths,
     policy_of,
-    read_policy,
     write_policy,
 )
 
@@ -153,9 +152,9 @@ def test_files_that_are_no_settings_are_refused(tmp_path):
     ):
         (tmp_path / "x.yml").write_text(text)
         with pytest.raises(ValueError, match=message):
-            read_policy(tmp_path / "x.yml")
+            read_settings_file(tmp_path / "x.yml")
     with pytest.raises(ValueError, match="cannot be read"):
-        read_policy(tmp_path / "absent.yml")
+        read_settings_file(tmp_path / "absent.yml")
 
 
 @pytest.mark.parametrize(

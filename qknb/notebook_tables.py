@@ -2,14 +2,15 @@
 
 import csv
 import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from qknb.config import changes_from_paper
+from qknb.config import Experiment, changes_from_paper
 from qknb.data.image_sets import open_set
 from qknb.data.transforms import TRANSFORMS, Pick, Span
-from qknb.system.dataframes import make_table
+from qknb.system.dataframes import Table, make_table
 from qknb.system.formatting import show_bytes
 from qknb.system.keras_import import import_keras
 from qknb.system.machine import versions
@@ -24,6 +25,7 @@ __all__ = [
     "versions_line",
 ]
 
+_LIBRARIES = ("numpy", "augly")
 LOOKED_AT = 20_000  # copies whose edits are counted, at most
 SETS = {
     "keys": "training originals",
@@ -54,27 +56,22 @@ FILES = {
 }
 
 
-def versions_line():
-    """Versions of what the numbers depend on, and the device, e.g. "qknb 0.1.0, Python 3.11.9, keras 3.15.1 on tensorflow 2.21.0, ...; cpu:0"."""
+def versions_line() -> str:
+    """Versions of what the numbers depend on, and the device: "qknb 0.1.0, Python 3.11.9, keras
+    3.15.1 on tensorflow 2.21.0, ...; cpu:0, 2 processor cores"."""
     keras = import_keras()
-
     known = versions()
 
     def version(name):  # tensorflow is tensorflow-cpu or such on some machines
         return f"{name} {known[name]}" if name in known else name
 
-    parts = [
-        version("qknb"),
-        f"Python {known['python']}",
-        f"{version('keras')} on {version(keras.backend.backend())}",
-    ]
-    return (
-        ", ".join([*parts, *map(version, ("numpy", "augly"))])
-        + f"; {', '.join(keras.distribution.list_devices())}, {os.cpu_count()} processor cores"
-    )
+    running = f"{version('keras')} on {version(keras.backend.backend())}"
+    parts = [version("qknb"), f"Python {known['python']}", running, *map(version, _LIBRARIES)]
+    devices = ", ".join(keras.distribution.list_devices())
+    return f"{', '.join(parts)}; {devices}, {os.cpu_count()} processor cores"
 
 
-def plain_table(caption, headings, rows):
+def plain_table(caption: str, headings: Sequence[str], rows: Iterable[Sequence]) -> Table:
     """A `Table`: columns of whole numbers (or None) stand right with separators, others are text.
 
     Parameters
@@ -94,45 +91,40 @@ def plain_table(caption, headings, rows):
     return make_table(caption, dict(zip(headings, formats, strict=True)), rows)
 
 
-def omitted_table(run_dir, limit=15):
-    """Images that were not used, from the run's skipped.csv and duplicates.csv: id and why. The caption says how many; `limit` rows are shown."""
+def omitted_table(run_dir: str | Path, limit: int = 15) -> Table:
+    """Images that were not used: id and why, from the run's skipped.csv and duplicates.csv.
+
+    The caption says how many; `limit` rows are shown.
+    """
     rows, counts = [], []
     for name, what, reason in (
         ("skipped.csv", "skipped", "{}"),
         ("duplicates.csv", "exact duplicates", "the same pixels as {}"),
     ):
         path = Path(run_dir) / name
-        if not path.exists():  # preparation looks for them in folders; scenes and the challenge's data are taken as they are
+        if not path.exists():  # only folders are searched for them
             counts.append(f"{what} not looked for")
             continue
         listed = list(csv.reader(path.open(newline="", encoding="utf-8", errors="replace")))[1:]
         rows += [(row[0], reason.format(row[1])) for row in listed]
         counts.append(f"{len(listed):,} {what}")
-    more = (
-        f" The first {limit:,} are shown; all are in skipped.csv and duplicates.csv."
-        if len(rows) > limit
-        else ""
-    )
+    more = f" The first {limit:,} are shown; all are in skipped.csv and duplicates.csv."
     return plain_table(
-        f"Left out: {', '.join(counts)}.{more}",
+        f"Omitted: {', '.join(counts)}.{more if len(rows) > limit else ''}",
         ("image", "why"),
         rows[:limit] or [("none", "every image could be used")],
     )
 
 
-def changes_table(settings):
-    """What `settings` (Experiment) do otherwise than the paper."""
+def changes_table(settings: Experiment) -> Table:
+    """The settings that differ from the paper's."""
     rows = [(name, *map(str, values)) for name, values in changes_from_paper(settings).items()]
-    return plain_table(
-        "Settings that differ from the paper's. `python -m qknb settings` says what each one does."
-        if rows
-        else "All settings are the paper's.",
-        ("setting", "the paper", "this run"),
-        rows,
-    )
+    differ = "Settings that differ from the paper's. `qknb settings` says what each one does."
+    caption = differ if rows else "All settings are the paper's."
+    return plain_table(caption, ("setting", "the paper", "this run"), rows)
 
 
-def store_table(run_dir):
+def store_table(run_dir: str | Path) -> Table:
     """The sets of a run's store: images, their size in pixels, bytes on disk."""
     rows = []
     for name, what in SETS.items():
@@ -149,14 +141,15 @@ def store_table(run_dir):
                 )
             )
     return plain_table(
-        "Each set is a folder: images.npy (8 bits a colour), gist.npy (960 values an image), items.jsonl (ids and edits).",
+        "Each set is a folder: images.npy (8 bits a colour), gist.npy (960 values an image), "
+        "items.jsonl (ids and edits).",
         ("folder", "holds", "images", "pixels", "images.npy", "gist.npy"),
         rows,
     )
 
 
-def transform_table(items):
-    """Every transform with its group, its share of the draws in the group, the share of the copies that have it, what it does, and its ranges.
+def transform_table(items: Sequence[Mapping]) -> Table:
+    """Every transform: its group, how often it is drawn in it, what it does, its ranges.
 
     Parameters
     ----------
@@ -183,14 +176,14 @@ def transform_table(items):
         for name, t in TRANSFORMS.items()
     ]
     return plain_table(
-        f"Share of the group: how often it is drawn among its kind. In copies: share of {n:,} copies of this run that have it. "
-        "Ranges go from mild to strong.",
+        "Of group: how often it is drawn among its kind. In copies: the fraction of "
+        f"{n:,} copies of this run that have it. Ranges go from mild to strong.",
         ("group", "transform", "of group", "in copies", "what it does", "ranges"),
         rows,
     )
 
 
-def contents_table(run_dir):
+def contents_table(run_dir: str | Path) -> Table:
     """What a run folder holds: name, what it is, number of files, size."""
     run_dir, rows = Path(run_dir), []
     for name, what in FILES.items():
@@ -209,7 +202,7 @@ def contents_table(run_dir):
 
 
 def _range(kind):
-    """How a drawn parameter varies; "" for places, colours, words and seeds, which are drawn freely."""
+    """How a drawn parameter varies; "" for what is drawn freely: places, colours, words, seeds."""
     if isinstance(kind, Span):
         if (kind.mild, kind.strong) == (0, 1):
             return ""
