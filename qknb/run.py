@@ -198,7 +198,7 @@ def read_json_lines(path: str | Path) -> list:
     lines = text[: text.rfind("\n") + 1].splitlines()
     try:
         return [json.loads(line) for line in lines]
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error})") from None
 
 

@@ -269,7 +269,8 @@ def _check_keys(given, names, where, kind):
         raise ValueError(f"{where}: expected `key: value` lines, got {given!r}")
     for key in given:
         if key not in names:
-            near = difflib.get_close_matches(str(key), names, n=3, cutoff=0.5)
+            near = [name for name in names if name.startswith(str(key))]
+            near = (near + difflib.get_close_matches(str(key), names, n=3, cutoff=0.5))[:3]
             known = "`python -m qknb settings` lists them"
             if kind == "key":
                 known = f"known: {', '.join(names)}"

@@ -1,11 +1,13 @@
-"""Prepare once, train many times: runs that differ only in how they train share prepared images and pretrained features.
+"""Prepare once, train many times: runs that differ in training share images and features.
 
-A shared preparation is a run of its own, in a folder named by the settings that it depends on. What it holds is brought into a run's folder
-as hard links (copies where the file system has none), so every run stays complete by itself, and deleting one takes nothing from another.
+A shared preparation is a run of its own, in a folder named by the settings that it depends on. What
+it holds is brought into a run's folder as hard links (copies where the file system has none), so
+every run stays complete by itself, and deleting one takes nothing from another.
 
-Nothing is accepted on trust. The run's own `prepare` compares the fingerprints of images, splits and edits, and makes anew what does not
-fit. Features are brought only when all sets agree, and `build_bank` compares their fingerprints with the weights at hand. The rows without
-training and what is fitted (PCA of GIST, whitening) are brought only between equal versions of all packages.
+Nothing is accepted on trust. The run's own `prepare` compares the fingerprints of images, splits
+and edits, and makes anew what does not fit. Features are brought only when all sets agree, and
+`build_bank` compares their fingerprints with the weights at hand. The rows without training and
+what is fitted (PCA of GIST, whitening) are brought only between equal versions of all packages.
 """
 
 import dataclasses
@@ -14,7 +16,7 @@ import os
 import shutil
 from pathlib import Path
 
-from qknb.config import Experiment, affecting
+from qknb.config import SETTINGS, Experiment, affecting
 from qknb.data.prepare import prepare
 from qknb.data.prepared_sets import prepared
 from qknb.run import Run
@@ -35,39 +37,38 @@ _STORE = affecting(TEST_IMAGES, IMAGES)
 _TRAINING = affecting(TRAINING, RUNNING)
 _WHITENING = affecting(WHITENING)
 _READY = "shared preparation"  # step of its manifest
-_LINKED = (
-    ".npy",
-    "items.jsonl",
-)  # large, and never written again in place; everything else is copied
+_LINKED = (".npy", "items.jsonl")
+"""What is large, and never written again in place; everything else is copied."""
 
 
-def preparation_settings(settings):
-    """The settings of the shared preparation that a run may use: its own, with all that concerns training alone at fixed values (Experiment)."""
-    own = {
-        f.name: getattr(settings, f.name)
-        for f in dataclasses.fields(Experiment)
-        if f.name not in _TRAINING
-    }
-    return Experiment(
-        **own, batch_size=1
-    )  # a run checks itself whether it has enough keys for a batch
+def preparation_settings(settings: Experiment) -> Experiment:
+    """The settings of the shared preparation that a run may use.
+
+    Its own, with all that concerns training alone at fixed values.
+    """
+    own = {k: v for k, v in dataclasses.asdict(settings).items() if k not in _TRAINING}
+    return Experiment(**own, batch_size=1)  # a run checks itself whether it has keys for a batch
 
 
-def preparation_name(settings):
-    """Name of the folder of that preparation: equal for two runs that may share one (str)."""
+def preparation_name(settings: Experiment) -> str:
+    """Name of the folder of that preparation: equal for two runs that may share one."""
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
-    return hashlib.sha256(
-        (preparation_settings(settings).to_json() + backend).encode()
-    ).hexdigest()[:12]
+    text = preparation_settings(settings).to_json() + backend
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def same_store(a, b):
-    """Whether two runs have the same prepared images, though maybe other features (bool)."""
-    return all(getattr(a, name) == getattr(b, name) for name in _STORE)
+def same_store(a: Experiment, b: Experiment) -> bool:
+    """Whether two runs have the same prepared images, though maybe other features."""
+    return not _differing(a, b) & _STORE
 
 
-def build_preparation(path, members, n_jobs=-1, store_of=None):
-    """Make a shared preparation, or continue: images, the rows without training, and the features that the members start from.
+def _differing(a, b):
+    """Names of the settings in which two runs differ."""
+    return {name for name in SETTINGS if getattr(a, name) != getattr(b, name)}
+
+
+def build_preparation(path, members, n_jobs: int = -1, store_of=None) -> Run:
+    """Make a shared preparation, or resume: images, rows without training, and first features.
 
     Parameters
     ----------
@@ -94,16 +95,9 @@ def build_preparation(path, members, n_jobs=-1, store_of=None):
     prepare(run)
     if store_of is not None:
         other = Run(store_of)
-        differ = {
-            f.name
-            for f in dataclasses.fields(Experiment)
-            if getattr(other.experiment, f.name) != getattr(run.experiment, f.name)
-        }
-        if (
-            differ <= _WHITENING | _TRAINING
-            and _fingerprints(run) == _fingerprints(other)
-            and other.manifest["versions"] == versions()
-        ):
+        alike = _differing(other.experiment, run.experiment) <= _WHITENING | _TRAINING
+        same = alike and other.manifest["versions"] == versions()
+        if same and _fingerprints(run) == _fingerprints(other):
             _bring_features(run, other.path, ("gist_pca.npz",))
     trainer = Trainer(run)
     trainer.scorer.baselines(trainer.pretrained())
@@ -118,26 +112,28 @@ def build_preparation(path, members, n_jobs=-1, store_of=None):
     return run
 
 
-def is_ready(path, members):
-    """Whether a shared preparation is there that holds all that `build_preparation` would make for these runs, with these versions (bool)."""
+def is_ready(path, members) -> bool:
+    """Whether a shared preparation is there that holds all that `build_preparation` would make.
+
+    For these runs, with these versions of the packages.
+    """
     try:
         run = Run(path)
     except ValueError:
         return False
-    return (
-        bool(run.done(_READY))
-        and run.manifest["versions"] == versions()
-        and (run.done(_READY)["copies"] or not _copies(members))
-    )
+    done = run.done(_READY)
+    if not done or run.manifest["versions"] != versions():
+        return False
+    return done["copies"] or not _copies(members)
 
 
-def bring_preparation(run, path):
-    """Give a run what a finished shared preparation holds, as far as it is the run's own; then prepare the rest.
+def bring_preparation(run: Run, path) -> str:
+    """Give a run what a shared preparation holds of its own; then prepare the rest.
 
     Parameters
     ----------
     run : Run
-        New, or cut off anywhere.
+        New, or interrupted anywhere.
     path : path
         From `build_preparation`.
 
@@ -151,11 +147,16 @@ def bring_preparation(run, path):
         _bring_store(run, shared.path)
     prepare(run)
     if _fingerprints(run) != _fingerprints(shared):
-        return "Prepared alone: the images, or how they are read, have changed since the shared preparation."
-    if shared.manifest["versions"] != run.manifest["versions"] or preparation_name(
-        run.experiment
-    ) != preparation_name(shared.experiment):
-        return "Shares prepared images only: the features come from other versions of the packages, or from other settings."
+        return (
+            "Prepared alone: the images, or how they are read, have changed since the shared "
+            "preparation."
+        )
+    same = preparation_name(run.experiment) == preparation_name(shared.experiment)
+    if not same or shared.manifest["versions"] != run.manifest["versions"]:
+        return (
+            "Shares prepared images only: the features come from other versions of the packages, "
+            "or from other settings."
+        )
     if any(step.startswith("phase ") for step in run.manifest["steps"]):
         return "Goes on with what it has."
     _bring_features(run, shared.path, ("gist_pca.npz", "whitening.npz"))
@@ -164,9 +165,8 @@ def bring_preparation(run, path):
             _bring(file, run / "evaluation" / file.name)
         for row in shared.rows():
             run.log_row(row)
-        run.mark(
-            "baselines", **{k: v for k, v in shared.done("baselines").items() if k != "finished"}
-        )
+        facts = {k: v for k, v in shared.done("baselines").items() if k != "finished"}
+        run.mark("baselines", **facts)
     return f"Shares the preparation {shared.path.name}."
 
 
@@ -185,41 +185,43 @@ def _fingerprints(run):
 
 
 def _bring_store(run, shared):
-    for name in ("scan.jsonl", "skipped.csv", "duplicates.csv"):
-        if (shared / name).exists() and not (run / name).exists():
-            _bring(shared / name, run / name)
+    _bring_missing(run, shared, ("scan.jsonl", "skipped.csv", "duplicates.csv"))
     for item in sorted((shared / "store").iterdir()):
         if item.is_dir():
             _bring_folder(item, run / "store" / item.name)
-        elif not (run / "store" / item.name).exists():
-            _bring(item, run / "store" / item.name)
+        else:
+            _bring_missing(run, shared, [f"store/{item.name}"])
 
 
 def _bring_features(run, shared, fitted):
-    for name in fitted:
-        if (shared / name).exists() and not (run / name).exists():
-            _bring(shared / name, run / name)
+    _bring_missing(run, shared, fitted)
     for folder in sorted((shared / "banks").iterdir()):
         _bring_folder(folder, run / "banks" / folder.name)
 
 
+def _bring_missing(run, shared, names):
+    for name in names:
+        if (shared / name).exists() and not (run / name).exists():
+            _bring(shared / name, run / name)
+
+
 def _bring_folder(source, target):
-    """Bring a finished folder; complete.json, which makes it count, comes last. One that is finished or under way in the run stays."""
+    """Bring a finished folder; complete.json, which makes it count, comes last.
+
+    One that is finished or under way in the run stays.
+    """
+    whole = {"complete.json", "view.json"}
     names = sorted((p.name for p in source.iterdir()), key=lambda name: name == "complete.json")
-    if {"complete.json", "view.json"} & set(names) and not any(
-        (target / n).exists() for n in ("complete.json", "view.json", "journal.jsonl")
-    ):
+    begun = any((target / name).exists() for name in (*whole, "journal.jsonl"))
+    if whole & {*names} and not begun:
         for name in names:
             _bring(source / name, target / name)
 
 
 def _bring(source, target):
-    target.unlink(missing_ok=True)  # replacing a link by one to the same file would do nothing
     with replacing(target) as temporary:
         try:
-            if source.name.endswith(_LINKED):
-                os.link(source, temporary)
-            else:
-                shutil.copyfile(source, temporary)
+            link = os.link if source.name.endswith(_LINKED) else shutil.copyfile
+            link(source, temporary)
         except OSError:  # another file system, or one without hard links
             shutil.copyfile(source, temporary)

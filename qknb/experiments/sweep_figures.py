@@ -6,28 +6,21 @@ Micro-AP over images seen and over time, ratios paired by seed, bars of what eac
 import numpy as np
 from matplotlib.ticker import NullFormatter
 
-from qknb.evaluation.paper import SIMCLR_COMPARISON
 from qknb.evaluation.spread import mean_spread, show_spread
-from qknb.experiments.sweep_results import labels_of, last_rows, reference_rows
+from qknb.experiments.sweep_results import Rows, labels_of, last_rows, reference_rows
+from qknb.experiments.sweep_tables import devices_of, evaluated_names, points_by_seed
 from qknb.report.curves import bars_figure, draw_curves, ending
 from qknb.report.style import Sheet, fitted, styled, wrapped
-from qknb.report.tables import cut_words
-from qknb.system.dataframes import make_table
 
 __all__ = [
-    "PAPER_RATIO",
     "ablation_figure",
     "curves_of",
     "levels_of",
     "methods_figure",
-    "paired_table",
     "ratio_curves",
     "ratio_figure",
 ]
 
-PAPER_RATIO = SIMCLR_COMPARISON["QK Iteration"]["25k"] / SIMCLR_COMPARISON["SimCLR-style"]["25k"]
-"""QK Iteration's micro-AP over that of its SimCLR-style twin, in the paper: 1.70, on DISC21 with a
-million training images."""
 LEVELS = ("GIST-256", "pretrained whitened")
 _AXES = {  # what a curve is drawn over: (of a row, in words)
     "images": (lambda row: row["images_seen"], "images seen in training"),
@@ -35,7 +28,7 @@ _AXES = {  # what a curve is drawn over: (of a row, in words)
 }
 
 
-def curves_of(rows, names=None, split="test", over="images"):
+def curves_of(rows: Rows, names=None, split: str = "test", over: str = "images") -> dict:
     """Micro-AP after each phase.
 
     Parameters
@@ -51,9 +44,9 @@ def curves_of(rows, names=None, split="test", over="images"):
     -------
     {combination: [(x, micro-AP) for each seed]}
     """
-    found = _by_seed(rows, split, over)
+    found = points_by_seed(rows, split, _AXES[over][0])
     order = dict.fromkeys(row["combination"] for row in rows)
-    order = order if names is None else _known(names, found)
+    order = order if names is None else evaluated_names(names, found)
     return {
         name: [
             tuple(map(list, zip(*found[name][seed], strict=True))) for seed in sorted(found[name])
@@ -63,16 +56,16 @@ def curves_of(rows, names=None, split="test", over="images"):
     }
 
 
-def levels_of(rows, names=LEVELS, split="test"):
+def levels_of(rows: Rows, names=LEVELS, split: str = "test") -> dict[str, float]:
     """{row without training: mean micro-AP over seeds}, of those among `names` that are there."""
     return {
-        name: mean_spread([row["micro_ap"] for row in found])[0]
+        name: mean_spread(row["micro_ap"] for row in found).mean
         for name, found in reference_rows(rows, split).items()
         if name.split(" (")[0] in names
     }
 
 
-def methods_figure(rows, names=None, split="test"):
+def methods_figure(rows: Rows, names=None, split: str = "test") -> Sheet:
     """Micro-AP over the images seen in training, and over its time.
 
     One line a combination, with its spread over seeds; rows without training as levels.
@@ -81,16 +74,16 @@ def methods_figure(rows, names=None, split="test"):
     drawn = set(curves_of(rows, names, split))
     mine = [row for row in rows if row["combination"] in drawn]
     title = ending(panels["images"])
-    return _panels(panels, title, "micro-AP", levels_of(mine, split=split), _devices(mine))
+    return _panels(panels, title, "micro-AP", levels_of(mine, split=split), devices_of(mine))
 
 
-def ratio_figure(rows, base, names=None, split="test"):
+def ratio_figure(rows: Rows, base: str, names=None, split: str = "test") -> Sheet:
     """The ratio of `base`'s micro-AP to each combination's, over images seen and over time."""
     panels = {over: _labelled(ratio_curves(rows, base, names, split, over), rows) for over in _AXES}
     name = labels_of(rows).get(base, base)
     mine = [row for row in rows if names is None or row["combination"] in (base, *names)]
     title = f"Micro-AP of {name} as a multiple of the others'"
-    return _panels(panels, title, "ratio", {"equal": 1.0}, _devices(mine))
+    return _panels(panels, title, "ratio", {"equal": 1.0}, devices_of(mine))
 
 
 @styled
@@ -100,15 +93,15 @@ def _panels(panels, title, ylabel, levels, devices):
     title = wrapped(title, 6.7, 11.5, 2)
     below = 0.62 + 0.19 * -(-len(names) // 2)  # inches: axis and legend
     height = below + 3.1 + 0.2 * title.count("\n")
-    sheet = Sheet(figsize=(7.8, height))
+    sheet, ends = Sheet(figsize=(7.8, height)), {}
     for i, (over, curves) in enumerate(panels.items()):
         place = (0.085 + 0.47 * i, below / height, 0.425, 2.6 / height)
         axes = sheet.add_axes(place, sharey=sheet.axes[0] if i else None)
-        ends = {name: value for value, name, _ in draw_curves(axes, curves, levels)}
+        ends = {name: value for value, name, _ in draw_curves(axes, curves, levels)} | ends
         axes.set(xlabel=_AXES[over][1], ylabel="" if i else ylabel)
         axes.tick_params(labelleft=not i)
         if over == "time":
-            _time_axis(axes, [max(x[-1] for x, _ in seeds) for seeds in curves.values()])
+            _time_axis(axes, [max(x[-1] for x, _ in seeds) for seeds in curves.values() if seeds])
     handles, words = sheet.axes[0].get_legend_handles_labels()
     words = [fitted(f"{name}  {ends[name]:.3f}", 3.2, 8) for name in words]
     sheet.legend(handles, words, loc="lower left", ncols=2, fontsize=8, frameon=False,
@@ -121,8 +114,8 @@ def _panels(panels, title, ylabel, levels, devices):
 
 def _time_axis(axes, lengths):
     """A logarithmic axis where the longest run took many times as long as the shortest."""
-    if lengths and max(lengths) > 5 * min(lengths):
-        x = np.concatenate([line.get_xdata() for line in axes.lines if len(line.get_xdata()) > 2])
+    if lengths and max(lengths) > 5 * min(lengths) > 0:
+        x = np.concatenate([line.get_xdata() for line in axes.lines if line.get_marker() != "None"])
         axes.set(xscale="log", xlim=(x[x > 0].min() / 1.3, x.max() * 1.3))
         axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -133,20 +126,14 @@ def _labelled(curves, rows):
     return {labels[name]: seeds for name, seeds in curves.items()}
 
 
-def _devices(rows):
-    """What the rows were trained on."""
-    where = [(row.get("device") or row.get("machine"), row.get("parallel")) for row in rows]
-    return {place for place in where if place[0]}
-
-
-def ablation_figure(rows, base, names=None, split="test"):
+def ablation_figure(rows: Rows, base: str, names=None, split: str = "test") -> Sheet:
     """Bars: what the last phase of each combination is above or below that of `base`, by seed.
 
     Rows without training are among them. Seeds that a combination and `base` do not share are
     omitted: its few seeds may be easier ones.
     """
     last, labels = last_rows(rows, split), labels_of(rows)
-    names = _known([n for n in names if n != base], last) if names else [n for n in last]
+    names = evaluated_names([n for n in names if n != base], last) if names else list(last)
     ours = {row["seed"]: row["micro_ap"] for row in last.get(base, [])}
     own = [row for row in rows if row["combination"] == base]
     fixed = {k: found for k, found in reference_rows(own, split).items() if k in LEVELS}
@@ -164,59 +151,9 @@ def ablation_figure(rows, base, names=None, split="test"):
     )
 
 
-def paired_table(rows, base, names=None, split="test"):
-    """`base` against each combination, paired by seed.
-
-    Runs of one seed share images, edits and split, so most of the spread between seeds cancels.
-
-    Returns
-    -------
-    qknb.system.dataframes.Table
-        Columns: combination, pairs, difference base - combination, ratio base / combination, seeds
-        in which base is ahead, ratio after equal time of training.
-    """
-    last, labels, values = last_rows(rows, split), labels_of(rows), []
-    ours = {row["seed"]: row for row in last.get(base, [])}
-    curves = _by_seed(rows, split, "time")
-    for name in _known(names, last) if names else last:
-        theirs = [row for row in last[name] if row["seed"] in ours and name != base]
-        pairs = [(ours[row["seed"]]["micro_ap"], row["micro_ap"]) for row in theirs]
-        timed = [
-            _at_equal_time(curves[base][row["seed"]], curves[name][row["seed"]])
-            for row in theirs
-            if len(_devices([row, ours[row["seed"]]])) == 1
-        ]
-        if pairs:
-            values.append(
-                (
-                    labels[name],
-                    len(pairs),
-                    mean_spread([a - b for a, b in pairs]),
-                    mean_spread([a / b for a, b in pairs if b]),
-                    sum(a > b for a, b in pairs),
-                    mean_spread([ratio for ratio in timed if ratio is not None]),
-                )
-            )
-    name = labels.get(base, base)
-    used = [row for found in (names or last) for row in last[found]] + last.get(base, [])
-    caption = (
-        f"{name} against each, last phases, split {split}, paired by seed: mean and standard "
-        f"deviation of its micro-AP minus the other's and of their ratio; {cut_words(used)}. Equal "
-        "time: at the end of the one that took less, on the same device. The paper's ratio to its "
-        f"SimCLR-style twin is {PAPER_RATIO:.2f}, on DISC21 with a million training images."
-    )
-    columns = {
-        "combination": "text",
-        "pairs": "count",
-        "difference": "spread",
-        "ratio": "spread",
-        "ahead in": "count",
-        "ratio at equal time": "spread",
-    }
-    return make_table(caption, columns, values)
-
-
-def ratio_curves(rows, base, names=None, split="test", over="images"):
+def ratio_curves(
+    rows: Rows, base: str, names=None, split: str = "test", over: str = "images"
+) -> dict:
     """The ratio of `base`'s micro-AP to each combination's, along the training.
 
     At each image count of the combination, base's curve is interpolated between its phases; over
@@ -226,27 +163,19 @@ def ratio_curves(rows, base, names=None, split="test", over="images"):
     -------
     {combination: [(x, ratio) for each seed]}
     """
-    curves, found = _by_seed(rows, split, over), {}
-    for name in _known(names, curves) if names else curves:
+    curves, found = points_by_seed(rows, split, _AXES[over][0]), {}
+    for name in evaluated_names(names, curves) if names else curves:
         seeds = sorted(curves[name].keys() & curves.get(base, {}).keys()) if name != base else []
         pairs = [(curves[base][seed], curves[name][seed]) for seed in seeds]
         if pairs and over == "time":
-            ends = [[points[i][0] for pair in pairs for points in pair] for i in (0, -1)]
-            at = np.linspace(max(ends[0]), max(*ends[0], min(ends[1])), 9)
+            begin, end = ([p[i][0] for pair in pairs for p in pair] for i in (0, -1))
+            at = np.linspace(max(begin), min(end), 9)
             found[name] = [(at, _at(ours, at) / _at(theirs, at)) for ours, theirs in pairs]
+            if max(begin) > min(end):  # one was over before the other's first phase
+                found[name] = []
         elif pairs:
             found[name] = [_ratio(ours, theirs) for ours, theirs in pairs]
     return found
-
-
-def _by_seed(rows, split, over):
-    """{combination: {seed: [(x, micro-AP), ...] in order}} of the phases."""
-    place, curves = _AXES[over][0], {}
-    for row in sorted(rows, key=lambda row: row["phase_index"]):
-        if row["split"] == split and row["phase_index"]:
-            seeds = curves.setdefault(row["combination"], {})
-            seeds.setdefault(row["seed"], []).append((place(row), row["micro_ap"]))
-    return curves
 
 
 def _at(points, x):
@@ -262,19 +191,3 @@ def _ratio(ours, theirs):
     inside = [p for p in theirs if ours[0][0] * 0.99 <= p[0] <= ours[-1][0] * 1.01]
     x, y = np.array(inside, float).reshape(-1, 2).T
     return x, np.interp(x, *zip(*ours, strict=True)) / np.maximum(y, 1e-12)
-
-
-def _at_equal_time(ours, theirs):
-    """The ratio at the end of the one that took less time (float), or None: before any phase."""
-    at = min(ours[-1][0], theirs[-1][0])
-    return None if at < max(ours[0][0], theirs[0][0]) else float(_at(ours, at) / _at(theirs, at))
-
-
-def _known(names, found):
-    """`names`, all of which must be combinations that were evaluated."""
-    missing = [name for name in names if name not in found]
-    if missing:
-        raise ValueError(
-            f"no result of {', '.join(missing)}: there are {', '.join(found) or 'none'}"
-        )
-    return names

@@ -1,6 +1,7 @@
-"""One run of a sweep in a process of its own: brings the shared preparation, executes the notebooks, and writes down what it took.
+"""One run of a sweep in a process of its own: shared preparation, notebooks, and what they took.
 
-Started by `qknb.experiments.sweep` with its orders as JSON on standard input. It ends when the sweep that started it does, however that ended.
+Started by `qknb.experiments.job_queue` with its orders as JSON on standard input. It ends when the
+sweep that started it does, however that ended.
 """
 
 import dataclasses
@@ -11,43 +12,37 @@ import threading
 import time
 from pathlib import Path
 
-from qknb.config import Experiment, experiment, resumable
+from qknb.config import SETTINGS, Experiment, experiment, resumable
 from qknb.run import Run
 
 __all__ = ["is_finished", "main", "result_digest", "same_result"]
 
 
-def result_digest(settings):
-    """The settings that a run's numbers depend on, as text to compare (str)."""
+def result_digest(settings: Experiment) -> str:
+    """The settings that a run's numbers depend on, as text to compare."""
     free = resumable(settings) - {"phases"}
-    return json.dumps(
-        {name: value for name, value in json.loads(settings.to_json()).items() if name not in free},
-        sort_keys=True,
-    )
+    kept = {name: v for name, v in dataclasses.asdict(settings).items() if name not in free}
+    return json.dumps(kept, sort_keys=True)
 
 
-def same_result(digest, settings):
-    """Whether a `result_digest` says the same as these settings (bool); settings that are newer than it stood at their defaults."""
-    then = {field.name: field.default for field in dataclasses.fields(Experiment)} | json.loads(
-        digest
-    )
+def same_result(digest: str, settings: Experiment) -> bool:
+    """Whether a `result_digest` says the same as these settings; newer ones had their defaults."""
+    then = {name: known.default for name, known in SETTINGS.items()} | json.loads(digest)
     return all(then[name] == value for name, value in json.loads(result_digest(settings)).items())
 
 
-def is_finished(path, settings, notebooks):
-    """Whether all notebooks have been executed to their end on the run at `path`, with these settings (bool)."""
+def is_finished(path, settings: Experiment, notebooks) -> bool:
+    """Whether all notebooks were executed to their end on a run with these settings."""
     try:
         steps = Run(path).manifest["steps"]
     except ValueError:
         return False
-    return all(
-        f"notebook {name}" in steps and same_result(steps[f"notebook {name}"]["settings"], settings)
-        for name in notebooks
-    )
+    done = [steps.get(f"notebook {name}") for name in notebooks]
+    return all(facts and same_result(facts["settings"], settings) for facts in done)
 
 
-def main():
-    """Do what standard input orders. Returns the exit status."""
+def main() -> int:
+    """Do what standard input orders; returns the exit status."""
     orders = json.loads(sys.stdin.readline())
     _end_with_parent()
     try:
@@ -101,15 +96,15 @@ def _run(orders):
 
 
 def _end_with_parent():
-    """End this process soon after its parent did (a killed sweep must not leave runs at work that it would start again)."""
+    """End this process soon after its parent, which would start the same run again."""
     parent = os.getppid()
 
-    def watch():
+    def wait():
         while os.getppid() == parent:
             time.sleep(0.5)
-        os._exit(1)  # the notebook's kernel watches this process in the same way
+        os._exit(1)  # the notebook's kernel waits for this process in the same way
 
-    threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=wait, daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -1,35 +1,36 @@
-"""What a sweep found, as rows: one for each evaluation of each run, with what it took; and the table with mean and spread over seeds.
+"""What a sweep found, as rows: one for each evaluation of each run, with what it took.
 
-The same rows are read from a sweep's folder (`sweep_rows`) and from a folder of small .jsonl files, one a seed, that were collected from it
-(`collect`, `collected_rows`): results can be kept, and drawn again, without the runs.
+The same rows are read from a sweep's folder (`sweep_rows`) and from a folder of small .jsonl files,
+one a seed, that were collected from it (`collect`, `collected_rows`): results can be kept, and
+drawn again, without the runs.
 """
 
 import json
 from pathlib import Path
 
-from qknb.evaluation.spread import agreeing, mean_spread, shown_names
+from qknb.evaluation.spread import agreeing, shown_names
 from qknb.experiments.sweep_job import is_finished, same_result
-from qknb.report.tables import cut_words
 from qknb.run import Run, read_json_lines
-from qknb.system.dataframes import make_table
 from qknb.system.files import write_text
-from qknb.system.formatting import show_count
 
 __all__ = [
-    "best_settings",
+    "Rows",
     "collect",
     "collected_rows",
     "labels_of",
     "last_rows",
     "reference_rows",
     "results_of",
-    "summary_table",
     "sweep_rows",
     "sweep_with",
 ]
 
 
-def sweep_rows(folder, finished=False):
+Rows = list[dict]
+"""Evaluation rows with the names of their run and combination."""
+
+
+def sweep_rows(folder: str | Path, finished: bool = False) -> Rows:
     """Evaluation rows of the runs of a sweep.
 
     Parameters
@@ -94,7 +95,7 @@ def _rows_of(run, facts, notebooks):
     ]  # a run may have been longer when the grid said so
 
 
-def collect(source, target):
+def collect(source: str | Path, target: str | Path) -> list[Path]:
     """Keep rows of finished runs as `target`/seed-<seed>.jsonl, small enough to lie with the code.
 
     Rows that `target` has of other runs stay: a grid can grow by running its new rows alone, and on
@@ -139,8 +140,8 @@ def collect(source, target):
     return paths
 
 
-def collected_rows(folder):
-    """Rows that `collect` wrote, all seeds (list of dict).
+def collected_rows(folder: str | Path) -> Rows:
+    """Rows that `collect` wrote, all seeds.
 
     Raises
     ------
@@ -159,12 +160,12 @@ def collected_rows(folder):
     return rows
 
 
-def results_of(folder):
-    """Rows of a sweep's folder or of a collected one, whichever it is (list of dict)."""
+def results_of(folder: str | Path) -> Rows:
+    """Rows of a sweep's folder or of a collected one, whichever it is."""
     return sweep_rows(folder) if (Path(folder) / "sweep.json").exists() else collected_rows(folder)
 
 
-def sweep_with(folders, *combinations):
+def sweep_with(folders, *combinations: str) -> tuple[Path, Rows, str]:
     """The first of several folders of results that has a combination.
 
     Parameters
@@ -199,12 +200,11 @@ def sweep_with(folders, *combinations):
         f"{folder} has {', '.join(dict.fromkeys(row['combination'] for row in rows))}"
         for folder, rows in found.items()
     ]
-    raise ValueError(
-        f"no results of {' or '.join(combinations)}: {'; '.join(there + problems) or 'no folder was named'}"
-    )
+    known = "; ".join(there + problems) or "no folder was named"
+    raise ValueError(f"no results of {' or '.join(combinations)}: {known}")
 
 
-def labels_of(rows):
+def labels_of(rows: Rows) -> dict[str, str]:
     """What tables and figures call each combination: {combination: label}.
 
     The label of its latest row; the combination itself where there is none or two have the same.
@@ -214,177 +214,36 @@ def labels_of(rows):
     return {name: name if taken.count(label) > 1 else label for name, label in found.items()}
 
 
-def last_rows(rows, split="test"):
-    """{combination: [the row of the last evaluated phase, for each seed]}, in the order of the rows; runs without a phase are left out."""
+def last_rows(rows: Rows, split: str = "test") -> dict[str, Rows]:
+    """The row of the last evaluated phase of each seed: {combination: rows}.
+
+    In the order of the rows; runs without a phase are omitted.
+    """
     found = {}
     for row in rows:
         if row["split"] == split and row["phase_index"]:
-            best = found.setdefault(row["combination"], {})
-            if row["seed"] not in best or row["phase_index"] >= best[row["seed"]]["phase_index"]:
-                best[row["seed"]] = row
+            last = found.setdefault(row["combination"], {})
+            if row["phase_index"] >= last.get(row["seed"], row)["phase_index"]:
+                last[row["seed"]] = row
     return {name: list(by_seed.values()) for name, by_seed in found.items()}
 
 
-def reference_rows(rows, split="test"):
-    """{row without training: [one row a seed]}, in the order of the rows; each seed counts once, for all runs on the same images.
+def reference_rows(rows: Rows, split: str = "test") -> dict[str, Rows]:
+    """The rows without training: {descriptor: one row a seed}, in the order of the rows.
 
-    Where combinations have other images, keys or backbones, and so other values, there is a row for each kind, with their names: "GIST-256 (qk-mild, simclr-mild)".
+    Each seed counts once, for all runs on the same images. Where combinations have other images,
+    keys or backbones, and so other values, there is an entry for each kind, with their names:
+    "GIST-256 (qk-mild, simclr-mild)".
     """
-    found = {}
+    owned = {}
     for row in rows:
         if row["split"] == split and not row["phase_index"]:
-            found.setdefault(row["row"], {}).setdefault(row["combination"], {}).setdefault(
-                row["seed"], row
-            )
-    lines = {name: agreeing(owned) for name, owned in found.items()}
-    return {
-        name if len(of_name) == 1 else f"{name} ({shown_names(names)})": list(by_seed.values())
-        for name, of_name in lines.items()
-        for names, by_seed in of_name
-    }
-
-
-def best_settings(rows, methods, split="val"):
-    """Which of the settings tried for a method stands for it: the one with the best micro-AP on validation images after its last phase, mean over the seeds that all have.
-
-    Parameters
-    ----------
-    rows : list of dict
-        From `results_of`.
-    methods : str
-        Combinations, with spaces between methods and | between the settings tried for one: "qk|qk-3e-3 moco".
-
-    Returns
-    -------
-    chosen : {combination: the combination that stands for its method}
-        In the order of `methods`.
-    table : qknb.system.dataframes.Table
-        Columns: combination, seeds, micro-AP (`split`), "stands for the method".
-
-    Raises
-    ------
-    ValueError
-        A combination has no result, or the settings of a method have no seed in common.
-    """
-    evaluated, chosen, lines = last_rows(rows, split), {}, []
-    labels = labels_of(rows)
-    last = {
-        name: {row["seed"]: row["micro_ap"] for row in found} for name, found in evaluated.items()
-    }
-    for words in methods.split():
-        names = words.split("|")
-        missing = [name for name in names if name not in last]
-        if missing:
-            raise ValueError(
-                f"no {split} result of {', '.join(missing)}: there are {', '.join(last) or 'none'}"
-            )
-        seeds = sorted(set.intersection(*(set(last[name]) for name in names)))
-        if not seeds:
-            raise ValueError(f"{words}: no seed in which all were run, so none can be chosen")
-        reached = {name: mean_spread([last[name][seed] for seed in seeds]) for name in names}
-        best = max(names, key=lambda name: reached[name][0])
-        chosen |= dict.fromkeys(names, best)
-        lines += [
-            (labels[name], len(seeds), reached[name], "yes" if name == best else "")
-            for name in names
-        ]
-    columns = {
-        "combination": "text",
-        "seeds": "count",
-        "micro-AP": "spread",
-        "stands for its method": "text",
-    }
-    caption = (
-        f"Split {split}, last evaluated phase; {cut_words(row for name in chosen for row in evaluated[name])}. Of the settings tried for a method the best here "
-        "is the one that is compared below; the test images have no part in the choice."
-    )
-    return chosen, make_table(caption, columns, lines)
-
-
-def summary_table(rows, split="test", *, references=False):
-    """One line a combination, of its last phase: mean and sample standard deviation over seeds, and what training took.
-
-    Parameters
-    ----------
-    rows : list of dict
-        From `results_of`.
-    references : bool
-        Put the rows without training first.
-
-    Returns
-    -------
-    qknb.system.dataframes.Table
-        Columns: combination, last phase, seeds, micro-AP, with score normalization, recall at 90 % precision, images seen, steps, negatives of a step,
-        training time.
-    """
-    columns = {
-        "combination": "text",
-        "after": "text",
-        "seeds": "count",
-        "micro-AP": "spread",
-        "normalized": "spread",
-        "recall at P90": "spread",
-        "images seen": "count",
-        "steps": "count",
-        "negatives a step": "count",
-        "time": "seconds",
-    }
-    fixed, labels = reference_rows(rows, split) if references else {}, labels_of(rows)
-    lines = [(name, "–", last) for name, last in fixed.items()]
-    lines += [
-        (labels[name], " / ".join(dict.fromkeys(row["row"] for row in last)), last)
-        for name, last in last_rows(rows, split).items()
-    ]
-    values = [
-        (
-            name,
-            after,
-            len(last),
-            mean_spread([row["micro_ap"] for row in last]),
-            mean_spread(
-                [
-                    row["micro_ap_normalized"]
-                    for row in last
-                    if row.get("micro_ap_normalized") is not None
-                ]
-            ),
-            mean_spread([row["recall_at_p90"] or 0.0 for row in last]),
-            *(_ends(last, field) for field in ("images_seen", "steps", "negatives_per_step")),
-            mean_spread([row.get("training_seconds", 0.0) for row in last])[0],
-        )
-        for name, after, last in lines
-    ]
-    where = {
-        (row.get("device") or row["machine"], row.get("parallel") or 1, row.get("threads") or 0)
-        for _, after, last in lines[len(fixed) :]
-        for row in last
-        if row.get("device") or row.get("machine")
-    }
-    seeds = sorted({row["seed"] for row in rows})
-    notes = [
-        f"Split {split}; {cut_words(row for _, _, last in lines for row in last)}; last evaluated phase of each run; mean and sample standard deviation over seeds {', '.join(map(str, seeds))}.",
-        "Images seen: that went through a backbone or head in training. Negatives: pairs among which a step finds those that it pushes apart. Time: training "
-        "and its banks, mean over seeds.",
-    ]
-    notes += [
-        f"{machine}: {parallel} run{'s' * (parallel > 1)} at a time"
-        + (f", {threads} thread{'s' * (threads > 1)} each." if threads else ".")
-        for machine, parallel, threads in sorted(where)
-    ]
-    if (
-        any(len({row["row"] for row in last}) > 1 for last in last_rows(rows, split).values())
-        or len({count for _, _, count, *_ in values}) > 1
-    ):
-        notes.append(
-            "Some runs are missing or unfinished: lines are not all of the same seeds or phases."
-        )
-    rules = [len(fixed)] if fixed else []
-    return make_table(" ".join(notes), columns, values, rules=rules)
-
-
-def _ends(rows, field):
-    """The value that all rows have, or "least–largest"."""
-    values = {row[field] for row in rows if row.get(field) is not None}
-    if len(values) > 1:
-        return f"{show_count(min(values))}–{show_count(max(values))}"
-    return values.pop() if values else None
+            of_row = owned.setdefault(row["row"], {}).setdefault(row["combination"], {})
+            of_row.setdefault(row["seed"], row)
+    found = {}
+    for name, by_combination in owned.items():
+        lines = agreeing(by_combination)
+        for combinations, by_seed in lines:
+            label = name if len(lines) == 1 else f"{name} ({shown_names(combinations)})"
+            found[label] = list(by_seed.values())
+    return found

@@ -41,6 +41,9 @@ _SHOWN = (
     "total_steps",
     "phases",
 )
+_NEEDED = {"name", "images", "keys", "settings", "policy", "cycle", "phases", "step", "phase"} | {
+    *SERIES, "budget", "complete", "val", "test"
+}  # fmt: skip
 _WHEN = {"phases", "steps_per_phase", "epochs_per_phase"} | {
     name for name, known in SETTINGS.items() if known.group == "When to switch sides"
 }
@@ -259,5 +262,5 @@ def read_traces(paths) -> list[dict]:
                 found.append(trace_of(path))
         else:
             lines = read_json_lines(path)
-            found += [line for line in lines if isinstance(line, dict) and "policy" in line]
+            found += [line for line in lines if isinstance(line, dict) and line.keys() >= _NEEDED]
     return [trace for trace in found if trace.get("phases")]

@@ -18,7 +18,7 @@ from qknb.experiments.compare import (
     phases_table,
     scores_table,
 )
-from qknb.experiments.compared import groups, open_for_comparison
+from qknb.experiments.run_groups import groups, open_for_comparison
 
 
 def change(path, **settings):
@@ -164,6 +164,20 @@ def test_groups_whose_reference_rows_agree_share_them(tmp_path):
     assert rows_of(table)[0][3][0] == pytest.approx(0.95 * MICRO_AP["GIST-256"])  # each seed once
 
 
+def test_rows_without_training_of_other_tasks_are_not_averaged(tmp_path):
+    """Both say `scenes`, and neither their seeds nor their values tell them apart."""
+    make_run(tmp_path / "demo", seed=1)
+    change(make_run(tmp_path / "smoke", seed=2), n_scenes=96, image_size=32)
+    change(make_run(tmp_path / "large", seed=3), backbone="EfficientNetB0")
+    found = scores_table(open_for_comparison([tmp_path / n for n in ("demo", "smoke", "large")]))
+    assert [row[:2] for row in rows_of(found)][:3] == [
+        ("GIST-256 (demo)", 1),
+        ("GIST-256 (smoke)", 1),
+        ("GIST-256 (large)", 1),
+    ]
+    assert "NOT COMPARABLE" in found.caption
+
+
 def test_the_curves_hold_every_point(folder):
     runs = open_for_comparison(f"{folder}/*")
     lines = {line.get_label(): line for line in micro_ap_curves(runs).axes[0].lines}
@@ -173,8 +187,6 @@ def test_the_curves_hold_every_point(folder):
     assert lines["base"].get_xdata().tolist() == [1920, 3840]
     band = micro_ap_curves(runs).axes[0].collections[0].get_paths()[0].vertices
     assert band[:, 1].max() == pytest.approx((0.7 + 0.1 * 2**0.5) * MICRO_AP["K1"])
-    by_phase = micro_ap_curves(runs, over="phases").axes[0]
-    assert [tick.get_text() for tick in by_phase.get_xticklabels()] == ["Q1", "K1"]
     loss = loss_curves(runs).axes[0].lines[0]
     assert loss.get_xdata().tolist() == [10, 20, 30, 40] and loss.get_ydata().tolist() == [
         2,

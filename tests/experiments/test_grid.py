@@ -102,7 +102,7 @@ def test_images_are_found_from_the_file_and_a_row_may_name_its_preset(tmp_path):
         ("sead: [1]", "unknown key 'sead'; did you mean seeds"),
         ("base: {taau: 1}", "base: unknown setting 'taau'; did you mean tau"),
         ("rows: [{name: a, vievs: 2}]", "rows[0]: unknown setting 'vievs'; did you mean views"),
-        ("grid: {hardest: [1]}", "or hardest_per_query?"),
+        ("grid: {hardest: [1]}", "did you mean hardest_per_query"),
         ("grid: {tau: 0.1}", "tau needs a list"),
         ("rows: [{tau: 0.1}]", "rows[0] needs a name"),
         ("rows: [{name: a/b}]", "rows[0] needs a name"),

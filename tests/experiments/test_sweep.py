@@ -17,21 +17,21 @@ import pytest
 from helpers.paths import ROOT
 from helpers.table_rows import rows_of
 
-import qknb.experiments.sweep as sweep_module
 from qknb.cli import main
 from qknb.config import experiment
 from qknb.experiments.grid import read_grid
-from qknb.experiments.sweep import _reason, sweep
+from qknb.experiments.job_queue import JobQueue, reason
+from qknb.experiments.sweep import plan_jobs, sweep
 from qknb.experiments.sweep_job import is_finished, result_digest
 from qknb.experiments.sweep_results import (
     collected_rows,
     last_rows,
     reference_rows,
     results_of,
-    summary_table,
     sweep_rows,
     sweep_with,
 )
+from qknb.experiments.sweep_tables import summary_table
 from qknb.run import Run
 from qknb.system.locks import alone
 from qknb.system.machine import cores, machine_name
@@ -222,7 +222,7 @@ def test_a_killed_sweep_takes_its_runs_along_and_goes_on(place, capsys):
         pytest.raises(ValueError, match="another process is at work on the sweep"),
         pytest.MonkeyPatch.context() as patch,
     ):
-        patch.setattr("qknb.experiments.sweep._ORPHANS", 0.0)
+        patch.setattr("qknb.experiments.sweep.ORPHANS", 0.0)
         sweep(read_grid(words[1]), place.path.parent, folder=place.path.parent.parent)
     wait_for(lambda: Run(place.path / "quick-s0").done("notebook tiny"))
     process.send_signal(signal.SIGKILL)
@@ -331,7 +331,7 @@ def test_a_preparation_that_wanted_the_images_of_a_failed_one_makes_its_own(tmp_
         "{backbone: [EfficientNetB3, EfficientNetLite0]}\nseeds: [1]\n"
     )
     grid = read_grid(tmp_path / "g.yml")
-    jobs = sweep_module._jobs(tmp_path, list(grid.runs), grid.notebooks, tmp_path, 2, 1)
+    jobs = plan_jobs(tmp_path, list(grid.runs), grid.notebooks, tmp_path, 2, 1)
     bad = next(job for job in jobs if job.orders["kind"] == "prepare")
     other = next(job for job in jobs if job.orders["kind"] == "prepare" and job is not bad)
     assert other.after is bad and other.orders["store_of"] == bad.orders["path"]
@@ -345,17 +345,17 @@ def test_a_preparation_that_wanted_the_images_of_a_failed_one_makes_its_own(tmp_
         def poll(self):
             return self.returncode
 
-    def start(job, *_):
+    def start(queue, job):
         job.state, job.process, job.began = "running", Ended(job is bad), time.monotonic()
 
-    def close(job, *_):
+    def close(queue, job):
         job.state, job.error = (
             ("failed", "no weights") if job.process.returncode else ("done", None)
         )
 
-    monkeypatch.setattr(sweep_module, "_start", start)
-    monkeypatch.setattr(sweep_module, "_close", close)
-    sweep_module._work(jobs, tmp_path, 2, 1)
+    monkeypatch.setattr(JobQueue, "start", start)
+    monkeypatch.setattr(JobQueue, "close", close)
+    JobQueue(jobs, 2, 1).work()
     assert other.orders["store_of"] is None
     assert {job.name: job.state for job in jobs if job.orders["kind"] == "run"} == {
         f"{name}_backbone-{backbone}-s1": "failed" if backbone == "EfficientNetB3" else "done"
@@ -370,9 +370,9 @@ def test_the_reason_is_that_of_the_last_attempt(tmp_path):
         "\n=== 2030-01-02 03:04:05\nqknb: there is no folder /photos\n\n=== 2030-01-02 "
         "03:05:05\nTraceback\nKeyError: 'x'\n"
     )
-    assert _reason(log, 1) == f"KeyError: 'x' (see {log})"
+    assert reason(log, 1) == f"KeyError: 'x' (see {log})"
     log.write_text("\n=== 2030-01-02 03:04:05\n")
-    assert _reason(log, 1).startswith("no message") and "signal 9" in _reason(log, -9)
+    assert reason(log, 1).startswith("no message") and "signal 9" in reason(log, -9)
 
 
 def test_rows_without_training_are_told_apart_where_they_differ():

@@ -5,16 +5,14 @@ import pytest
 from helpers.table_rows import rows_of
 
 from qknb.experiments.sweep_figures import (
-    PAPER_RATIO,
     ablation_figure,
     curves_of,
     levels_of,
     methods_figure,
-    paired_table,
     ratio_curves,
     ratio_figure,
 )
-from qknb.experiments.sweep_results import best_settings
+from qknb.experiments.sweep_tables import PAPER_RATIO, best_settings, paired_table
 
 
 def row(combination, seed, phase, images, micro_ap, name=None, split="test"):
@@ -70,7 +68,7 @@ def test_curves_are_by_seed_and_in_the_order_asked_for():
     assert figure.get_suptitle() == "qk ends at 0.750, simclr at 0.350" and {
         line.get_label() for line in figure.axes[0].lines
     } == {"qk", "simclr", "GIST-256"}
-    with pytest.raises(ValueError, match="no result of mocco: there are"):
+    with pytest.raises(ValueError, match="no test result of mocco: there are"):
         methods_figure(ROWS, ["mocco"])
 
 

@@ -12,11 +12,12 @@ from helpers.table_rows import rows_of
 
 from qknb.cli import main
 from qknb.experiments.grid import read_grid
-from qknb.experiments.sweep_results import best_settings, collected_rows
+from qknb.experiments.sweep_results import collected_rows
+from qknb.experiments.sweep_tables import best_settings
 from qknb.training.budget import images_per_step
 
 NOTEBOOK = ROOT / "notebooks" / "05_compare_methods.ipynb"
-FIGURES = {"methods.png", "ratio.png", "ablations.png"}
+FIGURES = {"methods.png", "methods.svg", "ratio.png", "ratio.svg", "ablations.png"}
 TABLES = {"methods.csv", "paired.csv", "ablations.csv"}
 
 
@@ -96,13 +97,13 @@ def test_a_sweep_in_colab_and_its_kept_rows_give_the_same_tables(tmp_path, monke
         "GIST-960",
         "pretrained GeM cosine",
         "pretrained GeM whitened",
-        "qk",
-        "simclr",
+        "QK Iteration",
+        "SimCLR",
     ]
     assert (
-        {lines[name]["images seen"] for name in ("qk", "simclr")} == {"64"}
-        and lines["simclr"]["steps"] == "4"
-        and lines["simclr"]["after"] == "S2"
+        {lines[name]["images seen"] for name in ("QK Iteration", "SimCLR")} == {"64"}
+        and lines["SimCLR"]["steps"] == "4"
+        and lines["SimCLR"]["after"] == "S2"
     )
     kept = tmp_path / "kept"
     assert main(["sweep", str(grid), "--root", str(runs), "--collect", str(kept)]) == 0

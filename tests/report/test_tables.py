@@ -9,9 +9,8 @@ from helpers.table_rows import rows_of, shown_of
 
 from qknb.copies.copytest import copy_test, copy_test_table, edit_test_table
 from qknb.experiments.compare import phases_table, scores_table
-from qknb.experiments.compared import open_for_comparison
-from qknb.experiments.sweep_figures import paired_table
-from qknb.experiments.sweep_results import summary_table
+from qknb.experiments.run_groups import open_for_comparison
+from qknb.experiments.sweep_tables import paired_table, summary_table
 from qknb.experiments.switch_findings import finals, findings_table
 from qknb.report.edit_recall import edit_recall, edit_recall_table
 from qknb.report.tables import cut_words, metric_rows, results_table
