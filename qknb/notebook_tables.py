@@ -50,9 +50,9 @@ FILES = {
     "descriptor": "the towers to keep, with their model card",
     "index": "descriptors of the collections that were searched",
     "find_copies": "matches found, as a list and as a page of pairs; the example's images",
-    "figures": "all figures as PNG",
+    "figures": "all figures as PNG, charts as SVG too",
     "tables": "all tables as CSV",
-    "notebooks": "executed notebooks",
+    "notebooks": "executed notebooks, and the same as pages to read",
 }
 
 

@@ -1,7 +1,9 @@
 """What is installed: one source of versions, and TensorFlow only where it is the backend."""
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -9,6 +11,7 @@ import tomllib
 
 import pytest
 import yaml
+from helpers.made_run import same_ends
 from helpers.paths import ROOT
 
 BLOCKED = """
@@ -87,6 +90,12 @@ print(keras.backend.backend(), "tensorflow" in sys.modules)
             {"KERAS_BACKEND": "jax"},
             "qknb: JAX, the Keras backend, is not installed: pip install jax",
         ),
+        (
+            set(),
+            {"KERAS_BACKEND": "torch"},
+            "qknb: the Keras backend is 'torch', and qknb runs on tensorflow or jax: set "
+            "KERAS_BACKEND to one of them before Keras is imported",
+        ),
     ],
 )
 def test_what_needs_a_backend_says_in_one_line_what_to_install(missing, variables, said, tmp_path):
@@ -97,6 +106,27 @@ sys.exit(main(["train", "--root", {str(tmp_path)!r}, "--run", "a", "--preset", "
     done = python_without(missing, code, **variables)
     assert (done.returncode, done.stderr) == (1, said + "\n")
     assert not list(tmp_path.iterdir()), "nothing was begun"
+
+
+def test_a_persons_keras_json_does_not_reach_into_a_run(tmp_path, smoke_run):
+    """Another number format, layout and backend: the run ends in the same bits."""
+    if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
+        pytest.skip("compared with a run on TensorFlow")
+    theirs = {"floatx": "float16", "image_data_format": "channels_first", "backend": "torch"}
+    (tmp_path / "keras").mkdir()
+    (tmp_path / "keras" / "keras.json").write_text(json.dumps(theirs | {"epsilon": 0.1}))
+    shutil.copytree(smoke_run, tmp_path / "r")
+    for name in ("banks", "phases", "evaluation", "metrics.jsonl"):
+        path = tmp_path / "r" / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    manifest = json.loads((tmp_path / "r" / "manifest.json").read_text())
+    manifest["steps"] = {"prepare": manifest["steps"]["prepare"]}
+    (tmp_path / "r" / "manifest.json").write_text(json.dumps(manifest))
+    environment = {k: v for k, v in os.environ.items() if k != "KERAS_BACKEND"}
+    environment |= {"KERAS_HOME": str(tmp_path / "keras"), "PYTHONPATH": str(ROOT)}
+    words = [sys.executable, "-m", "qknb", "train", "--root", tmp_path, "--run", "r"]
+    subprocess.run(words, env=environment, check=True, capture_output=True)
+    same_ends(smoke_run, tmp_path / "r")
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -210,7 +211,7 @@ def _write_tower(trainer, letter, path, phase):
     tower = plain_model(join_tower(trunk, head, size, name=f"{letter}_tower"))
     with replacing(path) as temporary:
         tower.save(temporary)
-        loaded = keras.saving.load_model(temporary, safe_mode=True, compile=False)
+        loaded: Any = keras.saving.load_model(temporary, safe_mode=True, compile=False)
     if is_onnx(settings.backbone):
         open_layers(loaded, onnx_path(settings.backbone))
     rng = np.random.default_rng(0)
@@ -244,7 +245,9 @@ def _write_onnx(folder):
     written = {}
     for side in SIDES:
         path = folder / f"{side}.onnx"
-        tower = keras.saving.load_model(folder / f"{side}.keras", safe_mode=True, compile=False)
+        tower: Any = keras.saving.load_model(
+            folder / f"{side}.keras", safe_mode=True, compile=False
+        )
         rng = np.random.default_rng(0)
         images, gist = (rng.random((4, *given.shape[1:]), np.float32) for given in tower.inputs)
         wanted = np.asarray(tower.predict_on_batch([images * 255, gist * 0.2]))

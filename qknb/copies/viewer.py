@@ -208,7 +208,7 @@ class CopyViewer:
 
         def draw(_=None):
             status.value = html.escape(self.summary())
-            picture.value = png(self.figures(pairs)[which.value])
+            picture.value = png(self.figures(pairs)[str(which.value)])
 
         def moved(change):
             self.move(change["new"])

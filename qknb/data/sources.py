@@ -89,9 +89,13 @@ class Subset:
     def __post_init__(self):
         object.__setattr__(self, "rows", tuple(int(r) for r in self.rows))
 
-    @functools.cached_property
+    @property
     def ids(self) -> tuple[str, ...]:
         """The source's ids of the rows."""
+        return self._ids
+
+    @functools.cached_property
+    def _ids(self):
         ids = self.source.ids
         return tuple(ids[r] for r in self.rows)
 
@@ -114,9 +118,13 @@ class Joined:
     first: Source
     second: Source
 
-    @functools.cached_property
+    @property
     def ids(self) -> tuple[str, ...]:
         """Those of the first, then those of the second."""
+        return self._ids
+
+    @functools.cached_property
+    def _ids(self):
         return tuple(self.first.ids) + tuple(self.second.ids)
 
     def __len__(self) -> int:

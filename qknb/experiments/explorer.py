@@ -65,8 +65,11 @@ class Explorer:
         self.sources, self.live = [Path(p) for p in sources], Path(live) if live else None
         self.kind, self.patience, self.min_gain, self.min_steps = "micro_ap", 3, 0.002, 50
         self.cycle, self.budget, self.first_steps, self.phases, self.growth = 600, 1200, 200, 4, 1.5
-        self.traces, self.tasks, self.chosen, self.beside = {}, {}, [], "label"
-        self._values = {}  # task -> finals, which moving a slider does not change
+        self.traces, self.chosen, self.beside = {}, [], "label"
+        self.tasks: dict[str | None, list] = {}
+        self._values: dict[
+            str | None, dict
+        ] = {}  # task -> finals, which moving a slider does not change
         self.refresh(everything=True)
         self._begin()
 
@@ -102,7 +105,7 @@ class Explorer:
                 if trace["cycle"] and len(done.switches) > 1:
                     found[name] = done.saved
             if found:
-                self.choose(max(found, key=found.get))
+                self.choose(max(found, key=lambda name: found[name]))
                 break
         else:
             self.patience = 3

@@ -245,7 +245,7 @@ def _settings(given, where, folder=None, extra=()):
     """The settings of one place in the file, checked; `folder`: where a policy file counts from."""
     _check_keys(given, (*_SETTINGS, *extra, *(["policy"] if folder else [])), where, "setting")
     given = dict(given)
-    if "policy" in given:
+    if folder and "policy" in given:
         file = given.pop("policy")
         if not isinstance(file, str):
             raise ValueError(f"{where}: policy={file!r}: expected the path of a settings file")

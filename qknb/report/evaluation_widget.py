@@ -62,6 +62,7 @@ def evaluation_box(viewer) -> w.VBox:
         viewer.show(change["new"])
         slider.value = place()
         ask_pairs()
+        ask_query()
 
     def moved(change):
         if change["new"] != place():  # by hand, not by the choice of a row

@@ -10,7 +10,6 @@ from qknb.evaluation.search import pair_scores
 __all__ = [
     "Gallery",
     "Pair",
-    "pick_around",
     "pick_false",
     "pick_hardest",
     "pick_missed",
@@ -106,16 +105,6 @@ def pick_false(pairs, truth, limit: int = 12, per_query: int = 2) -> np.ndarray:
             if len(chosen) == limit:
                 break
     return np.array(chosen, np.int64)
-
-
-def pick_around(score, threshold: float, limit: int = 6) -> tuple[np.ndarray, np.ndarray]:
-    """Positions next to a threshold, the nearest to it first: those at or above it, those below.
-
-    Each (m,) int64, m <= limit.
-    """
-    order = np.argsort(-np.asarray(score), kind="stable")
-    inside = int(np.count_nonzero(np.asarray(score) >= threshold))
-    return order[max(0, inside - limit) : inside][::-1], order[inside : inside + limit]
 
 
 def pick_missed(queries, references, truth, limit: int = 12):

@@ -25,22 +25,35 @@ _NOISE = re.compile(
 
 
 class BackendMissing(ImportError):
-    """Keras' backend is not installed; the message says what to install."""
+    """Keras' backend is not installed, or not served; the message says what to do."""
 
 
 def choose_backend() -> None:
-    """Let Keras run on JAX where nobody has chosen a backend and TensorFlow is not installed."""
-    if "KERAS_BACKEND" not in os.environ and not _installed("tensorflow") and _installed("jax"):
-        os.environ["KERAS_BACKEND"] = "jax"
+    """Name Keras' backend where nobody has: TensorFlow, or JAX where that alone is installed.
+
+    A person's `~/.keras/keras.json` is not asked: runs do not depend on it.
+    """
+    if not os.environ.get("KERAS_BACKEND") and "keras" not in sys.modules:
+        alone = _installed("jax") and not _installed("tensorflow")
+        os.environ["KERAS_BACKEND"] = "jax" if alone else "tensorflow"
 
 
 def require_backend() -> None:
-    """Raise `BackendMissing` unless the chosen backend, TensorFlow by default, is installed."""
-    name = os.environ.get("KERAS_BACKEND", "tensorflow")
+    """Raise `BackendMissing` unless the chosen backend is one that is served, and is installed."""
+    name = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    _require_served(name)
     if not _installed(name):
         raise BackendMissing(
-            f"{NAMES.get(name, name)}, the Keras backend, is not installed: pip install {name}"
+            f"{NAMES[name]}, the Keras backend, is not installed: pip install {name}"
             + "; or KERAS_BACKEND=jax, with pip install jax" * (name == "tensorflow")
+        )
+
+
+def _require_served(name):
+    if name not in NAMES:
+        raise BackendMissing(
+            f"the Keras backend is {name!r}, and qknb runs on {' or '.join(NAMES)}: set "
+            "KERAS_BACKEND to one of them before Keras is imported"
         )
 
 
@@ -75,8 +88,9 @@ def without_startup_messages() -> Iterator[None]:
 def import_keras():
     """Import Keras and its backend, quietly. Returns the module `keras`.
 
-    Raises `BackendMissing` where the backend is not installed.
+    Raises `BackendMissing` where the backend is not installed, or is one that is not served.
 
+    Number format and layout are Keras' own, whatever a person's `~/.keras/keras.json` says.
     TensorFlow's advice on retracing is held back, too: a run builds several towers on purpose,
     and each is traced once.
     """
@@ -84,6 +98,10 @@ def import_keras():
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with without_startup_messages():
         import keras
+    _require_served(keras.config.backend())
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_image_data_format("channels_last")
     logging.getLogger("tensorflow").addFilter(_not_retracing)
     return keras
 

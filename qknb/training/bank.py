@@ -55,7 +55,7 @@ def bank_fingerprint(trunk, image_set, pca, dtype="float16"):
     return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()
 
 
-def build_bank(folder, image_set, trunk, pca, *, dtype="float16", batch=128, label=None):
+def build_bank(folder, image_set, trunk, pca, *, dtype="float16", batch=128, label=None) -> Bank:
     """Embed all images of a set, or continue, or open what is there. One bulk pass with progress; a
     killed pass continues.
 

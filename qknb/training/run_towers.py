@@ -11,8 +11,9 @@ from qknb.evaluation.scorer import fit_sample
 from qknb.models.backbones import build_backbone
 from qknb.models.towers import build_head, build_trunk, fit_whitening
 from qknb.system.files import load_npz, replacing
+from qknb.system.keras_import import import_keras
 from qknb.training.backbone_file import check_backbone_file
-from qknb.training.bank import build_bank
+from qknb.training.bank import Bank, build_bank
 
 __all__ = ["RunTowers"]
 
@@ -33,6 +34,7 @@ class RunTowers:
     """
 
     def __init__(self, run):
+        import_keras()  # in the number format and layout that a run is made with
         self.run, self.settings = run, run.experiment
         keras.mixed_precision.set_dtype_policy(self.settings.dtype_policy)
         if keras.backend.backend() == "tensorflow":
@@ -143,7 +145,7 @@ class RunTowers:
             _load_weights(head, path)
         return head
 
-    def bank(self, set_name, trunk, dtype="float16", name="trunk", rows=None):
+    def bank(self, set_name, trunk, dtype="float16", name="trunk", rows=None) -> Bank:
         """The bank of a set under the weights of `trunk`; one folder a set (it belongs to one
         side), made anew when the weights have changed.
 
