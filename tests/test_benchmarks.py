@@ -49,6 +49,7 @@ def outputs(name, run=""):
     return out.stdout.strip().splitlines()
 
 
+@pytest.mark.slow
 def test_the_accelerator_benchmark_runs_on_a_processor():
     """On JAX, as `make bench-gpu` does; what compiles need not be fast here."""
     pytest.importorskip("jax")

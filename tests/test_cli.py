@@ -159,6 +159,7 @@ def test_importing_is_cheap(module):
     assert subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip() == ""
 
 
+@pytest.mark.slow
 def test_the_plan_of_a_million_keys_on_a_t4(capsys):
     """With the paper's backbone and its activations: one streamed bank fits whole."""
     words = ["plan", "--preset", "t4", "--keys", "1000000", "--device", "T4"]

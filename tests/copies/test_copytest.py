@@ -17,6 +17,7 @@ from qknb.copies.copytest import HASH_ROW, copy_test, copy_test_table, edit_test
 from qknb.copies.hashing import phash
 
 
+@pytest.mark.slow
 def test_without_ties_it_is_the_runs_own_rule(smoke_run):
     for row in ("GIST-256", "pretrained whitened", "K1"):
         (outcome,) = copy_test(smoke_run, [row])

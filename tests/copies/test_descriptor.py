@@ -60,6 +60,7 @@ np.savez(sys.argv[3], **out)
 """
 
 
+@pytest.mark.slow
 def test_plain_keras_loads_both_towers_in_safe_mode(descriptor, tmp_path):
     """In a process that never imports qknb."""
     size = descriptor.image_size
@@ -240,6 +241,7 @@ def test_a_run_that_was_trained_further_is_exported_again(
     )
 
 
+@pytest.mark.slow
 def test_a_phase_without_a_score_leaves_the_export_of_the_one_before(
     smoke_run, tmp_path, monkeypatch
 ):

@@ -454,6 +454,7 @@ def test_pairs_for_figures(odd):
     ]
 
 
+@pytest.mark.slow
 def test_from_the_shell(smoke_run, folder, tmp_path, capsys):
     run, index = ["--root", str(smoke_run.parent), "--run", smoke_run.name], str(tmp_path / "index")
     assert main(["index", str(folder), "--index", index, *run]) == 0

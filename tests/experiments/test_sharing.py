@@ -50,6 +50,7 @@ def rows_without_time(path):
     ]
 
 
+@pytest.mark.slow
 def test_the_same_numbers_as_a_run_that_was_prepared_alone(shared_preparation, alone, tmp_path):
     banks = {
         path: path.stat().st_mtime_ns for path in (shared_preparation / "banks").rglob("*.npy")

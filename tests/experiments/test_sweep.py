@@ -116,6 +116,7 @@ def executed(place):
     return sorted((place.path / "executed.txt").read_text().splitlines())
 
 
+@pytest.mark.slow
 def test_a_failing_run_does_not_stop_the_others_and_finished_ones_are_skipped(
     place, capsys, tmp_path
 ):
@@ -256,6 +257,7 @@ def test_a_finished_run_stays_finished_when_settings_are_added_and_not_when_its_
     assert not is_finished(tmp_path / "none", run.experiment, ["tiny"])
 
 
+@pytest.mark.slow
 def test_rows_of_other_settings_and_of_unfinished_runs_are_not_the_grids(place, tmp_path, capsys):
     kept, combinations = (
         tmp_path / "kept",

@@ -145,6 +145,7 @@ def test_b3_has_the_papers_shape():
     assert not layers_of(model, keras.layers.Dropout)
 
 
+@pytest.mark.slow
 def test_keras_weights_pass_through_unchanged(monkeypatch, tmp_path, images):
     """The way of ImageNet weights, with a stand-in file: the same features as Keras' own model,
     also after a rebuild.

@@ -128,6 +128,7 @@ def test_the_next_block_is_read_before_it_is_asked_for():
     ) and Reader.asked[:2] == [0, 1]
 
 
+@pytest.mark.slow
 @settings(
     max_examples=6 if keras.backend.backend() == "tensorflow" else 3, deadline=None
 )  # JAX compiles each shape anew

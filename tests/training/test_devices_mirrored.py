@@ -58,6 +58,7 @@ def outcomes(devices, folder, changes):
     return json.loads(out.stdout.split("RESULT")[1])
 
 
+@pytest.mark.slow
 def test_two_replicas_learn_what_one_device_does(tmp_path):
     changes = [
         {"train_backbone": True, "residency": "device"},

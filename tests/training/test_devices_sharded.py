@@ -87,6 +87,7 @@ def outcome(batch, folder):
     return json.loads(out.stdout.split("RESULT")[1])
 
 
+@pytest.mark.slow
 def test_eight_devices_find_and_learn_what_one_does(tmp_path):
     one = outcome("one", tmp_path)
     assert one["loss"][0] != one["loss"][-1]

@@ -1,6 +1,7 @@
 """Near-duplicate keys, end to end: left out of mining, and shown."""
 
 import numpy as np
+import pytest
 from helpers.made_backbone import use_small_backbone
 
 from qknb.config import experiment
@@ -13,6 +14,7 @@ from qknb.run import Run
 from qknb.training.trainer import train
 
 
+@pytest.mark.slow
 def test_pairs_of_like_originals_are_left_out_and_drawn(tmp_path, monkeypatch):
     """With a tolerance that half of all pairs are within, the other half remains."""
     use_small_backbone(monkeypatch)

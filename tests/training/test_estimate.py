@@ -126,6 +126,7 @@ def test_validations_by_hand():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -204,6 +205,7 @@ def test_amounts_of_scenes_a_folder_and_disc21_are_what_preparing_gives(tmp_path
     assert amounts(both).counts.items() <= counts.items() and counts["extra_images"] == 7
 
 
+@pytest.mark.slow
 def test_announce_measures_prints_and_refuses_what_is_too_long(tmp_path, capsys, monkeypatch):
     use_small_backbone(monkeypatch)
     run = Run(tmp_path / "r", experiment("smoke", n_scenes=60, phases=1, n_jobs=1))

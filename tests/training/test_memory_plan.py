@@ -128,6 +128,7 @@ print("measured", peak() - before, plan(s, n, "CPU", n_features=1536).total)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 @pytest.mark.parametrize("where", ["device", "stream"])
 def test_the_estimate_is_within_15_percent_of_what_a_step_takes(tmp_path, where):
@@ -149,6 +150,7 @@ def test_the_estimate_is_within_15_percent_of_what_a_step_takes(tmp_path, where)
     assert planned == pytest.approx(measured, rel=0.15)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 def test_the_estimate_of_a_training_backbone_is_no_other_number_altogether():
     """The same step takes .8 to 1.25 of it, by how TensorFlow's threads happen to overlap."""

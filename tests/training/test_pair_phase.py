@@ -40,6 +40,7 @@ def towers(data):
     return [weights(m) for m in (*(data.trunks or {}).values(), *data.heads.values())]
 
 
+@pytest.mark.slow
 @both_backends
 @pytest.mark.parametrize("name", METHODS)
 def test_stretches_and_cuts_leave_no_trace(tmp_path, name):
@@ -128,6 +129,7 @@ def prepared(tmp_path_factory, small_backbone):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["simclr", "moco"])
 def test_a_whole_run(tmp_path, prepared, method):
     """Baselines, two phases, files, rows and their accounting; going on after the first phase gives

@@ -86,6 +86,7 @@ def outcomes(backend, devices, folder, losses):
     return json.loads(out.stdout.split("RESULT")[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "backend, devices, losses", [("jax", 8, "bce"), ("tensorflow", 2, "bce infonce")]
 )

@@ -185,6 +185,7 @@ def test_a_phase_cut_off_ends_in_the_same_bits(tmp_path, chunks, views, side, dr
     ).read_text()
 
 
+@pytest.mark.slow
 def test_the_planned_number_of_chunks_is_kept_on_another_device(tmp_path, monkeypatch):
     from qknb.training import phase
 
@@ -220,6 +221,7 @@ def test_the_planned_number_of_chunks_is_kept_on_another_device(tmp_path, monkey
     assert same(weights(again.near_head), weights(halves.near_head))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"], indirect=True)
 def test_moments_go_on_and_the_schedule_begins_anew(tmp_path, policy):
     s = settings(
@@ -247,6 +249,7 @@ def test_moments_go_on_and_the_schedule_begins_anew(tmp_path, policy):
     assert not same(weights(runs["anew"].near_head), weights(runs["on"].near_head))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"], indirect=True)
 @pytest.mark.parametrize("first", [0, 1000])
 def test_moments_that_go_on_take_steps_of_the_size_they_had(tmp_path, policy, first):

@@ -75,6 +75,7 @@ def test_refreshed_in_every_step_trains_as_exact_mining_does(tmp_path):
     np.testing.assert_allclose(logs[0], logs[1], rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunks", [1, 2])
 def test_a_phase_cut_off_between_refreshes_ends_in_the_same_bits(tmp_path, chunks):
     s = settings(

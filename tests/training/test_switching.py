@@ -247,6 +247,7 @@ def lines(run, phase, name="evaluations"):
     ]
 
 
+@pytest.mark.slow
 def test_phases_end_by_the_policy_and_the_run_by_its_total(saturated):
     assert saturated.finished_phases() == ("Q1", "K1", "Q2", "K2")
     assert [saturated.done(f"phase {name}")["steps"] for name in saturated.finished_phases()] == [
@@ -288,6 +289,7 @@ def test_records_say_how_far_both_sides_have_moved(saturated):
     assert begins["micro_ap"] == ends["micro_ap"], "a phase begins where the one before it ended"
 
 
+@pytest.mark.slow
 def test_looks_at_the_validation_images_change_neither_weights_nor_scores(
     smoke_run, tmp_path, monkeypatch
 ):
@@ -347,6 +349,7 @@ def test_looks_at_the_validation_images_change_neither_weights_nor_scores(
     assert ended[0][1] == ended[1][1] and ended[0][2] == ended[1][2]
 
 
+@pytest.mark.slow
 def test_a_phase_whose_scoring_failed_is_scored_and_not_trained_again(
     saturated, tmp_path, monkeypatch
 ):
@@ -379,6 +382,7 @@ def test_a_phase_whose_scoring_failed_is_scored_and_not_trained_again(
     assert scores(again.run) == scores(saturated) != []
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_off_decides_the_same(saturated, tmp_path, monkeypatch):
     from qknb.training.monitor import PhaseMonitor
 

@@ -10,6 +10,7 @@ import sys
 import time
 
 import numpy as np
+import pytest
 from helpers.made_run import same_ends
 
 from qknb.config import experiment
@@ -61,6 +62,7 @@ def run_until(words, reached, log):
     return False
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_in_the_same_bits(tmp_path):
     """Backbones train. tests/test_notebooks.py does the same with heads alone, between two
     machines.
@@ -86,6 +88,7 @@ def test_a_killed_run_ends_in_the_same_bits(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_a_killed_preparation_goes_on_to_the_same_store(tmp_path):
     settings = {"n_scenes": "300"}
     whole = Run(tmp_path / "whole" / "r", experiment("smoke", **SETTINGS | settings))
