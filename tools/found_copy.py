@@ -1,6 +1,6 @@
 """Draws docs/found-copy.jpg: edited copies that a descriptor found, beside their originals.
 
-    python tools/found_copy.py              the descriptor that comes with qknb, or a run's: runs/demo
+    python tools/found_copy.py         the descriptor that comes with qknb, or of a run: runs/demo
 
 The originals are photographs that scikit-image and scikit-learn ship (CC0 or public domain; see the
 packages' own notes). A copy is drawn only if its own original is its nearest among all of them and

@@ -9,7 +9,7 @@ from qknb.report.galleries import hardest_negatives
 from qknb.report.gallery_figures import gallery_figure
 from qknb.report.pairs import Gallery
 from qknb.report.tables import cut_words
-from qknb.setting_field import FEATURES, IMAGES, TEST_IMAGES, WHITENING
+from qknb.settings.field import FEATURES, IMAGES, TEST_IMAGES, WHITENING
 from qknb.system.dataframes import Table, make_table
 
 __all__ = [

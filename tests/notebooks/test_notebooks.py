@@ -218,7 +218,7 @@ def test_all_notebooks_run_to_their_end(executed):
     assert str(run / "report.html") in said and "pretrained whitened" in said and "K1" in said
     assert (run / "report.html").stat().st_size > 100_000
     assert {path.name for path in (run / "notebooks").iterdir()} == {
-        f"{name}.ipynb" for name in NOTEBOOKS
+        f"{name}.{kind}" for name in NOTEBOOKS for kind in ("ipynb", "html")
     }
     for name in NOTEBOOKS:
         cells = code_cells(run / "notebooks" / f"{name}.ipynb")
