@@ -23,6 +23,7 @@ from qknb.models.names import (
     is_dinov2,
     is_onnx,
     onnx_path,
+    weights_path,
 )
 from qknb.models.onnx_backbone import build_onnx
 from qknb.models.onnx_model import open_onnx
@@ -53,7 +54,8 @@ def build_backbone(
     image_size
         Side of the square input in pixels, mostly at least 32.
     weights
-        "imagenet"; a file with weights of the same backbone (`qknb.models.weight_files`); or None:
+        "imagenet"; "qknb", the backbone of the descriptor that comes along (Lite0); a file with
+        weights of the same backbone (`qknb.models.weight_files`); or None:
         random ones (Keras' global seed), for tests and for models whose weights are loaded
         afterwards. The architecture is the same, input scaling included, so a checkpoint of one
         loads into the other. DINOv2's "imagenet" are its own weights; an ONNX file has its own,
@@ -94,7 +96,7 @@ def build_backbone(
         return build_onnx(onnx_path(name), image_size, onnx_layout, onnx_scaling)
     feature_dim(name)
     check_image_size(name, image_size)
-    file = weights if weights not in ("imagenet", None) else None
+    file = None if weights in ("imagenet", None) else weights_path(weights) or weights
     start = None if file else weights
     with _policy(dtype):
         if is_dinov2(name):

@@ -7,16 +7,18 @@ from pathlib import Path
 
 __all__ = [
     "FEATURES",
-    "WEIGHT_FILES",
-    "check_available",
     "LITE0",
     "ONNX",
+    "SHIPPED",
+    "WEIGHT_FILES",
+    "check_available",
     "check_image_size",
     "feature_dim",
     "gives_vectors",
     "is_dinov2",
     "is_onnx",
     "onnx_path",
+    "weights_path",
     "with_absolute_path",
 ]
 
@@ -25,6 +27,9 @@ ONNX = "onnx:"
 """Prefix of a backbone that is a file: "onnx:PATH"."""
 WEIGHT_FILES = (".weights.h5", ".h5", ".keras")
 """Endings of files that `weights` may name; see `qknb.models.weight_files`."""
+SHIPPED = Path(__file__).parents[1] / "copies" / "shipped_descriptor"
+"""The descriptor that comes with qknb: MODEL_CARD.md in it says what it was trained on. It is used
+where no run is named, and its backbone is where training starts with weights="qknb"."""
 PATCH = 14
 """Side of DINOv2's patches, in pixels."""
 
@@ -104,6 +109,14 @@ def onnx_path(name: str) -> Path:
     return Path(name.removeprefix(ONNX)).expanduser()
 
 
+def weights_path(weights: str | None) -> Path | None:
+    """The file that a value of the setting weights stands for; None: imagenet, none or unknown."""
+    if weights == "qknb":
+        return SHIPPED / "query.keras"
+    named = weights is not None and weights.endswith(WEIGHT_FILES)
+    return Path(str(weights)).expanduser() if named else None
+
+
 def with_absolute_path(value: str) -> str:
     """A value of the settings backbone or weights, its path made absolute; names stay."""
     if is_onnx(value):
@@ -130,5 +143,6 @@ def check_available(backbone: str, weights: str | None = "imagenet") -> None:
             raise FileNotFoundError(f"backbone={backbone}: there is no such file")
     if is_dinov2(backbone) and importlib.util.find_spec("keras_hub") is None:
         raise ModuleNotFoundError(f"backbone={backbone} needs keras-hub: pip install keras-hub")
-    if weights and weights.endswith(WEIGHT_FILES) and not Path(weights).expanduser().is_file():
+    file = weights_path(weights)
+    if file is not None and not file.is_file():
         raise FileNotFoundError(f"weights={weights}: there is no such file")

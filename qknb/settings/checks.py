@@ -4,6 +4,7 @@ A setting that has no effect is refused by name, since it would look like a comp
 """
 
 from qknb.models.names import (
+    LITE0,
     WEIGHT_FILES,
     check_available,
     check_image_size,
@@ -11,6 +12,7 @@ from qknb.models.names import (
     gives_vectors,
     is_onnx,
     onnx_path,
+    weights_path,
 )
 from qknb.settings import SETTINGS
 
@@ -79,11 +81,13 @@ def _check_backbone(s):
     width = feature_dim(s.backbone)
     check_image_size(s.backbone, s.image_size)
     _check_whitening(s, width)
-    if s.weights not in ("imagenet", "none") and not s.weights.endswith(WEIGHT_FILES):
+    if s.weights not in ("imagenet", "none") and weights_path(s.weights) is None:
         raise ValueError(
-            f"weights={s.weights!r}: imagenet, none, or a file that ends in "
+            f"weights={s.weights!r}: imagenet, qknb, none, or a file that ends in "
             f"{', '.join(WEIGHT_FILES)}"
         )
+    if s.weights == "qknb" and s.backbone != LITE0:
+        raise ValueError(f"weights='qknb' are of {LITE0}, and backbone={s.backbone}")
 
 
 def _check_whitening(s, width):

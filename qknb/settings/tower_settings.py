@@ -23,7 +23,8 @@ class TowerSettings:
     )
     weights: str = _towers(
         "imagenet",
-        "Where the backbone starts: imagenet, none (random), or a .weights.h5 or .keras file.",
+        "Where the backbone starts: imagenet, qknb (the shipped descriptor's), none (random), "
+        "or a .weights.h5 or .keras file.",
         affects=FEATURES,
     )
     onnx_layout: str = _towers(

@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from qknb.models.names import WEIGHT_FILES, is_onnx, onnx_path
+from qknb.models.names import is_onnx, onnx_path, weights_path
 from qknb.run import Run
 
 __all__ = ["backbone_file", "check_backbone_file"]
@@ -14,7 +14,7 @@ def backbone_file(run: Run) -> Path | None:
     s = run.experiment
     if is_onnx(s.backbone):
         return onnx_path(s.backbone)
-    return Path(s.weights) if s.weights.endswith(WEIGHT_FILES) else None
+    return weights_path(s.weights)
 
 
 def check_backbone_file(run: Run) -> None:

@@ -4,8 +4,10 @@ import keras
 import numpy as np
 import pytest
 
+from qknb.config import experiment
 from qknb.copies.export import plain_model
 from qknb.models.backbones import build_backbone, weights_fingerprint
+from qknb.models.names import SHIPPED
 from qknb.models.towers import build_trunk
 
 NAME, SIZE = "EfficientNetLite0", 32
@@ -75,3 +77,13 @@ def test_other_files_are_refused(source, tmp_path):
         with pytest.raises(ValueError, match=path.name) as error:
             loaded_from(path)
         assert "\n" not in str(error.value)
+
+
+def test_the_shipped_descriptor_is_a_start():
+    """weights="qknb" is the backbone inside the shipped query tower, bit by bit."""
+    path = SHIPPED / "query.keras"
+    theirs = build_backbone(NAME, SIZE, weights="qknb")
+    assert weights_fingerprint(theirs) == loaded_from(path)
+    assert weights_fingerprint(theirs) != weights_fingerprint(build_backbone(NAME, SIZE))
+    with pytest.raises(ValueError, match="weights='qknb' are of EfficientNetLite0"):
+        experiment("cpu", weights="qknb", backbone="EfficientNetB0")
