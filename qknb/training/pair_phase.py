@@ -23,16 +23,9 @@ from qknb.training.budget import images_per_step
 from qknb.training.learner import load_state_arrays, state_arrays
 from qknb.training.monitor import PhaseMonitor
 from qknb.training.optimizers import build_optimizer
-from qknb.training.phase import (
-    CHECKPOINT,
-    PhaseCallback,
-    PhaseInput,
-    PhaseResult,
-    Reached,
-    load_checkpoint,
-    trim_logs,
-    write_checkpoint,
-)
+from qknb.training.phase import PhaseInput, PhaseResult
+from qknb.training.phase_callback import PhaseCallback, trim_logs
+from qknb.training.phase_checkpoint import CHECKPOINT, Reached, load_checkpoint, write_checkpoint
 from qknb.training.run_towers import RunTowers
 from qknb.training.switching import planned_lengths
 

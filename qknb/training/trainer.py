@@ -20,7 +20,8 @@ from qknb.training.budget import images_per_step, spent
 from qknb.training.devices import device_scope
 from qknb.training.hard_negatives import write_hard_negatives
 from qknb.training.monitor import PhaseMonitor
-from qknb.training.phase import CHECKPOINT, PhaseInput, train_phase
+from qknb.training.phase import PhaseInput, train_phase
+from qknb.training.phase_checkpoint import CHECKPOINT
 from qknb.training.run_towers import RunTowers
 from qknb.training.switching import next_limit, phase_steps, policy_of
 

@@ -6,9 +6,7 @@ import numpy as np
 from qknb.config import experiment
 from qknb.models.towers import build_head
 from qknb.training.bank import Bank
-from qknb.training.phase import (
-    PhaseInput,
-)
+from qknb.training.phase import PhaseInput
 
 KEYS, FEATURES, GIST = 40, 12, 8
 

@@ -308,7 +308,7 @@ def test_a_small_folder_of_ones_own_from_its_files_to_the_table(tmp_path):
     assert {"GIST-256", "pretrained whitened"} <= set(rows) and not (run / "phases").exists()
     assert "pretrained whitened" in said and str(run / "report.html") in said
     with open(run / "tables" / "metrics_test.csv", newline="", encoding="utf-8") as file:
-        written = {line["row"]: float(line["micro-AP"]) for line in csv.DictReader(file)}
+        written = {line["descriptor"]: float(line["micro-AP"]) for line in csv.DictReader(file)}
     assert written["pretrained whitened"] == pytest.approx(rows["pretrained whitened"]["micro_ap"])
 
 

@@ -3,6 +3,7 @@ number of images found.
 """
 
 import os
+import shutil
 
 import pytest
 from PIL import Image
@@ -44,7 +45,7 @@ def folder_of(path, n):
     path.mkdir()
     Image.new("RGB", (8, 8), (200, 30, 30)).save(path / "0.png")
     for i in range(1, n):
-        os.link(path / "0.png", path / f"{i}.png")
+        shutil.copyfile(path / "0.png", path / f"{i}.png")
     return str(path)
 
 
@@ -78,8 +79,8 @@ def test_advice_and_preset_by_the_number_of_images_found(tmp_path, monkeypatch, 
         (1_000_000, T4, "t4", "the paper's million"),
     ):
         monkeypatch.setattr("qknb.training.auto_preset.this_device", lambda device=device: device)
-        for place in ("qknb.data.folders", "qknb.training.workload"):
-            monkeypatch.setattr(f"{place}.image_files", lambda folder, n=n: range(n))
+        for place in ("data.folders", "training.summary", "training.workload"):
+            monkeypatch.setattr(f"qknb.{place}.image_files", lambda folder, n=n: range(n))
         run = open_run(tmp_path, f"n{n}", "auto", images=str(tmp_path / "c"))
         assert (
             run.experiment.preset == preset

@@ -26,12 +26,8 @@ from qknb.training.bank import Bank
 from qknb.training.batches import Batches, chunk_keys, key_order, negative_rows
 from qknb.training.learner import CoLearner, state_arrays
 from qknb.training.optimizers import build_optimizer
-from qknb.training.phase import (
-    _moments_count,
-    _restore_moments,
-    chunk_plan,
-    train_phase,
-)
+from qknb.training.phase import chunk_plan, train_phase
+from qknb.training.phase_checkpoint import moments_count, restore_moments
 
 pytestmark = pytest.mark.both_backends
 
@@ -82,9 +78,9 @@ def test_training_that_has_ended_is_not_done_again(tmp_path, monkeypatch):
     }
     data = phase_input(s)
     clock = [1000.0]
-    monkeypatch.setattr(
-        "qknb.training.phase.time", types.SimpleNamespace(monotonic=lambda: clock[0])
-    )
+    for module in ("phase", "phase_callback"):
+        own = types.SimpleNamespace(monotonic=lambda: clock[0])
+        monkeypatch.setattr(f"qknb.training.{module}.time", own)
     first = train_phase(tmp_path, data, s, **policy)
     arrays = dict(np.load(tmp_path / "checkpoint.npz"))
     np.savez(tmp_path / "checkpoint.npz", **arrays | {"seconds": np.float64(3600)})
@@ -294,9 +290,9 @@ def test_moments_that_go_on_take_steps_of_the_size_they_had(tmp_path, policy, fi
         name: array for name, array in state_arrays(before).items() if name.startswith("optimizer/")
     }
     np.savez(tmp_path / "optimizer.npz", count=300, **state)
-    count = _moments_count(tmp_path / "optimizer.npz")
+    count = moments_count(tmp_path / "optimizer.npz")
     after, weight = learner(count)
-    _restore_moments(after, tmp_path / "optimizer.npz", count)
+    restore_moments(after, tmp_path / "optimizer.npz", count)
     expected = float(
         keras.optimizers.schedules.CosineDecay(1e-3, 4000, alpha=s.cosine_alpha)(first)
     )
@@ -323,9 +319,9 @@ def test_checkpoints_are_written_by_the_clock(tmp_path, monkeypatch, every, at):
         checkpoint_steps=0,
     )
     clock, seen = [1000.0], []
-    monkeypatch.setattr(
-        "qknb.training.phase.time", types.SimpleNamespace(monotonic=lambda: clock[0])
-    )
+    for module in ("phase", "phase_callback"):
+        own = types.SimpleNamespace(monotonic=lambda: clock[0])
+        monkeypatch.setattr(f"qknb.training.{module}.time", own)
 
     def look(model, step):
         clock[0] = 1000 + 100 * step  # before the checkpoint of this step is due or not
