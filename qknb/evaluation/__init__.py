@@ -5,6 +5,7 @@ running_top          the best pairs of a long stream
 ranking              predictions in one global order, the ground truth found in it
 metrics              micro-AP, recall at P90, recall at rank, and their bootstrap intervals
 normalization        score normalization, written into the descriptors
+unseen_edits         copies whose edits were kept out of training
 scorer               every row of a run evaluated and recorded
 rows                 `EvaluationRow`, a line of metrics.jsonl, and what it has cost
 spread               mean and standard deviation over seeds

@@ -44,6 +44,9 @@ class EvaluationRow:
         95 % bootstrap interval over queries.
     micro_ap_normalized
         Micro-AP after score normalization.
+    micro_ap_unseen_edits, unseen_edits
+        Micro-AP over the copies made with an edit that training never showed, and all distractors;
+        how many such copies there are. Only of a run with `held_out_edits`.
     queries, distractors, references
         How many images were ranked; distractors are the queries without a match.
     method, ..., training_seconds
@@ -69,6 +72,8 @@ class EvaluationRow:
     macro_ap: float
     micro_ap_interval: tuple[float, float] | None = None
     micro_ap_normalized: float | None = None
+    micro_ap_unseen_edits: float | None = None
+    unseen_edits: int | None = None
     queries: int
     distractors: int
     references: int

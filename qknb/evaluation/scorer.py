@@ -15,6 +15,7 @@ from qknb.evaluation.metrics import bootstrap_interval, evaluate
 from qknb.evaluation.normalization import ScoreNormalization
 from qknb.evaluation.rows import PRETRAINED, Cost, EvaluationRow
 from qknb.evaluation.search import LONG, Pairs, top_pairs
+from qknb.evaluation.unseen_edits import has_edit_of, micro_ap_of
 from qknb.models.towers import apply_head, apply_whitening, fit_whitening
 from qknb.run import Run
 from qknb.system.files import load_npz, replacing
@@ -237,6 +238,7 @@ class Scorer:
                 bootstrap_interval(pairs, drawn_from, n=_RESAMPLES, seed=self.settings.seed)
             ),
             micro_ap_normalized=self.measure(self.candidates(normalized), split)["micro_ap"],
+            **self._unseen_edits(pairs, queries, truth),
             queries=len(queries),
             distractors=len(distractors),
             references=len(references),
@@ -249,3 +251,16 @@ class Scorer:
         self.run.log_row(facts.to_json())
         for alias in (name for name, of in self.sets.aliases.items() if of == split):
             self.run.log_row(dataclasses.replace(facts, split=alias, alias_of=split).to_json())
+
+    def _unseen_edits(self, pairs, queries, truth):
+        """Fields of the row on copies with edits that training never showed."""
+        if not self.settings.held_out_edits:
+            return {}
+        chosen = has_edit_of(queries.items, self.settings.held_out_edits)
+        copies = int(chosen[truth[:, 0]].sum())
+        if not copies:
+            return {}
+        return {
+            "micro_ap_unseen_edits": micro_ap_of(pairs, truth, chosen),
+            "unseen_edits": copies,
+        }

@@ -3,7 +3,7 @@
 from qknb.config import DISC21, affecting
 from qknb.evaluation.spread import agreeing, mean_spread, shown_names
 from qknb.experiments.run_groups import Compared, groups
-from qknb.experiments.sweep_tables import measures
+from qknb.experiments.sweep_tables import has_unseen_edits, measure_columns, measures
 from qknb.report.curves import curves_figure, ending, loss_figure
 from qknb.report.galleries import hardest_negatives
 from qknb.report.gallery_figures import gallery_figure
@@ -71,18 +71,15 @@ def scores_table(runs: list[Compared], split: str = "test") -> Table:
         after = " / ".join(dict.fromkeys(row["row"] for row in last))
         images = max(row.get("images_seen") or 0 for row in last)
         seconds = mean_spread(map(_training_seconds, scored)).mean
-        rows.append((name, len(last), after, *measures(last), images, seconds))
-    fixed = [
-        (label, len(members), "–", *measures(members), 0, None)
-        for label, members in _references(found, split)
-    ]
+        rows.append((name, len(last), after, last, images, seconds))
+    references = _references(found, split)
+    fixed = [(label, len(members), "–", members, 0, None) for label, members in references]
+    unseen = has_unseen_edits(used)
     columns = {
         "runs": "text",
         "seeds": "count",
         "after": "text",
-        "micro-AP": "spread",
-        "normalized": "spread",
-        "recall at P90": "spread",
+        **measure_columns(unseen),
         "images seen": "count",
         "time": "seconds",
     }
@@ -91,7 +88,11 @@ def scores_table(runs: list[Compared], split: str = "test") -> Table:
         "deviation over seeds. Normalized: micro-AP with score normalization."
     )
     rules = [len(fixed)] if fixed and rows else []
-    return make_table(caption + _warning(found, used), columns, [*fixed, *rows], rules=rules)
+    lines = [
+        (name, seeds, after, *measures(scored, unseen), images, seconds)
+        for name, seeds, after, scored, images, seconds in [*fixed, *rows]
+    ]
+    return make_table(caption + _warning(found, used), columns, lines, rules=rules)
 
 
 def _warning(found, used):

@@ -92,7 +92,7 @@ def summary_table(rows: Rows, split: str = "test", *, references: bool = False) 
     """
     fixed, last, labels = reference_rows(rows, split), last_rows(rows, split), labels_of(rows)
     lines = [(name, "–", found) for name, found in fixed.items()] if references else []
-    rules = [len(lines)] if lines else []
+    rules, unseen = [len(lines)] if lines else [], has_unseen_edits(rows)
     lines += [
         (labels[name], " / ".join(dict.fromkeys(row["row"] for row in found)), found)
         for name, found in last.items()
@@ -102,7 +102,7 @@ def summary_table(rows: Rows, split: str = "test", *, references: bool = False) 
             name,
             after,
             len(found),
-            *measures(found),
+            *measures(found, unseen),
             *(_ends(found, field) for field in ("images_seen", "steps", "negatives_per_step")),
             mean_spread(row.get("training_seconds", 0.0) for row in found).mean,
         )
@@ -112,9 +112,7 @@ def summary_table(rows: Rows, split: str = "test", *, references: bool = False) 
         "combination": "text",
         "after": "text",
         "seeds": "count",
-        "micro-AP": "spread",
-        "normalized": "spread",
-        "recall at P90": "spread",
+        **measure_columns(unseen),
         "images seen": "count",
         "steps": "count",
         "negatives a step": "count",
@@ -138,12 +136,30 @@ def summary_table(rows: Rows, split: str = "test", *, references: bool = False) 
     return make_table(caption, columns, values, rules=rules)
 
 
-def measures(rows: Rows):
-    """Mean and spread of micro-AP, of that with score normalization, and of recall at P90."""
-    normalized = [row.get("micro_ap_normalized") for row in rows]
+def has_unseen_edits(rows: Rows) -> bool:
+    """Whether any run held edits out of training (`held_out_edits`): a column shows them then."""
+    return any(row.get("micro_ap_unseen_edits") is not None for row in rows)
+
+
+def measure_columns(unseen: bool = False) -> dict[str, str]:
+    """Names and formats of the columns that `measures` fills."""
+    names = ("micro-AP", "normalized", *["unseen edits"] * unseen, "recall at P90")
+    return dict.fromkeys(names, "spread")
+
+
+def measures(rows: Rows, unseen: bool = False):
+    """Mean and spread of micro-AP, of that with score normalization, and of recall at P90.
+
+    `unseen`: before the last, micro-AP over the copies with edits that training never showed.
+    """
+
+    def spread_of(name):
+        return mean_spread(row[name] for row in rows if row.get(name) is not None)
+
     return (
         mean_spread(row["micro_ap"] for row in rows),
-        mean_spread(value for value in normalized if value is not None),
+        spread_of("micro_ap_normalized"),
+        *[spread_of("micro_ap_unseen_edits")] * unseen,
         mean_spread(row.get("recall_at_p90") or 0.0 for row in rows),
     )
 

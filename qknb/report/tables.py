@@ -20,6 +20,7 @@ COLUMNS = {
     "95 % interval": "interval",
     f"× {GIST_ROW}": "ratio",
     "normalized": "score",  # micro-AP with score normalization
+    "unseen edits": "score",  # micro-AP over copies with edits that training never showed
     "recall at P90": "score",
     "threshold": "distance",
     "rank 1": "score",
@@ -43,8 +44,9 @@ def results_table(run_dir: str | Path, split: str = "test") -> Table:
     """The run's table: baselines, then phases.
 
     Shown: descriptor, micro-AP, its bootstrap interval, ratio to GIST-256, micro-AP with score
-    normalization, recall at 90 % precision, the score (-d²) reached there, recall at rank 1 and 10,
-    images seen, time. The caption states split, sizes, candidate cut and seed. Not shown, but
+    normalization, micro-AP over copies with edits that training never showed (where the run has
+    `held_out_edits`), recall at 90 % precision, the score (-d²) reached there, recall at rank 1 and
+    10, images seen, time. The caption states split, sizes, candidate cut and seed. Not shown, but
     columns too: the phase's number, macro AP (the mean over queries), and each row's cut.
 
     Raises
@@ -67,6 +69,7 @@ def results_table(run_dir: str | Path, split: str = "test") -> Table:
             tuple(row.get("micro_ap_interval") or (None, None)),
             row["micro_ap"] / gist if gist else None,
             row.get("micro_ap_normalized"),
+            row.get("micro_ap_unseen_edits"),
             row["recall_at_p90"],
             row["threshold_at_p90"],
             row["recall_at_rank1"],
@@ -84,7 +87,13 @@ def results_table(run_dir: str | Path, split: str = "test") -> Table:
         f"−d² there. Time: of the phase, with its evaluation. Seed {_seed(run_dir)}."
     )
     rules = [first_phase] if first_phase else []
-    return make_table(caption, COLUMNS, values, rules=rules, hidden=HIDDEN)
+    hidden = list(HIDDEN)
+    unseen = max((row.get("unseen_edits") or 0 for row in rows), default=0)
+    if unseen:
+        caption += f" Unseen edits: micro-AP over the {unseen:,} copies whose edits were held out."
+    else:
+        hidden.append("unseen edits")
+    return make_table(caption, COLUMNS, values, rules=rules, hidden=hidden)
 
 
 def cut_words(rows: Iterable[dict]) -> str:

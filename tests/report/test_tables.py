@@ -1,6 +1,7 @@
 """A run's table has its values; every table of micro-AP says over which candidates it was taken."""
 
 import csv
+import json
 
 import pytest
 from helpers.made_run import MICRO_AP, make_run
@@ -15,6 +16,7 @@ from qknb.experiments.switch_findings import finals, findings_table
 from qknb.report.edit_recall import edit_recall, edit_recall_table
 from qknb.report.tables import cut_words, metric_rows, results_table
 from qknb.run import read_json_lines
+from qknb.system.files import write_text
 
 CUT = "1,234 globally best pairs"
 COST = {"images_seen": 1, "steps": 1, "negatives_per_step": 1, "training_seconds": 1.0}
@@ -131,3 +133,16 @@ def test_results_table_has_the_values_of_the_run(tmp_path):
 def test_what_cannot_be_shown_says_what_to_do(tmp_path):
     with pytest.raises(ValueError, match="python -m qknb train"):  # `evaluate` would end here again
         results_table(tmp_path)
+
+
+def test_copies_with_edits_that_were_held_out_have_a_column(tmp_path):
+    run = make_run(tmp_path / "r")
+    lines = read_json_lines(run / "metrics.jsonl")
+    for line in lines:
+        line |= {"micro_ap_unseen_edits": line["micro_ap"] / 2, "unseen_edits": 17}
+    write_text(run / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    table = results_table(run)
+    column = [*table.shown()].index("unseen edits")
+    assert table["unseen edits"].iloc[2] == MICRO_AP["K1"] / 2
+    assert shown_of(table)[2][column] == f"{MICRO_AP['K1'] / 2:.3f}"
+    assert "the 17 copies whose edits were held out" in table.attrs["caption"]
