@@ -74,7 +74,7 @@ def main(arguments=None):
     except BrokenPipeError:  # a reader such as `head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (ValueError, OSError, FloatingPointError, BackendMissing) as error:
+    except (ValueError, OSError, FloatingPointError, BackendMissing, ModuleNotFoundError) as error:
         print(f"qknb: {printable(error, lines=True)}{_advice(error)}", file=sys.stderr)
         return 1
 

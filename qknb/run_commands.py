@@ -1,6 +1,7 @@
 """The commands that make a run, and those that say beforehand what it will take."""
 
 from qknb.config import PRESETS, SETTINGS, absolute_images, experiment
+from qknb.system.trackers import TRACKERS
 
 __all__ = ["STEPS", "add_commands"]
 
@@ -10,6 +11,7 @@ STEPS = {
     "train": "train the phases that are not finished, and score each",
     "evaluate": "score what is not scored yet, print the table, draw all figures",
     "report": "write report.html",
+    "track": "show a run, finished or not, at TensorBoard, MLflow, Weights & Biases or Trackio",
     "notebooks": "run the numbered notebooks through papermill, then write the report",
     "plan": "say what a phase needs in memory, and whether it fits a device",
     "settings": "explain the settings, with the value each preset gives them",
@@ -26,6 +28,7 @@ def add_commands(steps):
         parser.set_defaults(do=globals()[f"_{name}"])
     _add_settings(parsers.pop("settings"))
     _add_plan(parsers["plan"])
+    _add_track(parsers["track"])
     for name, parser in parsers.items():
         if name != "plan":
             _add_run(parser)
@@ -46,6 +49,11 @@ def _add_run(parser):
         choices=[*PRESETS, "auto"],
         help="needed for a new run; auto chooses by the device and the number of images",
     )
+
+
+def _add_track(parser):
+    parser.add_argument("--to", choices=TRACKERS, help="default: the run's setting track")
+    parser.add_argument("--again", action="store_true", help="begin a new record, from the start")
 
 
 def _add_plan(parser):
@@ -137,6 +145,16 @@ def _report(options):
     from qknb.report.report import write_report
 
     print(write_report(_open(options).path))
+
+
+def _track(options):
+    from qknb.evaluation.tracking import track
+
+    run = _open(options)
+    where = track(run.path, options.to, again=options.again)
+    if where is None:
+        raise ValueError("say where: --to tensorboard, mlflow, wandb or trackio")
+    print(f"{run.path}: {where}")
 
 
 def _notebooks(options):

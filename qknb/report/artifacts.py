@@ -15,6 +15,7 @@ import numpy as np
 from qknb.data.image_sets import open_set
 from qknb.evaluation.metrics import precision_band
 from qknb.evaluation.results import Ranked, precision_recall_curve, ranked_pairs, training_log
+from qknb.evaluation.tracking import send_new
 from qknb.report.edit_recall import edit_recall, edit_recall_table, edited_split
 from qknb.report.edit_recall_figure import edit_recall_figure
 from qknb.report.figures import micro_ap_figure, precision_recall_figure
@@ -75,7 +76,9 @@ class Exhibits:
 
 def draw_all(run_dir: str | Path) -> list[Path]:
     """Write all figures and tables that the run has the data for. Returns their paths."""
-    return write_all(run_dir, collect(run_dir))
+    paths = write_all(run_dir, collect(run_dir))
+    send_new(run_dir)
+    return paths
 
 
 def write_all(run_dir: str | Path, exhibits: Exhibits) -> list[Path]:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from qknb.config import DISC21, SETTINGS, Experiment, changes_from_paper
+from qknb.evaluation.tracking import send_new
 from qknb.report.answer import answer, cards, summary
 from qknb.report.artifacts import Chart, collect, write_all
 from qknb.report.notebook_pages import notebook_page
@@ -73,6 +74,8 @@ def write_report(run_dir: str | Path) -> Path:
     settings, steps = manifest["experiment"], manifest["steps"]
     exhibits = collect(run_dir)
     write_all(run_dir, exhibits)
+    if settings.get("track", "none") != "none":
+        send_new(run_dir)
     splits = [split for split in ("test", "val") if metric_rows(run_dir, split)]
     return write_page(
         run_dir / "report.html",

@@ -15,6 +15,7 @@ from qknb.models.names import (
     weights_path,
 )
 from qknb.settings import SETTINGS
+from qknb.system.trackers import check_tracker
 
 __all__ = ["check_effects", "check_files", "check_settings"]
 
@@ -47,6 +48,8 @@ def check_files(settings):
     """
     s = settings
     check_available(s.backbone, s.weights)
+    if s.track != "none":
+        check_tracker(s.track)
     if is_onnx(s.backbone):
         from qknb.models.onnx_model import open_onnx
 

@@ -70,6 +70,12 @@ class RunningSettings:
     checkpoint_steps: int = _running(
         0, "Steps between further checkpoints; 0: none.", resumable=True
     )
+    track: str = _running(
+        "none",
+        "Where training is shown as it goes, beside the run's own figures.",
+        choices=("none", "tensorboard", "mlflow", "wandb", "trackio"),
+        resumable=True,
+    )
     keep_banks: bool = _running(
         False, "Whether banks are kept after the last phase.", resumable=True
     )

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from qknb.evaluation.scorer import Scorer
+from qknb.evaluation.tracking import live_tracking, send_new
 from qknb.run import Run, remaining
 from qknb.system.files import replacing
 from qknb.system.locks import alone
@@ -51,6 +52,7 @@ def train(run: Run, phases: Sequence[str] | None = None) -> list[dict[str, Any]]
         for name in phases or trainer.phase_names():
             trainer.phase(name)
         trainer.score_last()
+    send_new(run.path)
     if not run.experiment.keep_banks:
         shutil.rmtree(run / "banks", ignore_errors=True)
     return run.rows()
@@ -124,6 +126,10 @@ class Trainer(RunTowers):
         """Train phase `name`, save its weights, evaluate. Does nothing when it is done; continues
         when it was cut off.
         """
+        with live_tracking(self.run):
+            return self._phase(name)
+
+    def _phase(self, name):
         run, s = self.run, self.settings
         if run.done(f"phase {name}"):
             (run / "phases" / name / CHECKPOINT).unlink(
