@@ -39,6 +39,8 @@ FILES = {
     "manifest.json": "settings, versions, steps that are done",
     "report.html": "the result on one page that needs no other file",
     "metrics.jsonl": "one line per evaluation",
+    "tracking": "what TensorBoard shows",
+    "tracking.json": "how far a tracking service has come",
     "skipped.csv": "files that were not used, with the reason",
     "duplicates.csv": "exact duplicates, left out of training",
     "store": "prepared images, edited copies, GIST; by far the largest part",

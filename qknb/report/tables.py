@@ -87,12 +87,12 @@ def results_table(run_dir: str | Path, split: str = "test") -> Table:
         f"−d² there. Time: of the phase, with its evaluation. Seed {_seed(run_dir)}."
     )
     rules = [first_phase] if first_phase else []
-    hidden = list(HIDDEN)
+    hidden: tuple[str, ...] = HIDDEN
     unseen = max((row.get("unseen_edits") or 0 for row in rows), default=0)
     if unseen:
         caption += f" Unseen edits: micro-AP over the {unseen:,} copies whose edits were held out."
     else:
-        hidden.append("unseen edits")
+        hidden += ("unseen edits",)
     return make_table(caption, COLUMNS, values, rules=rules, hidden=hidden)
 
 
