@@ -2,17 +2,26 @@
 
 import dataclasses
 import json
+import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from qknb.config import Experiment, resumable
-from qknb.system.files import is_temporary, write_json, write_text
+from qknb.system import records
+from qknb.system.files import is_temporary, read_text, write_text
 from qknb.system.locks import LOCK_FILE
 from qknb.system.machine import versions
 
-__all__ = ["Run", "append_json_line", "read_json_lines", "remaining", "run_path"]
+__all__ = [
+    "Run",
+    "append_json_line",
+    "check_manifest",
+    "read_json_lines",
+    "remaining",
+    "run_path",
+]
 
 FORMAT = 1
 _NOT_A_RUN = ("notebooks", ".ipynb_checkpoints", LOCK_FILE)  # what a new run's folder may hold
@@ -80,6 +89,7 @@ class Run:
         self.experiment = settings
         self._manifest = {
             "format": FORMAT,
+            "id": secrets.token_hex(8),  # of this run, in the records of its files
             "experiment": dataclasses.asdict(settings),
             "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "versions": versions(),
@@ -102,7 +112,7 @@ class Run:
             )
 
     def _save(self):
-        write_json(self.path / "manifest.json", self._manifest)
+        write_text(self.path / "manifest.json", _manifest_text(self._manifest))
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -132,11 +142,20 @@ class Run:
         The record is read again first: another process, or a notebook that was opened before, may
         have written to it since.
         """
+        self._read_steps()
+        self._manifest["steps"][step] = {"finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **facts}
+        self._save()
+
+    def unmark(self, step: str) -> None:
+        """`step` is to be taken again, if it was finished."""
+        self._read_steps()
+        if self._manifest["steps"].pop(step, None) is not None:
+            self._save()
+
+    def _read_steps(self):
         path = self.path / "manifest.json"
         if path.exists():
             self._manifest["steps"] = _read_manifest(path)["steps"]
-        self._manifest["steps"][step] = {"finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **facts}
-        self._save()
 
     def log_row(self, row: Mapping[str, Any]) -> None:
         """Write one evaluation row to metrics.jsonl.
@@ -144,8 +163,11 @@ class Run:
         A row of the same name and split is replaced: a resumed step does not count twice.
         """
         same = (row["row"], row["split"])
-        rows = [r for r in self.rows() if (r["row"], r["split"]) != same] + [row]
-        write_text(self.path / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in rows))
+        self.write_rows([r for r in self.rows() if (r["row"], r["split"]) != same] + [row])
+
+    def write_rows(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write metrics.jsonl anew."""
+        write_text(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
     def rows(self) -> list[dict]:
         """The evaluation rows of metrics.jsonl."""
@@ -183,18 +205,21 @@ def run_path(run_root: str | Path, name: str) -> Path:
 
 
 def append_json_line(path: str | Path, *values: Any) -> None:
-    """Append JSON objects, a line each, in one writing."""
+    """Append JSON objects, a line each, in one writing; the file is not checked from then on."""
+    records.forget(Path(path))
     with open(path, "a", encoding="utf-8") as file:
         file.write("".join(json.dumps(value) + "\n" for value in values))
 
 
 def read_json_lines(path: str | Path) -> list:
     """All whole lines of a JSON-lines file; a last line that a kill cut off is omitted. A missing
-    file is empty."""
+    file is empty. A file of a run is checked first (`qknb.system.records`), and ValueError says
+    what is wrong with it."""
     path = Path(path)
     if not path.exists():
+        records.check(path)
         return []
-    text = path.read_text(encoding="utf-8")
+    text = read_text(path)
     lines = text[: text.rfind("\n") + 1].splitlines()
     try:
         return [json.loads(line) for line in lines]
@@ -202,10 +227,36 @@ def read_json_lines(path: str | Path) -> list:
         raise ValueError(f"{path} is damaged ({error})") from None
 
 
+def _manifest_text(manifest):
+    """A manifest as it is written, with the checksum of the rest behind it."""
+    kept = {name: value for name, value in manifest.items() if name != "checksum"}
+    checksum = records.text_checksum(_as_text(kept))
+    return _as_text(kept | {"checksum": checksum})
+
+
+def _as_text(value):
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+
+
+def check_manifest(path: Path, text: str, manifest: Mapping[str, Any]) -> None:
+    """Raise ValueError when a manifest has changed, or the records beside it are another run's.
+
+    One that another program has written again, in another form, is taken as it is.
+    """
+    if "checksum" in manifest and text == _as_text(manifest) != _manifest_text(manifest):
+        raise ValueError(
+            'its text is not what was written; if you changed it, delete its line "checksum" too'
+        )
+    if records.journal_run(path.parent) not in (None, manifest.get("id")):
+        raise ValueError(f"it and {records.JOURNAL} beside it are of different runs")
+
+
 def _read_manifest(path):
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        manifest = json.loads(text)
         manifest["steps"], manifest["experiment"]  # noqa: B018  both must be there
+        check_manifest(path, text, manifest)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} is damaged ({error!r}): restore it, or choose another run name"

@@ -1,5 +1,7 @@
 """The commands that make a run, and those that say beforehand what it will take."""
 
+from pathlib import Path
+
 from qknb.config import PRESETS, SETTINGS, absolute_images, experiment
 from qknb.system.trackers import TRACKERS
 
@@ -13,6 +15,7 @@ STEPS = {
     "report": "write report.html",
     "track": "show a run, finished or not, at TensorBoard, MLflow, Weights & Biases or Trackio",
     "notebooks": "run the numbered notebooks through papermill, then write the report",
+    "check": "compare every file of a run with what was written, and say what is not whole",
     "plan": "say what a phase needs in memory, and whether it fits a device",
     "settings": "explain the settings, with the value each preset gives them",
 }
@@ -29,6 +32,7 @@ def add_commands(steps):
     _add_settings(parsers.pop("settings"))
     _add_plan(parsers["plan"])
     _add_track(parsers["track"])
+    _add_check(parsers.pop("check"))
     for name, parser in parsers.items():
         if name != "plan":
             _add_run(parser)
@@ -65,6 +69,16 @@ def _add_plan(parser):
         help="T4, P100, V100, L4, A100, A100-80, H100, H200 or CPU (default: what is here)",
     )
     parser.add_argument("--preset", choices=PRESETS, default="paper")
+
+
+def _add_check(parser):
+    parser.add_argument("run", metavar="RUN", help="name of a run below ROOT, or its folder")
+    parser.add_argument("--root", default="runs", help="folder of all runs (default: runs)")
+    parser.add_argument(
+        "--mend",
+        action="store_true",
+        help="put aside what is not whole and can be made again, and say which command does that",
+    )
 
 
 def _add_settings(parser):
@@ -155,6 +169,21 @@ def _track(options):
     if where is None:
         raise ValueError("say where: --to tensorboard, mlflow, wandb or trackio")
     print(f"{run.path}: {where}")
+
+
+def _check(options):
+    """Returns the exit status: 1 when a file is not whole."""
+    from qknb.data.run_check import check_run, findings_text, mend_run
+    from qknb.run import Run
+
+    path = Path(options.run).expanduser()
+    if not (path / "manifest.json").exists():
+        path = Path(options.root).expanduser() / options.run
+    found = check_run(path)
+    print(findings_text(found))
+    if options.mend:
+        print(*mend_run(Run(path)), sep="\n")
+    return 0 if all(one.is_whole for one in found) else 1
 
 
 def _notebooks(options):

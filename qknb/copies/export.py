@@ -24,6 +24,7 @@ from qknb.copies.plain_model import plain_model
 from qknb.data.prepared_sets import open_split
 from qknb.models.names import is_dinov2, is_onnx, onnx_path
 from qknb.run import Run
+from qknb.system import records
 from qknb.system.checksums import checksum
 from qknb.system.files import load_npz, replacing, write_json, write_text
 from qknb.system.keras_import import import_keras
@@ -95,7 +96,7 @@ def export_run(run_dir: str | Path) -> Path:
     from qknb.training.trainer import Trainer
 
     limits = calibrate(run.path, phase)
-    (folder / "descriptor.json").unlink(missing_ok=True)
+    records.remove(folder / "descriptor.json")
     policy = keras.config.dtype_policy()
     try:
         trainer = Trainer(run)
@@ -155,6 +156,11 @@ def finished_phase(run):
         raise ValueError(
             f"no finished phase of the run at {run.path} has been scored yet "
             f"(score_every={run.experiment.score_every}): go on with training"
+        )
+    if run.is_complete and done[-1] not in scored:  # an older descriptor never stands for the last
+        raise ValueError(
+            f"{run.path}/metrics.jsonl has no scores of the last phase, {done[-1]}: "
+            f"`python -m qknb evaluate --run {run.path}` makes them"
         )
     return [name for name in done if name in scored][-1]
 
@@ -223,7 +229,7 @@ def _write_tower(trainer, letter, path, phase):
     difference = np.abs(loaded.predict_on_batch([images, gist]) - wanted).max()
     close = CLOSE if settings.dtype_policy == "float32" else CLOSE_HALF
     if not difference <= close * max(1.0, float(np.abs(wanted).max())):
-        path.unlink()
+        records.remove(path)
         raise RuntimeError(
             f"the exported tower {path.name} differs by {difference:.2g} from the trained one: "
             "please report this with the versions in manifest.json"
@@ -254,12 +260,12 @@ def _write_onnx(folder):
         try:
             write_onnx(tower, path)
         except TypeError as error:
-            path.unlink(missing_ok=True)
+            records.remove(path)
             return {"omitted": str(error)}
         found = OnnxTower(path).predict_on_batch([images * 255, gist * 0.2])
         difference = float(np.abs(found - wanted).max())
         if not difference <= CLOSE_ONNX * max(1.0, float(np.abs(wanted).max())):
-            path.unlink()
+            records.remove(path)
             return {"omitted": f"{side}.onnx differs by {difference:.2g} from {side}.keras"}
         written[path.name] = checksum(path)
     return written

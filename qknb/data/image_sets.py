@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from qknb.system import records
 from qknb.system.block_writer import read_arrays
-from qknb.system.files import write_json
+from qknb.system.files import read_text, write_json
 
 __all__ = ["ImageSet", "Items", "open_set", "write_view"]
 
@@ -128,13 +129,14 @@ def open_set(folder: str | Path, fingerprint: str | None = None) -> ImageSet | N
     """Open a complete set; None when it is missing, unfinished, or not made of `fingerprint`."""
     folder = Path(folder)
     if (folder / "view.json").exists():
-        view = json.loads((folder / "view.json").read_text(encoding="utf-8"))
+        view = json.loads(read_text(folder / "view.json"))
         whole = open_set(folder.parent / view["of"])
         return whole and whole.part(folder.name, view["start"], view["stop"])
     found = read_arrays(folder, fingerprint)
     if found is None:
         return None
     arrays, facts = found
+    records.check(folder / "items.jsonl", full=False)
     items = Items(folder / "items.jsonl")
     if len(items) != facts["n"]:
         raise ValueError(

@@ -11,7 +11,8 @@ import numpy as np
 from qknb.data.image_sets import ImageSet, open_set
 from qknb.data.truth import read_truth
 from qknb.run import Run
-from qknb.system.files import write_json
+from qknb.system import records
+from qknb.system.files import read_text, write_json
 
 __all__ = [
     "HeldOut",
@@ -96,6 +97,7 @@ def open_split(store: str | Path, split: str) -> HeldOut | None:
         return None
     path = Path(store) / f"truth_{split}.csv"
     if not path.exists():
+        records.check(path)
         return HeldOut(queries, references, truth_pairs(queries, references))
     query_row = {name: row for row, name in enumerate(queries.ids)}
     reference_row = {name: row for row, name in enumerate(references.ids)}
@@ -113,7 +115,7 @@ def split_names(store: str | Path) -> tuple[tuple[str, ...], dict[str, str]]:
     A run without a record of them has val and test.
     """
     try:
-        facts = json.loads((Path(store) / "splits.json").read_text(encoding="utf-8"))
+        facts = json.loads(read_text(Path(store) / "splits.json"))
     except FileNotFoundError:
         return ("val", "test"), {}
     return tuple(facts["splits"]), facts["aliases"]

@@ -20,6 +20,7 @@ from qknb.report.notebook_pages import notebook_page
 from qknb.report.page import write_page
 from qknb.report.style import NARROW, WIDE, ellipsize, page_svg
 from qknb.report.tables import metric_rows, results_table
+from qknb.run import check_manifest
 from qknb.system.dataframes import Table, make_table
 from qknb.system.formatting import show_seconds
 
@@ -111,7 +112,9 @@ def write_report(run_dir: str | Path) -> Path:
 
 def _manifest(run_dir):
     try:
-        manifest = json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))
+        text = (run_dir / "manifest.json").read_text(encoding="utf-8")
+        manifest = json.loads(text)
+        check_manifest(run_dir / "manifest.json", text, manifest)
         if isinstance(manifest["experiment"], dict) and isinstance(manifest["steps"], dict):
             return manifest
         raise TypeError("settings and steps are no objects")

@@ -3,6 +3,8 @@
 files                files replaced in one step, or not at all
 block_writer         arrays written block by block that survive a kill
 checksums            whether a file is still the one that was written
+records              what a run's files were when they were written, compared before they are used
+remedies             what to do about a file that is damaged or missing
 locks                one writer at a time in a folder, on network drives too
 workers              work in several processes
 machine              cores, memory, GPUs, versions of packages

@@ -1,17 +1,25 @@
-"""Arrays written block by block, in any order, that survive a kill."""
+"""Arrays written block by block, in any order, that survive a kill, and their checksums.
+
+Every block is hashed while it is written, so that no array is read a second time for it;
+`complete.json` has type, shape and checksums of all arrays. `read_arrays` compares a sample of the
+blocks, which costs the same for an array of any size; `array_faults` all of them.
+"""
 
 import json
 import os
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from qknb.system.files import need_disk, write_json
+from qknb.system import records
+from qknb.system.checksums import block_hash, sample_of
+from qknb.system.files import need_disk, read_text, write_json
 from qknb.system.locks import LOCK_FILE, check_hold
 
-__all__ = ["BlockWriter", "read_arrays"]
+__all__ = ["BlockWriter", "array_faults", "read_arrays"]
 
 
 class BlockWriter:
@@ -46,9 +54,11 @@ class BlockWriter:
         self.blocks = [(start, min(start + block_rows, n)) for start in range(0, n, block_rows)]
         # block -> byte of its line in the journal: the notes of a million rows would take gigabytes
         self._done: dict[int, int] = {}
+        self._sums: dict[int, dict[str, str]] = {}  # block -> array -> checksum
         self.folder.mkdir(parents=True, exist_ok=True)
         check_hold(self.folder)
         # first: from here on the folder is not whole
+        records.forget(self.folder / "complete.json")
         (self.folder / "complete.json").unlink(missing_ok=True)
         self._journal = self.folder / "journal.jsonl"
         head = {"fingerprint": fingerprint, "n": n, "block_rows": block_rows}
@@ -56,6 +66,7 @@ class BlockWriter:
             self._begin(head)
 
     def _begin(self, head: dict) -> None:
+        records.forget(self.folder)
         for old in self.folder.iterdir():
             if old.is_file() and old.name != LOCK_FILE:
                 old.unlink()
@@ -86,7 +97,7 @@ class BlockWriter:
                 os.replace(final, self._part(name))
             if not self._part(name).exists():
                 return False
-        done, at = {}, 0
+        done, sums, at = {}, {}, 0
         with open(self._journal, "rb+") as file:
             for line in file:
                 if not line.endswith(b"\n"):  # a line cut off by a kill does not count
@@ -95,13 +106,14 @@ class BlockWriter:
                     value = json.loads(line)
                     if at:
                         done[value["block"]] = at
+                        sums[value["block"]] = value.get("sums", {})
                 except (ValueError, KeyError, TypeError):
                     return False
                 if not at and value != head:
                     return False
                 at += len(line)
             file.truncate(at)
-        self._done = done
+        self._done, self._sums = done, sums
         return at > 0
 
     def _append(self, value: dict) -> int:
@@ -119,7 +131,7 @@ class BlockWriter:
 
     def write(self, block: int, rows: dict[str, np.ndarray], note: Any = None) -> None:
         """Write one block: `rows` by array name; `note` is any JSON value to keep with it."""
-        start, stop = self.blocks[block]
+        (start, stop), sums = self.blocks[block], {}
         for name, (shape, dtype) in self.arrays.items():
             values = np.ascontiguousarray(rows[name], dtype=dtype)
             if values.shape != (stop - start, *shape):
@@ -132,9 +144,11 @@ class BlockWriter:
                 np.lib.format.read_array_header_2_0(file)
                 file.seek(file.tell() + start * _row_bytes(shape, dtype))
                 values.tofile(file)
+                sums[name] = _sum(values)
                 file.flush()
                 os.fsync(file.fileno())
-        self._done[block] = self._append({"block": block, "note": note})
+        self._done[block] = self._append({"block": block, "note": note, "sums": sums})
+        self._sums[block] = sums
 
     def notes(self) -> Iterator[Any]:
         """The notes of all blocks, in block order, read one by one: only before `finish`."""
@@ -149,11 +163,77 @@ class BlockWriter:
             raise RuntimeError(f"{self.folder}: {len(self.missing())} blocks are not written yet")
         for name in self.arrays:
             os.replace(self._part(name), self.folder / f"{name}.npy")
-        write_json(
-            self.folder / "complete.json",
-            {"fingerprint": self.fingerprint, "n": self.n, "arrays": sorted(self.arrays), **facts},
-        )
+        checksums = {name: self._checksums(name) for name in self.arrays}
+        about = {"fingerprint": self.fingerprint, "n": self.n, "arrays": sorted(self.arrays)}
+        write_json(self.folder / "complete.json", {**about, **facts, "checksums": checksums})
         self._journal.unlink()
+
+    def _checksums(self, name: str) -> dict[str, Any]:
+        """What `complete.json` says of an array; blocks without a checksum, as an earlier version
+        wrote them, are read."""
+        array = np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        sums = [
+            self._sums.get(block, {}).get(name) or _sum(array[start:stop])
+            for block, (start, stop) in enumerate(self.blocks)
+        ]
+        return {**_kind(array), "block_rows": self.block_rows, "blocks": sums}
+
+
+def _kind(array: np.ndarray) -> dict[str, Any]:
+    """Type and shape of an array, as in JSON."""
+    return {"dtype": array.dtype.str, "shape": list(array.shape)}
+
+
+def _sum(rows: np.ndarray) -> str:
+    return block_hash(np.ascontiguousarray(rows).tobytes())
+
+
+def array_faults(folder: str | Path) -> dict[str, str | None]:
+    """What is wrong with the arrays of a finished folder, all blocks compared: {array: fault}.
+
+    None: it is whole, or "not recorded" where an earlier version wrote it. A folder that is not
+    finished has none.
+    """
+    folder = Path(folder)
+    facts = _facts(folder)
+    found: dict[str, str | None] = {}
+    for name in (facts or {}).get("arrays", ()):
+        path = folder / f"{name}.npy"
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except FileNotFoundError:
+            found[name] = "missing"
+        except (ValueError, EOFError, OSError) as error:
+            found[name] = str(error) if path.stat().st_size else "empty"
+        else:
+            known = facts.get("checksums", {}).get(name)
+            found[name] = _changed(array, known, full=True) if known else "not recorded"
+    return found
+
+
+def _changed(array: np.ndarray, known: dict[str, Any], *, full: bool) -> str | None:
+    """What an array differs in from its record; None: nothing."""
+    if any(known[fact] != value for fact, value in _kind(array).items()):
+        return f"an array {array.dtype} {array.shape} in place of another one"
+    sums, rows = known["blocks"], known["block_rows"]
+    for block in range(len(sums)) if full else sample_of(len(sums)):
+        if _sum(array[block * rows : (block + 1) * rows]) != sums[block]:
+            return "its content is not what was written"
+    return None
+
+
+@lru_cache(maxsize=1024)
+def _sample_changed(path: Path, size: int, changed: int, node: int, known: str) -> str | None:
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    return _changed(array, json.loads(known), full=False)
+
+
+def _facts(folder: Path) -> dict[str, Any] | None:
+    """`complete.json`, if it is there and whole; otherwise the folder counts as unfinished."""
+    try:
+        return json.loads(read_text(folder / "complete.json"))
+    except (OSError, ValueError):
+        return None
 
 
 def _row_bytes(shape: tuple[int, ...], dtype: Any) -> int:
@@ -173,15 +253,14 @@ def read_arrays(
     Raises
     ------
     ValueError
-        An array is damaged or missing; says which.
+        An array is damaged, missing or another one; says which.
     """
     folder = Path(folder)
-    again = f"delete the folder {folder} and run the step again"
-    try:
-        facts = json.loads((folder / "complete.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
-    if fingerprint is not None and facts.get("fingerprint") != fingerprint:
+    again = records.remedy(folder / "complete.json") or (
+        f"delete the folder {folder} and run the step again"
+    )
+    facts = _facts(folder)
+    if facts is None or fingerprint is not None and facts.get("fingerprint") != fingerprint:
         return None
     arrays = {}
     for path in sorted(folder.glob("*.npy")):
@@ -192,6 +271,10 @@ def read_arrays(
         found = len(arrays[path.stem])
         if found != facts["n"]:
             raise ValueError(f"{path} has {found} rows, its record says {facts['n']}: {again}")
+        known, state = facts.get("checksums", {}).get(path.stem), path.stat()
+        seen = (path, state.st_size, state.st_mtime_ns, state.st_ino)
+        if known and (wrong := _sample_changed(*seen, json.dumps(known))):
+            raise ValueError(f"{path}: {wrong}: {again}")
     for name in facts.get("arrays", ()):
         if name not in arrays:
             raise ValueError(f"{folder}/{name}.npy is missing: {again}")

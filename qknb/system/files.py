@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from qknb.system import records
 from qknb.system.locks import check_hold, is_running, machine_token
 from qknb.system.safe_text import csv_cell
 
@@ -39,7 +40,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`: it replaces `path` in one step, or goes on an error.
 
     The temporary name keeps the suffix (NumPy and Keras look at it) and says which process of
-    which machine writes it. What a killed process has left of the same file is removed.
+    which machine writes it. What a killed process has left of the same file is removed. A file of
+    a run is written down with its checksums (`qknb.system.records`).
 
     Raises
     ------
@@ -60,7 +62,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         check_hold(path)
+        known = records.announce(path, temporary)
         os.replace(temporary, path)
+        if known:
+            records.confirm(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -88,7 +93,9 @@ def read_text(path: str | Path) -> str:
     """A text file in UTF-8, with or without a byte order mark; a ValueError names one that is not.
 
     What people save from a spreadsheet or an editor of Windows often has the mark, or is UTF-16.
+    A file of a run is checked first.
     """
+    records.check(path)
     try:
         return Path(path).read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -145,10 +152,11 @@ def load_npz(path: str | Path) -> dict[str, np.ndarray]:
     Raises
     ------
     ValueError
-        The file is damaged; the message names it.
+        The file is damaged, or it is not the one that the run wrote; the message names it.
     FileNotFoundError
         There is none.
     """
+    records.check(path)
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}

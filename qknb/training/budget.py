@@ -12,6 +12,7 @@ import json
 from qknb.config import Experiment
 from qknb.evaluation.rows import Cost
 from qknb.run import Run
+from qknb.system.files import read_text
 
 __all__ = ["chunks_planned", "images_per_step", "negatives_per_step", "spent"]
 
@@ -56,7 +57,7 @@ def negatives_per_step(
 def chunks_planned(run: Run, name: str) -> int | None:
     """Chunks that the memory plan gave a phase's bank with `bank_chunks=auto`; None: no plan."""
     path = run / "phases" / name / "chunks.json"
-    return json.loads(path.read_text(encoding="utf-8"))["bank_chunks"] if path.exists() else None
+    return json.loads(read_text(path))["bank_chunks"] if path.exists() else None
 
 
 def spent(run: Run, name: str, steps: int, n_keys: int, seconds: float) -> Cost:

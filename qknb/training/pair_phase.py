@@ -14,6 +14,7 @@ import numpy as np
 
 from qknb.config import Experiment
 from qknb.run import read_json_lines
+from qknb.system import records
 from qknb.system.files import load_npz, replacing
 from qknb.system.progress import progress
 from qknb.training.bank import Bank
@@ -229,7 +230,7 @@ def run_pair_phase(trainer: RunTowers, name: str) -> None:
     )
     trainer.finish_phase(name, shown_to, result, trunks, heads, "QK", began)
     if number:
-        earlier.unlink()
+        records.remove(earlier)
 
 
 def _towers(build, one):

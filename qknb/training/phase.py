@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from qknb.run import read_json_lines
-from qknb.system.files import replacing, write_json
+from qknb.system.files import read_text, replacing, write_json
 from qknb.system.progress import progress
 from qknb.training.bank import Bank
 from qknb.training.batches import Batches, chunk_keys, negative_rows
@@ -239,7 +239,7 @@ def _resolved(folder, data, settings):
     written = [path] if path.exists() else sorted(folder.parent.glob("*/chunks.json"))
     if not settings.bank_chunks and written:
         settings = dataclasses.replace(
-            settings, bank_chunks=json.loads(written[0].read_text(encoding="utf-8"))["bank_chunks"]
+            settings, bank_chunks=json.loads(read_text(written[0]))["bank_chunks"]
         )
         write_json(path, {"bank_chunks": settings.bank_chunks})
     planned = plan(settings, data.n_keys, trunk=data.near_trunk, n_features=data.far.n_features)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from qknb.system import records
 from qknb.system.files import load_npz, replacing
 from qknb.training.learner import load_state_arrays, state_arrays
 
@@ -56,6 +57,7 @@ def load_checkpoint(path, learner, evaluate=None):
     """
     if not path.exists():
         return Reached()
+    records.check(path)
     restore = getattr(evaluate, "restore", lambda arrays: None)
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -73,7 +75,7 @@ def load_checkpoint(path, learner, evaluate=None):
             }
         )
         load_state_arrays(learner, arrays)
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"the checkpoint {path} cannot be used ({error}): delete it to start this phase again"
         ) from None

@@ -10,6 +10,7 @@ from qknb.data.prepared_sets import prepared
 from qknb.evaluation.scorer import fit_sample
 from qknb.models.backbones import build_backbone
 from qknb.models.towers import build_head, build_trunk, fit_whitening
+from qknb.system import records
 from qknb.system.files import load_npz, replacing
 from qknb.system.keras_import import import_keras
 from qknb.training.backbone_file import check_backbone_file
@@ -54,6 +55,7 @@ class RunTowers:
     def _fit_pca(self):
         path = self.run / "gist_pca.npz"
         if not path.exists():
+            records.check(path)  # one that was there and has gone
             gist = self.sets["keys"].gist
             rows = (
                 np.sort(
@@ -97,6 +99,7 @@ class RunTowers:
         """(kernel, bias) of PCA whitening fitted on pretrained features of the keys, once."""
         path = self.run / "whitening.npz"
         if not path.exists():
+            records.check(path)
             bank = self.bank("keys", self.pretrained(), name="pretrained")
             kernel, bias = fit_whitening(
                 fit_sample(bank, self.settings.seed), self.settings.whiten_dim
@@ -109,7 +112,10 @@ class RunTowers:
     # --- towers on disk ---
 
     def _latest(self, part, before):
-        """Newest weights of `part` ("Q_head", ...) from the phases before `before`, or None."""
+        """Newest weights of `part` ("Q_head", ...) from the phases before `before`, or None.
+
+        Weights that are missing are never replaced by older ones: a ValueError names them.
+        """
         names = (
             self.settings.phase_names(self.settings.phase_number(before))
             if before
@@ -117,9 +123,15 @@ class RunTowers:
         )
         for name in reversed(names):
             path = self.run / "phases" / name / f"{part}.weights.h5"
-            if self.run.done(f"phase {name}") and path.exists():
+            if self.run.done(f"phase {name}") and (self._leaves(name, part) or path.exists()):
                 return path
         return None
+
+    def _leaves(self, name, part):
+        """Whether phase `name` leaves weights of `part`: heads always, the trunks it trained."""
+        s, (side, kind) = self.settings, part.split("_")
+        both = s.method != "qk" or s.shares_towers(s.phase_number(name))
+        return kind == "head" or s.train_backbone and (both or side == name[0])
 
     def trunk(self, side, before=None):
         """The trunk (backbone, and whitening if any) of a side as it stands before phase `before`
@@ -179,9 +191,10 @@ def _seed_weights(model, seed):
 
 
 def _load_weights(model, path):
+    records.check(path)
     try:
         model.load_weights(path)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError) as error:  # FileNotFoundError among them
         raise ValueError(
             f"the weights in {path} cannot be read ({error}): bring the file back from a copy, or "
             "begin a new run"

@@ -11,9 +11,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from qknb.data.run_check import damaged_scores, mend_run
 from qknb.evaluation.scorer import Scorer
 from qknb.evaluation.tracking import live_tracking, send_new
 from qknb.run import Run, remaining
+from qknb.system import records
 from qknb.system.files import replacing
 from qknb.system.locks import alone
 from qknb.training.batches import bank_copies
@@ -54,12 +56,16 @@ def train(run: Run, phases: Sequence[str] | None = None) -> list[dict[str, Any]]
         trainer.score_last()
     send_new(run.path)
     if not run.experiment.keep_banks:
+        records.forget(run / "banks")
         shutil.rmtree(run / "banks", ignore_errors=True)
     return run.rows()
 
 
 def evaluate(run: Run) -> list[dict[str, Any]]:
     """Score what is not scored yet: the rows without training, and every finished phase.
+
+    Scores that are damaged, or the descriptors that they were made from, are put aside and made
+    again.
 
     Parameters
     ----------
@@ -71,6 +77,8 @@ def evaluate(run: Run) -> list[dict[str, Any]]:
     list of dict
         All evaluation rows.
     """
+    for line in mend_run(run, damaged_scores(run)):
+        print(line)
     with alone(run.path, f"the run at {run.path}"):
         missing = _not_scored(run)
         if missing or not run.done("baselines"):
@@ -132,9 +140,8 @@ class Trainer(RunTowers):
     def _phase(self, name):
         run, s = self.run, self.settings
         if run.done(f"phase {name}"):
-            (run / "phases" / name / CHECKPOINT).unlink(
-                missing_ok=True
-            )  # left by a process that was killed between the two
+            # left by a process that was killed between the two
+            records.remove(run / "phases" / name / CHECKPOINT)
             return
         if s.devices == "one":
             keras.utils.clear_session()  # inside a strategy's scope it would forget the scope
@@ -229,6 +236,8 @@ class Trainer(RunTowers):
                 with replacing(folder / f"{side}_{kind}.weights.h5") as temporary:
                     model.save_weights(temporary)
         write_hard_negatives(folder, data, s)
+        for log in folder.glob("*.jsonl"):
+            records.settle(log)
         facts = {f"phase {name}": {"steps": steps}}
         last = not remaining(dataclasses.asdict(s), run.manifest["steps"] | facts)
         if last or (number + 1) % s.score_every == 0:
@@ -242,7 +251,7 @@ class Trainer(RunTowers):
             training_seconds=round(training_seconds, 1),
             seconds=round(training_seconds + time.monotonic() - began, 1),
         )
-        (folder / CHECKPOINT).unlink(missing_ok=True)
+        records.remove(folder / CHECKPOINT)
 
     def score_last(self):
         """Score the newest phase if the run ends with it and `score_every` had omitted it: `phases`
