@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+from qknb.copies.parts import QUERY_PARTS
+
 __all__ = ["COMMANDS", "add_commands"]
 
 COMMANDS = {
-    "export": "write the towers of a trained run as .keras files, with a model card",
+    "export": "write the towers of a trained run as files of their own, with a model card",
     "index": "describe all images of a folder, so that copies can be found in it; again: update it",
     "find": "find which images are copies of indexed ones, or near-duplicates in it (--self)",
     "copytest": "count copies found and false positives at the threshold, beside GIST and pHash",
@@ -39,49 +41,59 @@ def add_commands(steps):
     )
     for parser in (export, index, find, copytest):
         parser.add_argument("--root", default="runs", help="folder of all runs (default: runs)")
-    index.add_argument("folder", metavar="DIR", help="folder of images; subfolders are searched")
-    index.add_argument("--index", help="folder of the index (default: RUN/index/<name of DIR>)")
-    index.add_argument(
-        "--factory",
-        help='faiss index factory string for large folders, such as "HNSW32" or "IVF1024,Flat"'
-        " (default: exact search)",
-    )
-    index.add_argument(
-        "--parameters",
-        help='search parameters of that index, such as "efSearch=128" or "nprobe=32"',
-    )
-    index.add_argument(
-        "--rebuild",
-        action="store_true",
-        help="start afresh where the index of another run or folder is in the way",
-    )
-    find.add_argument("queries", nargs="*", metavar="QUERIES", help="a folder, or image files")
-    find.add_argument("--index", required=True, help="folder of the index")
-    find.add_argument(
-        "--self",
-        action="store_true",
-        dest="within",
-        help="look for near-duplicates within the indexed folder instead",
-    )
-    find.add_argument(
-        "--threshold",
+    _add_index(index)
+    _add_find(find)
+
+
+def _add_index(index):
+    add = index.add_argument
+    add("folder", metavar="DIR", help="folder of images; subfolders are searched")
+    add("--index", help="folder of the index (default: RUN/index/<name of DIR>)")
+    add("--exclude", metavar="PATTERN", nargs="+", help='files to leave out: "*.gif" "backup/*"')
+    add("--parts", action="store_true", default=None, help=PARTS_HELP)
+    add("--prune", action="store_true", help="let vanished images go even from an empty folder")
+    add("--no-fit", action="store_true", help="do not fit confidences in this collection")
+    add("--factory", help='faiss factory string for millions: "HNSW32" (default: exact search)')
+    add("--parameters", help='search parameters of that index, such as "efSearch=128"')
+    add("--rebuild", action="store_true", help="start afresh where another index is in the way")
+
+
+PARTS_HELP = "describe parts of the originals as well, for copies that show a small piece of one"
+
+
+def _add_find(find):
+    add = find.add_argument
+    add("queries", nargs="*", metavar="QUERIES", help="folders, or image files")
+    add("--index", required=True, help="folder of the index")
+    add("--self", action="store_true", dest="within", help="near-duplicates within the index")
+    add(
+        "--precision",
         type=float,
-        help="squared distance up to which a pair is called a copy (default: the run's own, see its"
-        " model card)",
+        default=0.95,
+        help="a pair is called a copy if of pairs like it so many are (default: .95)",
     )
-    find.add_argument(
-        "--unsure",
-        type=float,
-        help='squared distance up to which a pair is listed as "not sure" (default: the run\'s)',
+    add("--unsure", type=float, default=0.5, help="pairs are listed from here (default: .5)")
+    add("--top", type=int, default=1, help="matches of a query, beside verified ones (default: 1)")
+    add(
+        "--parts",
+        nargs="*",
+        metavar="PART",
+        help="parts of a query that are looked up: mirrored, turned, halves, quarters, middle, "
+        "corners, rectangles (default: what pays)",
     )
-    find.add_argument(
-        "--top", type=int, default=10, help="matches of a query at most (default: 10)"
+    add("--no-check", action="store_true", help="do not compare the pictures: faster, less sure")
+    add("--exclude", metavar="PATTERN", nargs="+", default=(), help="files to leave out")
+    add("--decisions", metavar="FILE", nargs="+", default=(), help="decisions.csv of a page")
+    add(
+        "--keep", metavar="DIR", nargs="+", help="folders that --self proposes nothing to remove of"
     )
-    find.add_argument(
+    add(
+        "--leaks", action="store_true", help="report which queries have a copy, and which have none"
+    )
+    add(
         "--out",
-        default="copies.csv",
-        help="list of matches, .csv or .json; a gallery of the same name with .html is written"
-        " beside it (default: copies.csv)",
+        help="a folder, or a list .csv, .json, .jsonl, .parquet; a page is written beside it "
+        "(default: RUN/found/<name>-<date>)",
     )
 
 
@@ -107,98 +119,95 @@ def _export(options):
 
 
 def _index(options):
-    _import_keras()
+    from qknb.copies.decision import Rule
     from qknb.copies.descriptor import Descriptor
     from qknb.copies.index import CopyIndex
     from qknb.copies.shipped import SHIPPED
 
     run = _run_path(options) if options.run else None
     folder = Path(options.folder).expanduser()
-    path = (
-        Path(options.index).expanduser()
-        if options.index
-        else (run or Path(options.root).expanduser() / "shipped") / "index" / folder.absolute().name
-    )
+    path = (run or Path(options.root).expanduser() / "shipped") / "index" / folder.absolute().name
     index = CopyIndex.build(
-        path,
+        Path(options.index).expanduser() if options.index else path,
         folder,
         Descriptor.load(run or SHIPPED),
         factory=options.factory,
         parameters=options.parameters,
         rebuild=options.rebuild,
+        parts=options.parts,
+        exclude=options.exclude,
+        prune=options.prune,
+        fit=not options.no_fit,
+        report=print,
     )
-    print(f"{len(index.ids):,} images indexed in {index.path}")
+    _print_left_out(index.skipped)
+    same = f", {index.n_pictures:,} different pictures" * (index.n_pictures < len(index))
+    print(f"{len(index):,} images indexed in {index.path}{same}")
+    print(Rule.from_json(index.facts["rule"]).note())
     if index.recall is not None:
         print(
             f"{index.facts['factory']} {index.facts['parameters']}: finds {index.recall:.1%} of "
             "the exact 10 nearest (measured with images of the index)"
         )
-    _print_skipped(index.skipped)
-    print(f"Next: python -m qknb find QUERIES --index {index.path}")
+    print(f"Next: qknb find QUERIES --index {index.path}")
 
 
 def _find(options):
-    """Returns the exit status: 1 when no image could be looked up."""
-    _import_keras()
-    from qknb.copies.find import COPY, find_copies, limits_of, near_duplicates, write_matches
-    from qknb.copies.gallery import write_gallery
+    """Returns the exit status: 0 only when all that was given could be looked up."""
+    from qknb.copies import results
+    from qknb.copies.find import find_copies, near_duplicates
     from qknb.copies.index import CopyIndex
 
+    _check_find(options)
+    index = CopyIndex(Path(options.index).expanduser())
+    name = "self" if options.within else Path(options.queries[0]).absolute().name
+    place = results.place_of(index, options.out, name)
+    descriptor = index.descriptor(_run_path(options) if options.run else None)
+    settings = {"check": not options.no_check}
+    if options.parts is not None:
+        settings["parts"] = options.parts
+    if options.within:
+        found = near_duplicates(index, descriptor, **settings)
+    else:
+        queries = options.queries[0] if len(options.queries) == 1 else options.queries
+        settings |= {"exclude": options.exclude, "thorough": options.top > 1}
+        found = find_copies(index, descriptor, queries, **settings)
+    written = results.write_results(
+        place,
+        found,
+        descriptor,
+        precision=options.precision,
+        unsure=options.unsure,
+        top=options.top,
+        decisions=options.decisions,
+        keep=options.keep,
+        leaks=options.leaks,
+    )
+    for match in written.copies[:LISTED]:
+        print(f"{100 * match.confidence:5.1f}  {match.query}  =  {match.match}  ({match.what()})")
+    if len(written.copies) > LISTED:
+        print(f"... and {len(written.copies) - LISTED:,} more")
+    _print_left_out(found.skipped)
+    print(*written.sentences, *written.files, sep="\n")
+    return 0 if found.candidates and not results.failed(found) else 1
+
+
+def _check_find(options):
     if bool(options.queries) == options.within:
         raise ValueError(
-            "give a folder or image files to look up, or --self to look for near-duplicates within "
+            "give folders or image files to look up, or --self to look for near-duplicates within "
             "the index (one of the two)"
         )
+    if options.leaks and options.within:
+        raise ValueError("--leaks is about images looked up, not about --self")
     if options.top < 1:
         raise ValueError(f"--top {options.top}: at least 1")
-    out = Path(options.out).expanduser()
-    if out.suffix not in (".csv", ".json"):
-        raise ValueError(f"--out {options.out}: the list of matches is written as .csv or .json")
-    index = CopyIndex(Path(options.index).expanduser())
-    descriptor = index.descriptor(_run_path(options) if options.run else None)
-    limits = limits_of(descriptor, options.threshold, options.unsure)
-    queries = options.queries[0] if len(options.queries) == 1 else options.queries
-    found = (
-        near_duplicates(index, descriptor, top=options.top)
-        if options.within
-        else find_copies(index, descriptor, queries, top=options.top)
-    )
-    groups = found.groups(limits) if options.within else None
-    matches = write_matches(
-        out,
-        found,
-        limits,
-        groups=groups,
-        facts={
-            "index": str(index.path),
-            "run": index.facts["run"],
-            "descriptor": descriptor.fingerprint,
-        },
-    )
-    page = write_gallery(
-        out.with_suffix(".html"),
-        found,
-        limits,
-        groups=groups,
-        title="Near-duplicates" if options.within else "Copies",
-    )
-    copies = [match for match in matches if match.verdict == COPY]
-    for match in copies[:LISTED]:
-        print(f"{match.distance:.4f}  {match.query}  =  {match.match}")
-    if len(copies) > LISTED:
-        print(f"... and {len(copies) - LISTED:,} more")
-    if groups is not None:
-        print(
-            f"{len(groups):,} groups of near-duplicates hold {sum(map(len, groups)):,} of "
-            f"{len(index.ids):,} images"
-        )
-    print(
-        f"{len(copies):,} copies, {len(matches) - len(copies):,} not sure, among "
-        f"{len(found.queries):,} images looked up; {limits.note}"
-    )
-    _print_skipped(found.skipped)
-    print(f"{out}\n{page}")
-    return 0 if len(found.queries) else 1
+    for name in ("precision", "unsure"):
+        if not 0 < getattr(options, name) < 1:
+            raise ValueError(f"--{name} {getattr(options, name):g}: between 0 and 1")
+    unknown = set(options.parts or ()) - set(QUERY_PARTS)
+    if unknown:
+        raise ValueError(f"--parts {unknown.pop()}: one of {', '.join(QUERY_PARTS)}")
 
 
 def _copytest(options):
@@ -226,9 +235,9 @@ def _copytest(options):
             print(out / f"{name}.csv", end="\n\n")
 
 
-def _print_skipped(skipped):
+def _print_left_out(skipped):
     if skipped:
-        print(f"{len(skipped):,} files could not be read:")
+        print(f"{len(skipped):,} files were left out:")
         for name, reason in skipped[:LISTED]:
             print(f"  {name}: {reason}")
         if len(skipped) > LISTED:

@@ -8,7 +8,6 @@ from helpers.made_backbone import use_small_backbone
 
 from qknb.config import experiment
 from qknb.copies.descriptor import Descriptor
-from qknb.copies.find import limits_of
 from qknb.data.prepare import prepare
 from qknb.data.prepared_sets import prepared
 from qknb.data.scenes import Scenes
@@ -47,7 +46,7 @@ def test_it_exports_the_row_of_the_table(run, capsys):
     for side in ("query", "key"):
         np.testing.assert_allclose(descriptor(found, side=side), wanted, atol=2e-4)
     assert "without training" in (descriptor.path / "MODEL_CARD.md").read_text().splitlines()[0]
-    assert limits_of(descriptor).copy >= 0
+    assert descriptor.threshold is None or descriptor.threshold >= 0
 
 
 def test_it_can_be_trained_later(run):

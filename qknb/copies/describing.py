@@ -1,46 +1,37 @@
-"""Descriptors of many images with progress.
-
-Queries in memory, and a folder's files resumably on disk. What cannot be read is told, not raised.
-"""
+"""Descriptors of a folder's files, resumably on disk. What cannot be read is told, not raised."""
 
 import hashlib
 import json
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from qknb.copies.describer import Describer
+from qknb.copies.parts import KEY_PARTS, query_parts
 from qknb.system.block_writer import BlockWriter, read_arrays
 from qknb.system.progress import progress
 
-__all__ = ["describe_files", "describe_queries"]
+__all__ = ["Described", "describe_files"]
 
 BLOCK = 1024  # files between two safe points
 
 
-def describe_queries(descriptor, names, images):
-    """Query descriptors of images.
+class Described(NamedTuple):
+    """Descriptors (n, 1 + parts, dim) float32, the whole first; 0 where `unreadable` says why."""
 
-    Returns
-    -------
-    rows : (m,) int64, positions of the images that could be read
-    vectors : (m, dim) float32
-    skipped : list of (name, reason), the others
-    """
-    descriptor.tower("query")  # loading it takes seconds that are no part of the time left
-    rows, vectors, skipped = (
-        [np.zeros(0, np.int64)],
-        [np.zeros((0, descriptor.dim), np.float32)],
-        [],
-    )
-    with progress(total=len(images), label="describing queries", unit="image") as bar:
-        for batch in descriptor.batches(images, "query"):
-            rows.append(batch.positions)
-            vectors.append(batch.vectors)
-            skipped += [(names[position], reason) for position, reason in batch.unreadable]
-            bar.update(len(batch.positions) + len(batch.unreadable))
-    return np.concatenate(rows), np.concatenate(vectors), skipped
+    vectors: np.ndarray
+    unreadable: dict[str, str]
 
 
-def describe_files(pending, folder, todo, stats, descriptor):
+def describe_files(
+    pending: Path,
+    folder: Path,
+    todo: list[str],
+    stats: dict[str, tuple[int, int]],
+    descriptor: Describer,
+    parts: bool = False,
+) -> Described:
     """Key descriptors of files, or the rest of them when an earlier call was cut off.
 
     Parameters
@@ -52,43 +43,41 @@ def describe_files(pending, folder, todo, stats, descriptor):
     stats : {name: (size, time of change)}
         Work on other files, or by another descriptor, is started afresh.
     descriptor : qknb.copies.descriptor.Descriptor
-
-    Returns
-    -------
-    vectors : (n, dim) float32, memory-mapped; rows of unreadable files are 0. None when there is
-    nothing to do.
-    unreadable : {name: reason}
+    parts : bool
+        Describe parts of each image as well.
     """
+    cut = query_parts(KEY_PARTS) if parts else None
+    wide = 1 + (5 if parts else 0)
     if not todo:
-        return None, {}
+        return Described(np.zeros((0, wide, descriptor.dim), np.float32), {})
     recipe = json.dumps(
-        [descriptor.fingerprint, str(folder), [[name, *stats[name]] for name in todo]]
+        [descriptor.fingerprint, str(folder), parts, [[name, *stats[name]] for name in todo]]
     )
     fingerprint = hashlib.sha256(recipe.encode()).hexdigest()
     ready = read_arrays(pending, fingerprint)
     if ready is None:
-        writer = BlockWriter(
-            pending, {"vectors": ((descriptor.dim,), np.float32)}, len(todo), BLOCK, fingerprint
-        )
+        arrays = {"vectors": ((wide, descriptor.dim), np.float32)}
+        writer = BlockWriter(pending, arrays, len(todo), BLOCK, fingerprint)
         missing = writer.missing()
         left = sum(stop - start for start, stop in (writer.blocks[i] for i in missing))
         descriptor.tower("key")  # loading it takes seconds that are no part of the time left
-        with progress(
-            total=len(todo), initial=len(todo) - left, label="describing images", unit="image"
-        ) as bar:
+        with progress(len(todo), "describing images", "image", initial=len(todo) - left) as bar:
             for block in missing:
                 start, stop = writer.blocks[block]
-                rows, bad = np.zeros((stop - start, descriptor.dim), np.float32), []
-                for batch in descriptor.batches(
-                    [folder / name for name in todo[start:stop]], "key"
-                ):
-                    rows[batch.positions] = batch.vectors
-                    bad += [
-                        (todo[start + position], reason) for position, reason in batch.unreadable
-                    ]
-                    bar.update(len(batch.positions) + len(batch.unreadable))
+                rows = np.zeros((stop - start, wide, descriptor.dim), np.float32)
+                bad: list = []
+                at = np.zeros(stop - start, np.int64)
+                paths = [folder / name for name in todo[start:stop]]
+                for batch in descriptor.batches(paths, "key", parts=cut):
+                    for position, vector in zip(batch.positions, batch.vectors, strict=True):
+                        rows[position, at[position]] = vector
+                        at[position] += 1
+                        bar.update(int(at[position] == wide))
+                    bad += [(todo[start + i], reason) for i, reason in batch.unreadable]
+                    bar.update(len(batch.unreadable))
                 writer.write(block, {"vectors": rows}, note=bad)
-        notes = writer.notes()
+        notes = list(writer.notes())
         writer.finish(skipped=[row for note in notes for row in note])
         ready = read_arrays(pending, fingerprint)
-    return ready[0]["vectors"], dict(ready[1]["skipped"])
+    assert ready is not None
+    return Described(ready[0]["vectors"], dict(ready[1]["skipped"]))

@@ -16,7 +16,6 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -47,7 +46,6 @@ PRETRAINED = "pretrained whitened"  # row of the table whose descriptor a run wi
 SIDES = {"query": "Q", "key": "K"}
 # a loaded tower may differ by so much from the trained one: float32 (on one processor by 0), mixed
 CLOSE, CLOSE_HALF = 1e-3, 2e-2
-CLOSE_ONNX = 1e-4  # of the largest value: a tower as ONNX may differ by so much from the Keras one
 BACKGROUND = 2000  # held-out pictures whose descriptors are exported, at most
 
 
@@ -217,7 +215,7 @@ def _write_tower(trainer, letter, path, phase):
     tower = plain_model(join_tower(trunk, head, size, name=f"{letter}_tower"))
     with replacing(path) as temporary:
         tower.save(temporary)
-        loaded: Any = keras.saving.load_model(temporary, safe_mode=True, compile=False)
+        loaded = keras.saving.load_model(temporary, safe_mode=True, compile=False)
     if is_onnx(settings.backbone):
         open_layers(loaded, onnx_path(settings.backbone))
     rng = np.random.default_rng(0)
@@ -238,35 +236,21 @@ def _write_tower(trainer, letter, path, phase):
 
 
 def _write_onnx(folder):
-    """Write the towers as ONNX beside the Keras files, and compare them.
+    """Write the towers as ONNX beside the Keras files.
 
     {file: checksum}; {"omitted": reason} when a layer cannot be written; None without the extra.
     """
-    from qknb.copies.onnx_tower import OnnxTower, has_onnx, write_onnx
+    from qknb.copies.onnx_tower import has_onnx, write_compared
 
     if not has_onnx():
         return None
-    keras = import_keras()
-
-    written = {}
+    keras, written = import_keras(), {}
     for side in SIDES:
         path = folder / f"{side}.onnx"
-        tower: Any = keras.saving.load_model(
-            folder / f"{side}.keras", safe_mode=True, compile=False
-        )
-        rng = np.random.default_rng(0)
-        images, gist = (rng.random((4, *given.shape[1:]), np.float32) for given in tower.inputs)
-        wanted = np.asarray(tower.predict_on_batch([images * 255, gist * 0.2]))
-        try:
-            write_onnx(tower, path)
-        except TypeError as error:
-            records.remove(path)
-            return {"omitted": str(error)}
-        found = OnnxTower(path).predict_on_batch([images * 255, gist * 0.2])
-        difference = float(np.abs(found - wanted).max())
-        if not difference <= CLOSE_ONNX * max(1.0, float(np.abs(wanted).max())):
-            records.remove(path)
-            return {"omitted": f"{side}.onnx differs by {difference:.2g} from {side}.keras"}
+        tower = keras.saving.load_model(folder / f"{side}.keras", safe_mode=True, compile=False)
+        reason = write_compared(tower, path)
+        if reason:
+            return {"omitted": reason}
         written[path.name] = checksum(path)
     return written
 

@@ -1,17 +1,20 @@
 """An exported folder opened: its facts, its towers and its background, each checked first."""
 
+import contextlib
 import importlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from qknb.copies.export import FORMAT, SIDES, pca_fingerprint, tower_fingerprint
-from qknb.copies.onnx_tower import OnnxTower, has_onnx
+from qknb.copies.onnx_tower import OnnxTower, has_onnx, write_compared
 from qknb.data.gist import GistPCA
 from qknb.models.names import check_available, is_dinov2, is_onnx, onnx_path
-from qknb.system.checksums import fault
+from qknb.system.checksums import checksum, fault
+from qknb.system.files import write_json
 from qknb.system.keras_import import import_keras
 
 __all__ = ["keras_tower", "open_tower", "read_background", "read_facts"]
@@ -66,12 +69,32 @@ def open_tower(folder: Path, facts: dict, side: str) -> Any:
             "originals they are looked up in"
         )
     path = folder / f"{side}.onnx"
-    if path.name not in facts.get("onnx", ()) or not has_onnx():
+    if not has_onnx():
         return keras_tower(folder, facts, side)
+    if path.name not in facts.get("onnx", ()):
+        return _kept_tower(folder, facts, side)
     wrong = fault(path, facts["onnx"][path.name], full=True)
     if wrong:
         raise ValueError(f"{path}: {wrong}: delete the folder {folder} and export the run again")
     return OnnxTower(path)
+
+
+def _kept_tower(folder: Path, facts: dict, side: str) -> Any:
+    """The tower of an export without ONNX files: written once to the user's cache folder."""
+    if "omitted" in facts.get("onnx", ()) or "backbone" in facts:
+        return keras_tower(folder, facts, side)
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    path = Path(cache) / "qknb" / f"{facts['towers'][side]}.onnx"
+    record = path.with_suffix(".json")
+    with contextlib.suppress(OSError, ValueError):
+        if not fault(path, json.loads(record.read_text(encoding="utf-8")), full=True):
+            return OnnxTower(path)
+    model = keras_tower(folder, facts, side)
+    with contextlib.suppress(OSError):
+        if not write_compared(model, path):
+            write_json(record, checksum(path))
+            return OnnxTower(path)
+    return model
 
 
 def keras_tower(folder: Path, facts: dict, side: str) -> Any:

@@ -1,164 +1,178 @@
-"""Copies of images in an indexed folder, and near-duplicates within it: what is near, what to call
-it, and lists of it.
+"""Which images are copies of indexed ones, and which of those are copies of each other.
 
-Distances are squared L2 between a query's descriptor (side "query") and an indexed image's (side
-"key"). The two thresholds come from the run's validation images (`qknb.copies.calibration`) and
-hold for their mix: half of those queries had no original, among some hundred references. Where
-copies are rarer, or the collection is much larger, more pairs under the same threshold are wrong.
+Every query, and parts of it, are looked up (`qknb.copies.lookup`); its ten best candidates are
+compared with it picture by picture (`qknb.copies.checking`); a rule fitted in this collection says
+how sure it is that they are copies (`qknb.copies.decision`). What is reported is the best match of
+a query, and any other that is verified.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+import functools
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from qknb.copies.describing import describe_queries
-from qknb.copies.descriptor import Descriptor
-from qknb.copies.index import CopyIndex
-from qknb.data.folders import image_files
-from qknb.evaluation.search import Pairs
-from qknb.system.files import write_rows, write_text
+from qknb.copies.checking import Checked, Checker
+from qknb.copies.decision import SHARE, Rule, estimate_share
+from qknb.copies.describer import Describer
+from qknb.copies.lookup import Lookup
+from qknb.copies.parts import PARTS, Part, query_parts
+from qknb.copies.queries import Queries, list_queries
+from qknb.copies.stored_index import StoredIndex
+from qknb.copies.verify import Verified, describe
+from qknb.system.progress import progress
 
 __all__ = [
     "COPY",
+    "PRECISION",
+    "SAME_FILE",
     "UNSURE",
     "Found",
-    "Limits",
     "Match",
     "find_copies",
-    "limits_of",
     "near_duplicates",
-    "write_matches",
 ]
 
-COPY, UNSURE = "copy", "not sure"
-TOP = 10  # matches kept for a query, at most
-Queries = str | Path | Sequence[str | Path] | Mapping[str, Any]
-
-
-class Limits(NamedTuple):
-    """Squared distances.
-
-    Up to `copy` a pair is called a copy, up to `unsure` it is listed as "not sure"; and a sentence
-    on where they are from.
-    """
-
-    copy: float
-    unsure: float
-    note: str
+COPY, UNSURE, SAME_FILE = "copy", "not sure", "same file"
+PRECISION, UNSURE_FROM = 0.95, 0.5  # confidence from which a pair is called a copy, and is listed
+AT_ONCE = 256  # queries whose descriptors are in memory at a time
 
 
 class Match(NamedTuple):
-    """One pair: rows and names of both sides, squared distance, "copy" or "not sure"."""
+    """One pair of a query and a picture of the index.
+
+    `match` is the first file that shows the picture, `files` are all of them; `confidence` of 1:
+    of pairs like this all are copies; `verdict` "copy", "not sure" or "same file"; `part` of the
+    query by which it was found; `verified` where and how the query shows it, if that is known.
+    """
 
     query: str
     match: str
-    distance: float
+    confidence: float
     verdict: str
+    distance: float
+    relative: float
+    part: str
+    verified: Verified | None
+    files: list[str]
     query_row: int
-    match_row: int
+    picture: int
+
+    def what(self) -> str:
+        """What was done to the original, in words."""
+        if self.verdict == SAME_FILE:
+            return "one and the same file"
+        if self.verified is None:
+            return "not verified" if self.part == "whole" else f"by its {self.part}, not verified"
+        return describe(self.verified)
 
 
-class Found(NamedTuple):
-    """The nearest indexed images of every query, before any threshold.
+@dataclass
+class Found:
+    """Candidates of every query, before any threshold.
 
-    `queries` and `references` are names, `query_images` and `reference_images` what they were read
-    from (a path, PIL image or array); `pairs` (`qknb.evaluation.search.Pairs`) are rows of both,
-    nearest first; `skipped` are (name, reason).
-    """
-
-    queries: list
-    query_images: list
-    references: list
-    reference_images: list
-    pairs: Pairs
-    skipped: list
-
-    def matches(self, limits):
-        """Pairs within `limits.unsure`, nearest first (list of `Match`)."""
-        distance = np.maximum(-self.pairs.score, 0)
-        return [
-            Match(
-                self.queries[q],
-                self.references[r],
-                float(d),
-                COPY if d <= limits.copy else UNSURE,
-                int(q),
-                int(r),
-            )
-            for q, r, d in zip(self.pairs.query, self.pairs.reference, distance, strict=True)
-            if d <= limits.unsure
-        ]
-
-    def groups(self, limits):
-        """Near-duplicates that hang together by pairs within `limits.copy`: lists of two or more
-        names, largest group first.
-
-        A group can hold two images that are not near each other themselves, when others lead from
-        one to the other.
-        """
-        from scipy.sparse import coo_array
-        from scipy.sparse.csgraph import connected_components
-
-        near = -self.pairs.score <= limits.copy
-        rows = self.pairs.query[near], self.pairs.reference[near]
-        n = len(self.references)
-        _, label = connected_components(
-            coo_array((np.ones(len(rows[0])), rows), shape=(n, n)), directed=False
-        )
-        together = {}
-        for row in np.unique(np.concatenate(rows)):
-            together.setdefault(int(label[row]), []).append(self.references[row])
-        return sorted(together.values(), key=lambda names: (-len(names), names))
-
-
-def limits_of(descriptor, copy=None, unsure=None):
-    """The thresholds to use (`Limits`): the given ones, and otherwise the run's calibrated ones.
-
-    Parameters
+    Attributes
     ----------
-    descriptor : qknb.copies.descriptor.Descriptor
-    copy, unsure : float, optional
-        Squared distances.
-
-    Raises
-    ------
-    ValueError
-        A negative or not finite `copy`, or `unsure` below `copy`.
+    queries, query_images : lists
+        Names, and what they were read from: a path, PIL image or array.
+    index : StoredIndex
+    candidates : dict
+        position of a query -> its candidates, as `Checked`.
+    skipped : list of (name, reason)
+        What could not be looked up.
+    rule : Rule
+    share : float
+        Fraction of the queries that are copies, estimated from all of them.
+    within : bool
+        Queries are the index's own pictures.
     """
-    mix = descriptor.facts["calibrated_on"]
-    if copy is not None:
-        if not 0 <= copy < np.inf:
-            raise ValueError(f"a threshold is a squared distance: 0 or more, got {copy}")
-        note = f"threshold {copy:g} as given"
-        calibrated = (
-            descriptor.unsure
-            if descriptor.unsure is not None and descriptor.unsure > copy
-            else copy
+
+    queries: list[str]
+    query_images: list[Any]
+    index: StoredIndex
+    candidates: dict[int, list[Checked]]
+    skipped: list[tuple[str, str]]
+    rule: Rule
+    share: float = SHARE
+    within: bool = False
+    _same: dict[tuple[int, int], bool] = field(default_factory=dict, repr=False)
+
+    def matches(
+        self, precision: float = PRECISION, unsure: float = UNSURE_FROM, top: int = 1
+    ) -> list[Match]:
+        """Pairs from a confidence of `unsure`, surest first.
+
+        Parameters
+        ----------
+        precision : float
+            Confidence from which a pair is called a copy.
+        unsure : float
+            Confidence from which a pair is listed as "not sure".
+        top : int
+            So many matches of a query; further ones only if they are verified.
+        """
+        found: list[Match] = []
+        for query, candidates in self.candidates.items():
+            sure = self.rule.confidence([c.row for c in candidates], self.share)
+            shown = np.array([one.verified is not None for one in candidates]) & (sure >= 0.5)
+            if shown.any():  # what was not compared any more is no match of its own
+                sure = np.where([one.checked for one in candidates], sure, 0)
+            for rank, i in enumerate(np.lexsort((-sure, ~shown)).tolist()):
+                if sure[i] >= min(unsure, precision) and (rank < top or shown[i]):
+                    found.append(self._match(query, candidates[i], float(sure[i]), precision))
+        return sorted(found, key=lambda m: (-m.confidence, m.relative, m.query, m.match))
+
+    def _match(self, query: int, one: Checked, confidence: float, precision: float) -> Match:
+        picture = one.candidate.picture
+        files = [self.index.ids[position] for position in self.index.files_of[picture]]
+        verdict = COPY if confidence >= precision else UNSURE
+        if not self.within and self._is_same_file(query, picture):
+            verdict, confidence = SAME_FILE, 1.0
+        return Match(
+            self.queries[query],
+            files[0],
+            confidence,
+            verdict,
+            one.candidate.distance,
+            one.candidate.relative,
+            one.candidate.part.name,
+            one.verified,
+            files,
+            query,
+            picture,
         )
-    elif descriptor.threshold is not None:
-        copy, calibrated = descriptor.threshold, descriptor.unsure
-        note = (
-            f"threshold {copy:.4g}: there, at least 90 % of the run's validation pairs were "
-            f"copies ({mix['queries']:,} queries, "
-            f"{mix['distractors']:,} without an original, {mix['references']:,} references). In a "
-            "larger collection more pairs are wrong"
-        )
-    else:
-        copy, calibrated = 0.0, np.inf
-        note = 'this run never reached 90 % precision on its validation images, so it has no threshold: the nearest images are listed, all as "not sure". Give a threshold to change that'
-    unsure = calibrated if unsure is None else unsure
-    if not unsure >= copy:
-        raise ValueError(
-            f'the limit for "not sure" ({unsure:g}) must not be below the threshold ({copy:g})'
-        )
-    return Limits(float(copy), float(unsure), note)
+
+    def _is_same_file(self, query: int, picture: int) -> bool:
+        key = (query, picture)
+        if key not in self._same:
+            image = self.query_images[query]
+            files = self.index.files_of[picture]
+            paths = [self.index.folder / self.index.ids[position] for position in files]
+            is_path = isinstance(image, str | Path)
+            self._same[key] = is_path and any(_same_file(image, path) for path in paths)
+        return self._same[key]
+
+
+def _same_file(a: str | Path, b: str | Path) -> bool:
+    try:
+        return os.path.samefile(a, b)
+    except OSError:
+        return False
 
 
 def find_copies(
-    index: CopyIndex, descriptor: Descriptor, queries: Queries, *, top: int = TOP
+    index: StoredIndex,
+    descriptor: Describer,
+    queries: Any,
+    *,
+    parts: Sequence[str] = PARTS,
+    check: bool = True,
+    thorough: bool = False,
+    exclude: Sequence[str] = (),
 ) -> Found:
     """Search an index for the originals of images.
 
@@ -167,10 +181,16 @@ def find_copies(
     index : qknb.copies.index.CopyIndex
     descriptor : qknb.copies.descriptor.Descriptor
         The one that the index was made with.
-    queries : path of a folder or a file, sequence of paths, or dict of name -> path, PIL image or
-    array
-    top : int
-        So many nearest images a query are kept.
+    queries : path of a folder or a file, sequence of those, or dict of name -> path, PIL image or
+        array
+    parts : of `qknb.copies.parts.QUERY_PARTS`
+        Parts of a query that are looked up beside the whole.
+    check : bool
+        Compare the pictures of the best candidates.
+    thorough : bool
+        Go on comparing after one is certain: for more than one match of a query.
+    exclude : sequence of str
+        Patterns of files in query folders that are left out.
 
     Returns
     -------
@@ -182,117 +202,91 @@ def find_copies(
         The descriptor is not the index's; no queries. Unreadable files raise nothing: they are in
         `skipped`.
     """
-    index.require(descriptor)
-    names, images = _queries(queries)
-    rows, vectors, skipped = describe_queries(descriptor, names, images)
-    pairs = index.search(vectors, top)
-    pairs = Pairs(rows[pairs.query], pairs.reference, pairs.score)
-    return Found(
-        names, images, index.ids, [index.folder / name for name in index.ids], pairs, skipped
-    )
+    listed = list_queries(queries, exclude)
+    found, unreadable = _looked_up(index, descriptor, listed, tuple(parts), check, thorough, None)
+    rule = Rule.from_json(index.facts["rule"])
+    bad = [(listed.names[position], reason) for position, reason in unreadable]
+    share = _share(rule, found)
+    return Found(listed.names, listed.images, index, found, [*listed.left_out, *bad], rule, share)
 
 
-def near_duplicates(index: CopyIndex, descriptor: Descriptor, *, top: int = TOP) -> Found:
-    """Search an index for its own images: every pair once, at the smaller of its two distances
-    (each image as query of the other).
+def near_duplicates(
+    index: StoredIndex, descriptor: Describer, *, parts: Sequence[str] = (), check: bool = True
+) -> Found:
+    """Search an index for its own pictures: every pair of two different pictures once.
 
-    Parameters, errors: as `find_copies`. Returns `Found`, whose `groups` are the near-duplicates.
+    Parameters and result as in `find_copies`; a query is named by its first file.
     """
-    index.require(descriptor)
-    files = [index.folder / name for name in index.ids]
-    rows, vectors, skipped = describe_queries(descriptor, index.ids, files)
-    found = index.search(vectors, top + 1)
-    query, reference = rows[found.query], found.reference
-    low, high = np.minimum(query, reference), np.maximum(query, reference)
-    code = low * max(1, len(files)) + high
-    _, first = np.unique(code, return_index=True)  # the nearer one: pairs come nearest first
-    first = np.sort(first[low[first] != high[first]])
-    return Found(
-        index.ids,
-        files,
-        index.ids,
-        files,
-        Pairs(low[first], high[first], found.score[first]),
-        skipped,
-    )
+    names = [index.ids[files[0]] for files in index.files_of]
+    listed = Queries(names, [index.folder / name for name in names], [])
+    own = {i: i for i in range(len(names))}
+    found, unreadable = _looked_up(index, descriptor, listed, tuple(parts), check, True, own)
+    rule = Rule.from_json(index.facts["rule"])
+    best: dict[tuple[int, int], tuple[float, int, Checked]] = {}
+    for query, candidates in found.items():
+        sure = rule.confidence([c.row for c in candidates])
+        for one, confidence in zip(candidates, sure.tolist(), strict=True):
+            pair = (min(query, one.candidate.picture), max(query, one.candidate.picture))
+            if pair not in best or confidence > best[pair][0]:
+                best[pair] = (confidence, query, one)
+    once: dict[int, list[Checked]] = {query: [] for query in found}
+    for _, query, one in best.values():
+        once[query].append(one)
+    bad = [(listed.names[position], reason) for position, reason in unreadable]
+    share = _share(rule, found)
+    return Found(listed.names, listed.images, index, once, bad, rule, share, within=True)
 
 
-def write_matches(path, found, limits, *, groups=None, facts=None):
-    """Write matches as CSV (query, match, distance, verdict; after them `group` when there are
-    groups) or as JSON, by the suffix of `path`.
-
-    Parameters
-    ----------
-    path : path
-        .csv or .json. Unreadable files go to <name>.skipped.csv, or into the JSON object.
-    found : Found
-    limits : Limits
-    groups : list of list of str, optional
-        Of `Found.groups`.
-    facts : dict, optional
-        Joins the JSON object.
-
-    Returns
-    -------
-    list of Match
-
-    Raises
-    ------
-    ValueError
-        Another suffix.
-    """
-    path, matches = Path(path), found.matches(limits)
-    if path.suffix == ".json":
-        value = {
-            **(facts or {}),
-            "threshold": limits.copy,
-            "not_sure_up_to": limits.unsure if np.isfinite(limits.unsure) else None,
-            "note": limits.note,
-            "matches": [
-                {"query": m.query, "match": m.match, "distance": m.distance, "verdict": m.verdict}
-                for m in matches
-            ],
-            "skipped": [{"id": name, "reason": reason} for name, reason in found.skipped],
-        }
-        write_text(
-            path,
-            json.dumps(value | ({"groups": groups} if groups is not None else {}), indent=1) + "\n",
-        )
-    elif path.suffix == ".csv":
-        group_of = {name: number for number, names in enumerate(groups or (), 1) for name in names}
-        header = ("query", "match", "distance", "verdict") + (
-            ("group",) if groups is not None else ()
-        )
-        rows = [
-            (
-                m.query,
-                m.match,
-                f"{m.distance:.6g}",
-                m.verdict,
-                group_of.get(m.query, "") if m.verdict == COPY else "",
-            )
-            for m in matches
-        ]
-        write_rows(path, header, [row[: len(header)] for row in rows])
-        if found.skipped:
-            write_rows(path.with_name(f"{path.stem}.skipped.csv"), ("id", "reason"), found.skipped)
-    else:
-        raise ValueError(f"{path}: the list of matches is written as .csv or .json")
-    return matches
+def _share(rule: Rule, found: dict[int, list[Checked]]) -> float:
+    return estimate_share(rule, [[c.row for c in candidates] for candidates in found.values()])
 
 
-def _queries(queries):
-    """(names, images): ids relative to a folder, file paths as given, or the keys of a dict."""
-    if isinstance(queries, dict):
-        names, images = list(queries), list(queries.values())
-    elif isinstance(queries, str | Path) and Path(queries).is_file():
-        names, images = [Path(queries).name], [Path(queries)]
-    elif isinstance(queries, str | Path):
-        names = list(image_files(queries))
-        images = [Path(queries) / name for name in names]
-    else:
-        images = [Path(query) for query in queries]
-        names = [image.as_posix() for image in images]
-    if not names:
-        raise ValueError("no queries: give a folder, image files, or a dict of name -> image")
-    return names, images
+def _looked_up(
+    index: StoredIndex,
+    descriptor: Describer,
+    queries: Queries,
+    parts: tuple[str, ...],
+    check: bool,
+    thorough: bool,
+    own: dict[int, int] | None,
+) -> tuple[dict[int, list[Checked]], list[tuple[int, str]]]:
+    """Candidates of every query that could be read, and (position, reason) of the others."""
+    lookup, checker = Lookup(index, descriptor), Checker(index)
+    found: dict[int, list[Checked]] = {}
+    unreadable: list[tuple[int, str]] = []
+    descriptor.tower("query")  # loading it takes seconds that are no part of the time left
+    cut = query_parts(parts) if parts else None
+    with (
+        progress(len(queries.names), "looking up", "image") as bar,
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+    ):
+        for start in range(0, len(queries.names), AT_ONCE):
+            images = queries.images[start : start + AT_ONCE]
+            positions, vectors, cuts = _described(descriptor, images, cut, start, unreadable)
+            near = lookup.candidates(positions, vectors, cuts, without=own)
+            judge = functools.partial(checker.check, all_of_them=thorough)
+            judge = judge if check else checker.unchecked
+            judged = pool.map(judge, (queries.images[query] for query in near), near.values())
+            for query, checked in zip(near, judged, strict=True):
+                found[query] = checked
+                bar.update(1)
+            bar.update(len(images) - len(near))
+    return found, unreadable
+
+
+def _described(
+    descriptor: Describer,
+    images: Sequence,
+    cut: Callable | None,
+    start: int,
+    unreadable: list[tuple[int, str]],
+) -> tuple[np.ndarray, np.ndarray, list[Part]]:
+    positions = [np.zeros(0, np.int64)]
+    vectors = [np.zeros((0, descriptor.dim), np.float32)]
+    parts: list[Part] = []
+    for batch in descriptor.batches(images, "query", parts=cut):
+        positions.append(batch.positions + start)
+        vectors.append(batch.vectors)
+        parts += batch.parts
+        unreadable += [(position + start, reason) for position, reason in batch.unreadable]
+    return np.concatenate(positions), np.concatenate(vectors), parts

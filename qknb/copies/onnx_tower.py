@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 
 from qknb.copies.onnx_layers import convert
+from qknb.system import records
 from qknb.system.files import replacing
 
-__all__ = ["OnnxTower", "has_onnx", "write_onnx"]
+__all__ = ["OnnxTower", "has_onnx", "write_compared", "write_onnx"]
 
+CLOSE = 1e-4  # of the largest value: so much may the two differ
 OPSET, IR_VERSION = 17, 8  # read by onnxruntime 1.13 and later
 
 
@@ -40,6 +42,24 @@ class OnnxTower:
         """Rows (B, dim) float32 of [images (B, s, s, 3) of 0..255, GIST-PCA (B, dim)]."""
         values = [np.ascontiguousarray(value, np.float32) for value in inputs]
         return self.session.run(None, dict(zip(self.names, values, strict=True)))[0]
+
+
+def write_compared(model: Any, path: Path) -> str | None:
+    """Write a tower as ONNX and compare it with the Keras model: None, or why it cannot be used."""
+    rng = np.random.default_rng(0)
+    images, gist = (rng.random((4, *given.shape[1:]), np.float32) for given in model.inputs)
+    inputs = [images * 255, (gist - 0.5) * 0.2]
+    wanted = np.asarray(model.predict_on_batch(inputs))
+    try:
+        write_onnx(model, path)
+    except TypeError as error:
+        records.remove(path)
+        return str(error)
+    difference = float(np.abs(OnnxTower(path).predict_on_batch(inputs) - wanted).max())
+    if difference <= CLOSE * max(1.0, float(np.abs(wanted).max())):
+        return None
+    records.remove(path)
+    return f"{path.name} differs by {difference:.2g} from the Keras model"
 
 
 def write_onnx(model: Any, path: str | Path) -> None:

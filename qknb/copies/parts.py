@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-__all__ = ["KEY_PARTS", "QUERY_PARTS", "Part", "key_parts", "query_parts", "rectangles"]
+__all__ = ["KEY_PARTS", "PARTS", "QUERY_PARTS", "WHOLE", "Part", "query_parts", "rectangles"]
 
 LONGEST = 640  # pixels: parts are cut from a picture shrunk to this
 SMALL = 256  # pixels: rectangles are looked for in a picture shrunk to this
@@ -80,6 +80,8 @@ _FIXED = {
 }
 QUERY_PARTS = (*_FIXED, "rectangles")
 KEY_PARTS = ("middle", "corners")
+PARTS = ("halves", "quarters", "middle", "turned", "rectangles")
+"""Parts of a query that pay (docs/finding-copies.md): what is looked up by default."""
 
 
 def query_parts(kinds: tuple[str, ...]) -> Callable[[Image.Image], list[Part]]:
@@ -98,11 +100,6 @@ def query_parts(kinds: tuple[str, ...]) -> Callable[[Image.Image], list[Part]]:
         return [WHOLE, *fixed, *found]
 
     return parts
-
-
-def key_parts(kinds: tuple[str, ...] = KEY_PARTS) -> Callable[[Image.Image], list[Part]]:
-    """A function that gives the parts of an original: for copies that show a piece of it."""
-    return query_parts(kinds)
 
 
 def rectangles(image: Image.Image, limit: int = FOUND) -> list[tuple]:

@@ -15,8 +15,8 @@ from PIL import Image
 
 __all__ = ["Features", "Verified", "describe", "features", "verify"]
 
-LONGEST = 384  # pixels
-POINTS = 700  # at most, the strongest
+LONGEST = 320  # pixels
+POINTS = 500  # at most, the strongest
 RATIO = 0.8  # of distances to the nearest and the second nearest point
 CLOSE = 4.0  # pixels between a point and where the map puts it
 LEAST = 6  # points that agree: with fewer there is no map
@@ -40,20 +40,30 @@ class Features(NamedTuple):
 class Verified(NamedTuple):
     """How a query shows an original.
 
-    `inliers` points agree with one map. `agreement` is the fraction of windows, of those that show
-    something where both pictures lie, that are alike; `area` of the smaller picture is alike.
+    `inliers` points agree with one map, half of them to `residual` pixels. `agreement` is the
+    fraction of windows, of those that show something where both pictures lie, that are alike;
+    `area` of the smaller picture is alike.
     `matrix` (3, 3) maps the original to the query, both as fractions of their sides, the query
     mirrored first where `mirrored`. `query_region` and `original_region` (4, 2) are corners of what
     is shared, as fractions.
     """
 
     inliers: int
+    residual: float
     agreement: float
     area: float
     matrix: np.ndarray
     mirrored: bool
     query_region: np.ndarray
     original_region: np.ndarray
+
+    def share_of_query(self) -> float:
+        """Fraction of the query that shows the original."""
+        return _area(self.query_region)
+
+    def share_of_original(self) -> float:
+        """Fraction of the original that the query shows."""
+        return _area(self.original_region)
 
 
 def features(image: Image.Image) -> Features:
@@ -96,8 +106,8 @@ def verify(
     return _compared(*best, original) if best else None
 
 
-def _fit(query: Features, original: Features) -> tuple[int, np.ndarray] | None:
-    """(points that agree, map from original to query in pixels)."""
+def _fit(query: Features, original: Features) -> tuple[int, float, np.ndarray] | None:
+    """(points that agree, how well in pixels, map from original to query in pixels)."""
     if min(len(query.points), len(original.points)) < LEAST:
         return None
     a, b = _matches(query.vectors, original.vectors)
@@ -115,7 +125,8 @@ def _fit(query: Features, original: Features) -> tuple[int, np.ndarray] | None:
         more = 0 if bent is None else _distinct(here[inside.ravel() > 0])
         if more > 1.25 * n and _plausible(bent[:2, :2]) and np.abs(bent[2, :2]).max() < 2e-3:
             matrix, n = bent, more
-    return (n, matrix) if n >= LEAST else None
+    errors = np.linalg.norm(_mapped(there, matrix) - here, axis=1)
+    return (n, float(np.median(errors[errors <= CLOSE])), matrix) if n >= LEAST else None
 
 
 def _matches(query: np.ndarray, original: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -147,7 +158,9 @@ def _distinct(points: np.ndarray) -> int:
     return len(np.unique(np.round(points / 3), axis=0))
 
 
-def _compared(n: int, matrix: np.ndarray, query: Features, flipped: bool, original: Features):
+def _compared(
+    n: int, residual: float, matrix: np.ndarray, query: Features, flipped: bool, original: Features
+):
     h, w = query.grey.shape
     laid = cv2.warpPerspective(original.grey, matrix, (w, h), flags=cv2.INTER_AREA)
     there = cv2.warpPerspective(np.full(original.grey.shape, 255, np.uint8), matrix, (w, h)) > 254
@@ -165,7 +178,7 @@ def _compared(n: int, matrix: np.ndarray, query: Features, flipped: bool, origin
         w * h, cv2.contourArea(_mapped(_corners((0, 0, *original.grey.shape[::-1])), matrix))
     )
     area = float(same.sum() / max(1.0, smaller))
-    return Verified(n, agreement, area, scale, flipped, seen, np.clip(shown, 0, 1))
+    return Verified(n, residual, agreement, area, scale, flipped, seen, np.clip(shown, 0, 1))
 
 
 def _correlation(a: np.ndarray, b: np.ndarray, there: np.ndarray) -> tuple:
@@ -205,10 +218,14 @@ def _mapped(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return cv2.perspectiveTransform(points[None].astype(np.float32), matrix)[0]
 
 
+def _area(corners: np.ndarray) -> float:
+    return float(cv2.contourArea(np.clip(corners, 0, 1).astype(np.float32)))
+
+
 def describe(found: Verified) -> str:
     """What was done to the original, in words: "cropped to 34 %, mirrored, on another picture"."""
     words = []
-    crop = cv2.contourArea(found.original_region.astype(np.float32))
+    crop = found.share_of_original()
     if crop < 0.9:
         words.append(f"cropped to {crop:.0%}".replace("%", " %"))
     if found.mirrored:
@@ -216,6 +233,6 @@ def describe(found: Verified) -> str:
     angle = np.degrees(np.arctan2(found.matrix[1, 0], found.matrix[0, 0]))
     if abs(angle) > 4:
         words.append(f"turned by {-angle % 360:.0f}°")
-    if cv2.contourArea(found.query_region.astype(np.float32)) < 0.8:
+    if found.share_of_query() < 0.8:
         words.append("placed on another picture")
     return ", ".join(words) or "the whole picture"

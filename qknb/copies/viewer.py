@@ -1,87 +1,69 @@
-"""Found copies to look at and to move the threshold on.
-
-Figures as PNG, and the same in a notebook with a slider and an upload button.
-"""
+"""Found copies to look at, and to move the limit on: in a notebook with a slider and an upload."""
 
 import html
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
-from qknb.copies.find import COPY, Limits, find_copies, limits_of
-from qknb.copies.gallery import copies_gallery
+from qknb.copies.descriptor import Descriptor
+from qknb.copies.find import COPY, PRECISION, Found, find_copies
+from qknb.copies.gallery import copies_gallery, counted
+from qknb.copies.stored_index import StoredIndex
 from qknb.report.gallery_figures import gallery_figure
 from qknb.report.style import COLOURS, Sheet, png, save, styled
 
 __all__ = ["CopyViewer", "distances_figure", "uploaded_files"]
 
-CLOSEST = 1e-6  # squared distances below it are drawn there: the axis is logarithmic
-
 
 @styled
-def distances_figure(found, limits):
-    """How far every query is from its nearest indexed image, sorted, with the threshold: copies and
-    distractors form two levels when all is well.
+def distances_figure(found: Found, precision: float) -> Any:
+    """How near every query is to its best match, sorted: copies and others form two levels.
 
     Parameters
     ----------
     found : qknb.copies.find.Found
-    limits : qknb.copies.find.Limits
+    precision : float
+        Confidence from which a pair is called a copy.
     """
-    nearest = np.full(len(found.queries), np.inf)
-    np.minimum.at(nearest, found.pairs.query, -found.pairs.score)
-    nearest = np.sort(np.maximum(nearest[np.isfinite(nearest)], CLOSEST))
+    best: dict[int, tuple[float, bool]] = {}
+    for match in found.matches(precision, 0.0):
+        best.setdefault(match.query_row, (match.relative, match.verdict == COPY))
+    nearest = np.array(sorted(best.values())).reshape(-1, 2)
+    place, copies = np.arange(1, len(nearest) + 1), nearest[:, 1] > 0
     sheet = Sheet(figsize=(6.6, 3.2), layout="constrained")
     axes = sheet.add_subplot()
-    place = np.arange(1, len(nearest) + 1)
-    below = nearest <= limits.copy
-    axes.plot(
-        place[below],
-        nearest[below],
-        "o",
-        color=COLOURS["Q"],
-        markersize=5,
-        label=f"called a copy: {below.sum():,}",
-    )
-    axes.plot(
-        place[~below],
-        nearest[~below],
-        "s",
-        color=COLOURS["K"],
-        markersize=4.5,
-        markerfacecolor="none",
-        label=f"not: {(~below).sum():,}",
-    )
-    axes.axhline(max(limits.copy, CLOSEST), color=COLOURS["ink"], linewidth=1.2)
-    axes.annotate(
-        f"threshold {limits.copy:.4g}",
-        (1, max(limits.copy, CLOSEST)),
-        xycoords=("axes fraction", "data"),
-        xytext=(-2, 3),
-        textcoords="offset points",
-        ha="right",
-        fontsize=8,
-    )
+    for chosen, marker, name, colour, fill in (
+        (copies, "o", "called a copy", "Q", COLOURS["Q"]),
+        (~copies, "s", "not", "K", "none"),
+    ):
+        axes.plot(
+            place[chosen],
+            nearest[chosen, 0],
+            marker,
+            color=COLOURS[colour],
+            markerfacecolor=fill,
+            markersize=5,
+            label=f"{name}: {chosen.sum():,}",
+        )
     axes.set(
-        yscale="log",
         xlabel="queries, nearest first",
-        ylabel="squared distance to the nearest",
-        title="Every query and its nearest indexed image",
+        ylabel="relative distance to the best match",
+        title="Every query and its best match",
+        ylim=(0, max(1.05, float(nearest[:, 0].max(initial=0)) * 1.05)),
     )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.legend(loc="lower right", frameon=False)
     return sheet
 
 
-def uploaded_files(value):
+def uploaded_files(value: Any) -> list[tuple[str, bytes]]:
     """[(name, bytes)] of an upload button's value.
 
-    Ipywidgets 8 gives a sequence, 7 (Colab's) a dict by name.
+    Widgets of version 8 give a sequence, those of 7 (Colab's) a dict by name.
     """
     if isinstance(value, dict):
         return [(name, bytes(file["content"])) for name, file in value.items()]
@@ -89,82 +71,59 @@ def uploaded_files(value):
 
 
 class CopyViewer:
-    """Pairs at a threshold that can be moved.
+    """Pairs at a limit that can be moved.
 
     Parameters
     ----------
     index : qknb.copies.index.CopyIndex
     descriptor : qknb.copies.descriptor.Descriptor
     found : qknb.copies.find.Found
-    threshold : float
-        Squared distance; 0: the run's own.
+    precision : float
+        Confidence from which a pair is called a copy.
     """
 
-    def __init__(self, index, descriptor, found, threshold=0.0):
+    def __init__(
+        self,
+        index: StoredIndex,
+        descriptor: Descriptor,
+        found: Found,
+        precision: float = PRECISION,
+    ):
         self.index, self.descriptor, self.found = index, descriptor, found
-        self.limits = limits_of(descriptor, threshold or None)
-        self._unsure = self.limits.unsure if descriptor.unsure is None else descriptor.unsure
-        self._uploads = None
+        self.precision = precision
+        self._uploads: Any = None
 
-    def move(self, threshold):
-        """Set the threshold.
-
-        Pairs up to the run's own limit for "not sure" stay listed. Returns the new `Limits`.
-        """
-        self.limits = Limits(
-            threshold, max(threshold, self._unsure), f"threshold {threshold:.4g} as set"
-        )
-        return self.limits
-
-    def figures(self, pairs=12):
-        """{name: figure}: the nearest pairs, those on both sides of the threshold, and all
-        distances.
-        """
-        return {
-            "copies_nearest": gallery_figure(copies_gallery(self.found, self.limits, limit=pairs)),
-            "copies_threshold": gallery_figure(
-                copies_gallery(self.found, self.limits, limit=pairs, nearest_to_threshold=True)
-            ),
-            "copies_distances": distances_figure(self.found, self.limits),
+    def figures(self, pairs: int = 12) -> dict[str, Any]:
+        """{name: figure}: the surest pairs, those on both sides of the limit, all distances."""
+        galleries = {
+            name: copies_gallery(self.found, self.precision, limit=pairs, around=around)
+            for name, around in (("copies_nearest", False), ("copies_threshold", True))
         }
+        figures = {name: gallery_figure(gallery) for name, gallery in galleries.items()}
+        return figures | {"copies_distances": distances_figure(self.found, self.precision)}
 
-    def save(self, folder, pairs=12):
-        """Write the figures as folder/<name>.png. Returns {name: Path}."""
+    def save(self, folder: str | Path, pairs: int = 12) -> dict[str, Path]:
+        """Write the figures as folder/<name>.png: {name: path}."""
         return {
             name: save(figure, Path(folder) / f"{name}.png")
             for name, figure in self.figures(pairs).items()
         }
 
-    def summary(self):
-        """One sentence.
+    def summary(self) -> str:
+        """How many pairs are called copies at this limit, and how many are not sure."""
+        text = f"From {100 * self.precision:.0f} of 100: "
+        text += f"{counted(self.found, self.found.matches(self.precision))}."
+        skipped = [name for name, _ in self.found.skipped]
+        if skipped:
+            text += f" {len(skipped):,} were left out: {', '.join(skipped[:5])}."
+        return text
 
-        How many pairs are called copies at this threshold, and how many are not sure.
-        """
-        matches = self.found.matches(self.limits)
-        copies = sum(match.verdict == COPY for match in matches)
-        text = f"Threshold {self.limits.copy:.4g}: {copies:,} pairs are called copies, {len(matches) - copies:,} are not sure; {len(self.found.queries):,} images looked up."
-        return text + (
-            f" {len(self.found.skipped):,} could not be read: "
-            f"{', '.join(name for name, _ in self.found.skipped[:5])}."
-            if self.found.skipped
-            else ""
-        )
-
-    def upload(self, files):
-        """Look up uploaded images instead.
-
-        Parameters
-        ----------
-        files : sequence of (name, bytes)
-
-        Returns
-        -------
-        qknb.copies.find.Found
-        """
+    def upload(self, files: Sequence[tuple[str, bytes]]) -> Found:
+        """Look up uploaded images, (name, bytes), instead."""
         if self._uploads:
             self._uploads.cleanup()
         self._uploads = tempfile.TemporaryDirectory(prefix="qknb-")
-        paths = {}
+        paths: dict[str, Path] = {}
         for i, (name, content) in enumerate(files):
             own = name if name not in paths else f"{name} ({i})"
             paths[own] = Path(self._uploads.name) / f"{i}{Path(name).suffix}"
@@ -172,49 +131,38 @@ class CopyViewer:
         self.found = find_copies(self.index, self.descriptor, paths)
         return self.found
 
-    def widget(self, pairs=9):
-        """The same with a slider for the threshold, a choice of pairs and an upload button (an
-        ipywidgets box).
-        """
+    def widget(self, pairs: int = 9) -> Any:
+        """The same with a slider for the limit, a choice of pairs and an upload button."""
         import ipywidgets as w
 
-        distances = (
-            np.maximum(-self.found.pairs.score, CLOSEST)
-            if len(self.found.pairs.score)
-            else np.array([CLOSEST, 1.0])
-        )
-        low, high = (
-            np.log10(min(distances.min(), self.limits.copy or np.inf)) - 0.1,
-            np.log10(max(distances.max(), self.limits.copy)) + 0.1,
-        )
-        slider = w.FloatLogSlider(
-            value=max(self.limits.copy, 10**low),
-            min=low,
-            max=high,
-            step=(high - low) / 200,
-            description="threshold",
+        slider = w.FloatSlider(
+            value=self.precision,
+            min=0.01,
+            max=0.999,
+            step=0.001,
+            description="confidence",
             continuous_update=False,
-            readout_format=".4g",
+            readout_format=".3f",
         )
         which = w.ToggleButtons(
             options=[
-                ("nearest", "copies_nearest"),
-                ("around the threshold", "copies_threshold"),
+                ("surest", "copies_nearest"),
+                ("around the limit", "copies_threshold"),
                 ("distances", "copies_distances"),
             ]
         )
         upload = w.FileUpload(accept="image/*", multiple=True, description="look up images")
         status, picture = w.HTML(), w.Image(format="png", layout=w.Layout(max_width="100%"))
 
-        def draw(_=None):
+        def draw(_: Any = None) -> None:
             status.value = html.escape(self.summary())
             picture.value = png(self.figures(pairs)[str(which.value)])
 
-        def moved(change):
-            self.move(change["new"])
+        def moved(change: Any) -> None:
+            self.precision = change["new"]
             draw()
 
-        def uploaded(change):
+        def uploaded(change: Any) -> None:
             if change["new"]:
                 self.upload(uploaded_files(change["new"]))
                 draw()
