@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from qknb.copies.parts import QUERY_PARTS
+from qknb.system.safe_text import printable
 
 __all__ = ["COMMANDS", "add_commands"]
 
@@ -138,18 +139,19 @@ def _index(options):
         exclude=options.exclude,
         prune=options.prune,
         fit=not options.no_fit,
-        report=print,
+        report=lambda line: print(printable(line)),
     )
-    _print_left_out(index.skipped)
+    _print_listed(index.skipped, "files were left out")
+    _print_listed(index.notes, "files hold more than is looked at")
     same = f", {index.n_pictures:,} different pictures" * (index.n_pictures < len(index))
-    print(f"{len(index):,} images indexed in {index.path}{same}")
+    print(printable(f"{len(index):,} images indexed in {index.path}{same}"))
     print(Rule.from_json(index.facts["rule"]).note())
     if index.recall is not None:
         print(
             f"{index.facts['factory']} {index.facts['parameters']}: finds {index.recall:.1%} of "
             "the exact 10 nearest (measured with images of the index)"
         )
-    print(f"Next: qknb find QUERIES --index {index.path}")
+    print(printable(f"Next: qknb find QUERIES --index {index.path}"))
 
 
 def _find(options):
@@ -184,11 +186,13 @@ def _find(options):
         leaks=options.leaks,
     )
     for match in written.copies[:LISTED]:
-        print(f"{100 * match.confidence:5.1f}  {match.query}  =  {match.match}  ({match.what()})")
+        pair = printable(f"{match.query}  =  {match.match}")
+        print(f"{100 * match.confidence:5.1f}  {pair}  ({match.what()})")
     if len(written.copies) > LISTED:
         print(f"... and {len(written.copies) - LISTED:,} more")
-    _print_left_out(found.skipped)
-    print(*written.sentences, *written.files, sep="\n")
+    _print_listed(found.skipped, "files were left out")
+    _print_listed(found.notes, "files hold more than is looked at")
+    print(*map(printable, [*written.sentences, *written.files]), sep="\n")
     return 0 if found.candidates and not results.failed(found) else 1
 
 
@@ -235,10 +239,10 @@ def _copytest(options):
             print(out / f"{name}.csv", end="\n\n")
 
 
-def _print_left_out(skipped):
-    if skipped:
-        print(f"{len(skipped):,} files were left out:")
-        for name, reason in skipped[:LISTED]:
-            print(f"  {name}: {reason}")
-        if len(skipped) > LISTED:
-            print(f"  ... and {len(skipped) - LISTED:,} more")
+def _print_listed(files, what):
+    if files:
+        print(f"{len(files):,} {what}:")
+        for name, reason in files[:LISTED]:
+            print(printable(f"  {name}: {reason}"))
+        if len(files) > LISTED:
+            print(f"  ... and {len(files) - LISTED:,} more")

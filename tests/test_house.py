@@ -18,8 +18,6 @@ STILL_LONGER_THAN_300_LINES = {
     "qknb/copies/index.py",
 }
 STILL_WITH_FINDINGS = (  # of ruff; a folder or a file
-    "qknb/copies/find.py",
-    "qknb/copies/viewer.py",
     "qknb/notebook_tables.py",
     "qknb/notebooks.py",
     "qknb/run.py",

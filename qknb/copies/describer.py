@@ -23,13 +23,15 @@ from qknb.copies.parts import LONGEST, WHOLE, Part
 from qknb.copies.shipped import SHIPPED
 from qknb.data.dataset import to_square
 from qknb.data.gist import GistPCA, gist, gist_input
-from qknb.data.image_files import BadImage, read_rgb, upright_rgb
+from qknb.data.image_files import BadImage, read_picture, read_rgb, upright_rgb
+from qknb.data.pixels import is_flat
 
 __all__ = ["Batch", "Describer", "read_image"]
 
 # images a call of the tower; always full, so that a row does not depend on its neighbours
 BATCH = 64
 AHEAD = 3  # batches being decoded while one is computed
+FLAT = "without content: one colour all over"
 FEW = 8  # up to so many images are prepared without threads of their own
 
 
@@ -37,13 +39,15 @@ class Batch(NamedTuple):
     """Rows of some images, or of their parts.
 
     Positions (m,) int64 in the order given, vectors (m, dim) float32, (position, reason) of what
-    could not be read, and the part that each row describes.
+    could not be read, the part that each row describes, and (position, note) of what a person
+    should know.
     """
 
     positions: np.ndarray
     vectors: np.ndarray
     unreadable: list[tuple[int, str]]
     parts: Sequence[Part] = ()
+    notes: Sequence[tuple[int, str]] = ()
 
 
 class Describer:
@@ -154,6 +158,7 @@ class Describer:
         side: str = "query",
         *,
         parts: Callable[[Image.Image], list[Part]] | None = None,
+        content: bool = False,
         n_threads: int | None = None,
     ) -> Iterator[Batch]:
         """Descriptors batch by batch, in order; unreadable files are told and left out.
@@ -167,58 +172,72 @@ class Describer:
         parts : function, optional
             The parts of a picture that are described, each with a row of its own
             (`qknb.copies.parts`). Default: the whole.
+        content : bool
+            Leave out what is of one colour all over: it is a copy of nothing.
         n_threads : int, optional
             Threads that decode; default: one a core.
         """
         tower, images = self.tower(side), _as_list(images)
         rows: list[tuple] = []
         unreadable: list[tuple[int, str]] = []
+        notes: list[tuple[int, str]] = []
         with ThreadPoolExecutor(1 if len(images) <= FEW else n_threads or os.cpu_count()) as pool:
             waiting: deque = deque()
             upcoming = enumerate(images)
             for position, image in itertools.chain(upcoming, [(len(images), None)]):
                 last = position == len(images)
                 if not last:
-                    waiting.append((position, pool.submit(self._prepare, image, parts)))
+                    waiting.append((position, pool.submit(self._prepare, image, parts, content)))
                 while waiting and (last or len(waiting) > AHEAD * BATCH):
                     at, task = waiting.popleft()
                     found = task.result()
                     if isinstance(found, str):
                         unreadable.append((at, found))
                     else:
-                        rows += [(at, *row) for row in found]
+                        rows += [(at, *row) for row in found[0]]
+                        notes += [(at, found[1])] if found[1] else []
                     while len(rows) >= BATCH:
-                        yield self._describe(tower, rows[:BATCH], unreadable)
-                        rows, unreadable = rows[BATCH:], []
+                        yield self._describe(tower, rows[:BATCH], unreadable, notes)
+                        rows, unreadable, notes = rows[BATCH:], [], []
         if rows or unreadable:
-            yield self._describe(tower, rows, unreadable)
+            yield self._describe(tower, rows, unreadable, notes)
 
-    def _prepare(self, image: Any, parts: Callable | None) -> list[tuple] | str:
-        """(part, square, GIST input) of each part, or the reason why it cannot be read."""
+    def _prepare(
+        self, image: Any, parts: Callable | None, content: bool
+    ) -> tuple[list[tuple], str] | str:
+        """(part, square, GIST input) of each part and a note, or why it is not described."""
+        note = ""
         try:
-            upright = read_image(image)
+            if isinstance(image, str | Path):
+                picture = read_picture(image)
+                upright, note = picture.image, picture.note
+            else:
+                upright = read_image(image)
         except BadImage as error:
             return error.reason
+        if content and is_flat(upright):
+            return FLAT
         if parts is None:
-            return [(WHOLE, *self._inputs(upright))]
+            return [(WHOLE, *self._inputs(upright))], note
         small = upright
         if max(upright.size) > LONGEST:
             small = upright.copy()
             small.thumbnail((LONGEST, LONGEST), Image.Resampling.BILINEAR, reducing_gap=3.0)
         cuts = [(part, upright if part == WHOLE else part.cut(small)) for part in parts(small)]
-        return [(part, *self._inputs(cut)) for part, cut in cuts]
+        kept = [(p, cut) for p, cut in cuts if p == WHOLE or not content or not is_flat(cut)]
+        return [(part, *self._inputs(cut)) for part, cut in kept], note
 
     def _inputs(self, image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
         return to_square(image, self.image_size), gist_input(image, self.facts["gist_size"])
 
-    def _describe(self, tower: Any, rows: list[tuple], unreadable: list) -> Batch:
+    def _describe(self, tower: Any, rows: list[tuple], unreadable: list, notes: list) -> Batch:
         if not rows:
-            return Batch(np.zeros(0, np.int64), np.zeros((0, self.dim)), unreadable, [])
+            return Batch(np.zeros(0, np.int64), np.zeros((0, self.dim)), unreadable, [], notes)
         squares, centres = (_full([row[i] for row in rows]) for i in (2, 3))
         found = tower.predict_on_batch([squares, self.pca.transform(gist(centres))])
         vectors = np.asarray(found, np.float32)[: len(rows)]
         positions = np.array([row[0] for row in rows], np.int64)
-        return Batch(positions, vectors, unreadable, [row[1] for row in rows])
+        return Batch(positions, vectors, unreadable, [row[1] for row in rows], notes)
 
 
 def _full(rows: list[np.ndarray]) -> np.ndarray:

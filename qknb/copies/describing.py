@@ -18,10 +18,15 @@ BLOCK = 1024  # files between two safe points
 
 
 class Described(NamedTuple):
-    """Descriptors (n, 1 + parts, dim) float32, the whole first; 0 where `unreadable` says why."""
+    """Descriptors (n, 1 + parts, dim) float32, the whole first; NaN for parts without
+    content, and where `unreadable` says why.
+
+    `notes`: name -> what a person should know of a file, as that it has several pages.
+    """
 
     vectors: np.ndarray
     unreadable: dict[str, str]
+    notes: dict[str, str]
 
 
 def describe_files(
@@ -49,7 +54,7 @@ def describe_files(
     cut = query_parts(KEY_PARTS) if parts else None
     wide = 1 + (5 if parts else 0)
     if not todo:
-        return Described(np.zeros((0, wide, descriptor.dim), np.float32), {})
+        return Described(np.zeros((0, wide, descriptor.dim), np.float32), {}, {})
     recipe = json.dumps(
         [descriptor.fingerprint, str(folder), parts, [[name, *stats[name]] for name in todo]]
     )
@@ -64,20 +69,25 @@ def describe_files(
         with progress(len(todo), "describing images", "image", initial=len(todo) - left) as bar:
             for block in missing:
                 start, stop = writer.blocks[block]
-                rows = np.zeros((stop - start, wide, descriptor.dim), np.float32)
+                rows = np.full((stop - start, wide, descriptor.dim), np.nan, np.float32)
                 bad: list = []
+                notes: list = []
                 at = np.zeros(stop - start, np.int64)
                 paths = [folder / name for name in todo[start:stop]]
-                for batch in descriptor.batches(paths, "key", parts=cut):
+                for batch in descriptor.batches(paths, "key", parts=cut, content=True):
                     for position, vector in zip(batch.positions, batch.vectors, strict=True):
                         rows[position, at[position]] = vector
                         at[position] += 1
-                        bar.update(int(at[position] == wide))
+                        bar.update(int(at[position] == 1))
                     bad += [(todo[start + i], reason) for i, reason in batch.unreadable]
+                    notes += [(todo[start + i], note) for i, note in batch.notes]
                     bar.update(len(batch.unreadable))
-                writer.write(block, {"vectors": rows}, note=bad)
-        notes = list(writer.notes())
-        writer.finish(skipped=[row for note in notes for row in note])
+                writer.write(block, {"vectors": rows}, note=[bad, notes])
+        told = list(writer.notes())
+        writer.finish(
+            skipped=[row for bad, _ in told for row in bad],
+            notes=[row for _, notes in told for row in notes],
+        )
         ready = read_arrays(pending, fingerprint)
     assert ready is not None
-    return Described(ready[0]["vectors"], dict(ready[1]["skipped"]))
+    return Described(ready[0]["vectors"], dict(ready[1]["skipped"]), dict(ready[1]["notes"]))

@@ -82,8 +82,8 @@ class Found:
     index : StoredIndex
     candidates : dict
         position of a query -> its candidates, as `Checked`.
-    skipped : list of (name, reason)
-        What could not be looked up.
+    skipped, notes : lists of (name, reason)
+        What could not be looked up; what a person should know of others.
     rule : Rule
     share : float
         Fraction of the queries that are copies, estimated from all of them.
@@ -99,6 +99,7 @@ class Found:
     rule: Rule
     share: float = SHARE
     within: bool = False
+    notes: list[tuple[str, str]] = field(default_factory=list)
     _same: dict[tuple[int, int], bool] = field(default_factory=dict, repr=False)
 
     def matches(
@@ -117,6 +118,8 @@ class Found:
         """
         found: list[Match] = []
         for query, candidates in self.candidates.items():
+            if not candidates:
+                continue
             sure = self.rule.confidence([c.row for c in candidates], self.share)
             shown = np.array([one.verified is not None for one in candidates]) & (sure >= 0.5)
             if shown.any():  # what was not compared any more is no match of its own
@@ -203,11 +206,11 @@ def find_copies(
         `skipped`.
     """
     listed = list_queries(queries, exclude)
-    found, unreadable = _looked_up(index, descriptor, listed, tuple(parts), check, thorough, None)
+    found, told = _looked_up(index, descriptor, listed, tuple(parts), check, thorough, None)
     rule = Rule.from_json(index.facts["rule"])
-    bad = [(listed.names[position], reason) for position, reason in unreadable]
+    left_out, notes = [*listed.left_out, *told.bad], told.notes
     share = _share(rule, found)
-    return Found(listed.names, listed.images, index, found, [*listed.left_out, *bad], rule, share)
+    return Found(listed.names, listed.images, index, found, left_out, rule, share, False, notes)
 
 
 def near_duplicates(
@@ -220,7 +223,7 @@ def near_duplicates(
     names = [index.ids[files[0]] for files in index.files_of]
     listed = Queries(names, [index.folder / name for name in names], [])
     own = {i: i for i in range(len(names))}
-    found, unreadable = _looked_up(index, descriptor, listed, tuple(parts), check, True, own)
+    found, told = _looked_up(index, descriptor, listed, tuple(parts), check, True, own)
     rule = Rule.from_json(index.facts["rule"])
     best: dict[tuple[int, int], tuple[float, int, Checked]] = {}
     for query, candidates in found.items():
@@ -232,9 +235,8 @@ def near_duplicates(
     once: dict[int, list[Checked]] = {query: [] for query in found}
     for _, query, one in best.values():
         once[query].append(one)
-    bad = [(listed.names[position], reason) for position, reason in unreadable]
     share = _share(rule, found)
-    return Found(listed.names, listed.images, index, once, bad, rule, share, within=True)
+    return Found(listed.names, listed.images, index, once, told.bad, rule, share, within=True)
 
 
 def _share(rule: Rule, found: dict[int, list[Checked]]) -> float:
@@ -249,11 +251,11 @@ def _looked_up(
     check: bool,
     thorough: bool,
     own: dict[int, int] | None,
-) -> tuple[dict[int, list[Checked]], list[tuple[int, str]]]:
-    """Candidates of every query that could be read, and (position, reason) of the others."""
+) -> tuple[dict[int, list[Checked]], "_Told"]:
+    """Candidates of every query that could be read, and what is told of the others."""
     lookup, checker = Lookup(index, descriptor), Checker(index)
     found: dict[int, list[Checked]] = {}
-    unreadable: list[tuple[int, str]] = []
+    told = _Told([], [])
     descriptor.tower("query")  # loading it takes seconds that are no part of the time left
     cut = query_parts(parts) if parts else None
     with (
@@ -262,7 +264,9 @@ def _looked_up(
     ):
         for start in range(0, len(queries.names), AT_ONCE):
             images = queries.images[start : start + AT_ONCE]
-            positions, vectors, cuts = _described(descriptor, images, cut, start, unreadable)
+            names = queries.names[start : start + AT_ONCE]
+            positions, vectors, cuts = _described(descriptor, images, cut, told, names)
+            positions = positions + start
             near = lookup.candidates(positions, vectors, cuts, without=own)
             judge = functools.partial(checker.check, all_of_them=thorough)
             judge = judge if check else checker.unchecked
@@ -271,22 +275,30 @@ def _looked_up(
                 found[query] = checked
                 bar.update(1)
             bar.update(len(images) - len(near))
-    return found, unreadable
+    return found, told
+
+
+class _Told(NamedTuple):
+    """(name, reason) of what could not be looked up, (name, note) of others."""
+
+    bad: list[tuple[str, str]]
+    notes: list[tuple[str, str]]
 
 
 def _described(
     descriptor: Describer,
     images: Sequence,
     cut: Callable | None,
-    start: int,
-    unreadable: list[tuple[int, str]],
+    told: _Told,
+    names: Sequence[str],
 ) -> tuple[np.ndarray, np.ndarray, list[Part]]:
     positions = [np.zeros(0, np.int64)]
     vectors = [np.zeros((0, descriptor.dim), np.float32)]
     parts: list[Part] = []
-    for batch in descriptor.batches(images, "query", parts=cut):
-        positions.append(batch.positions + start)
+    for batch in descriptor.batches(images, "query", parts=cut, content=True):
+        positions.append(batch.positions)
         vectors.append(batch.vectors)
         parts += batch.parts
-        unreadable += [(position + start, reason) for position, reason in batch.unreadable]
+        told.bad.extend((names[position], reason) for position, reason in batch.unreadable)
+        told.notes.extend((names[position], note) for position, note in batch.notes)
     return np.concatenate(positions), np.concatenate(vectors), parts

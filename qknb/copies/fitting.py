@@ -108,7 +108,7 @@ def sample_pairs(
         absent = lookup.candidates(positions, vectors, parts, without=hidden)
         for query, found in enumerate(_checked(checker, queries, present)):
             picture = originals[query]
-            twins = {c.candidate.picture for c in found if _is_twin(c)} - {picture}
+            twins = {c.candidate.picture for c in found if is_twin(c)} - {picture}
             for one in found:
                 if one.candidate.picture not in twins:
                     sample.add(one, one.candidate.picture == picture, 2 * SHARE)
@@ -118,7 +118,7 @@ def sample_pairs(
             known |= {one.candidate.picture: one for one in fresh}
             for candidate in absent[query]:
                 one = known[candidate.picture]
-                if not _is_twin(one):
+                if not is_twin(one):
                     sample.add(_at(one, candidate), False, 2 * (1 - SHARE))
             bar.update(1)
     sample.pictures = len(originals)
@@ -145,7 +145,7 @@ def _checked(
         yield from pool.map(check, queries, every)
 
 
-def _is_twin(one: Checked) -> bool:
+def is_twin(one: Checked) -> bool:
     """By all appearance a copy of the sampled picture within the collection."""
     found = one.verified
     return (

@@ -6,12 +6,11 @@ an index has written itself, and recorded, are ever deleted.
 """
 
 import contextlib
-import fnmatch
-import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from qknb.copies.changes import excluded, file_state, is_same_folder, kept_away_items
 from qknb.copies.describer import Describer
 from qknb.copies.describing import describe_files
 from qknb.copies.fitting import fit_in_index
@@ -29,12 +28,11 @@ from qknb.data.folders import list_folder
 from qknb.system.files import is_temporary
 from qknb.system.locks import LOCK_FILE, alone
 
-__all__ = ["add_images", "build_index", "excluded", "remove_images"]
+__all__ = ["add_images", "build_index", "remove_images"]
 
 SETTINGS = ("run", "descriptor", "dim", "folder", "factory", "parameters", "parts", "exclude")
 PENDING = ".qknb-pending"  # descriptors of an update that is not finished
 CHANGED = 0.25  # of the pictures: the rule is fitted again
-GONE = 0.5  # of an index: more images than these do not leave it unasked
 
 
 def build_index(
@@ -105,7 +103,7 @@ def build_index(
         names = [name for name in listing.images if name not in left_out]
         if not names:
             raise ValueError(f"all {len(listing.images):,} images of {folder} are left out")
-        kept_away = {} if prune or not old else _kept_away(old, names, folder, report)
+        kept_away = {} if prune or not old else kept_away_items(old, names, folder, report)
         _update(path, old, facts, names, kept_away, left_out, descriptor, report)
         if fit:
             _fit(StoredIndex(path), descriptor)
@@ -120,17 +118,6 @@ def _fit(index: StoredIndex, descriptor: Describer) -> None:
     if found is not None:
         rule = found.to_json() | {"of": index.n_pictures}
         write_facts(index.path, index.facts | {"rule": rule})
-
-
-def excluded(names: Iterable[str], patterns: Sequence[str]) -> dict[str, str]:
-    """name -> reason of those whose name, path or folder fits one of the patterns."""
-    found = {}
-    for name in names:
-        paths = [name, os.path.basename(name), *(p.as_posix() for p in Path(name).parents)]
-        for pattern in patterns:
-            if any(fnmatch.fnmatch(path, pattern.rstrip("/")) for path in paths):
-                found[name] = f"excluded by {pattern}"
-    return found
 
 
 def add_images(index: StoredIndex, names: Iterable[str], descriptor: Describer) -> None:
@@ -208,54 +195,12 @@ def _old(path: Path, folder: Path, descriptor: Describer, rebuild: bool) -> Stor
         return None
     old = StoredIndex(path)
     old.require(descriptor)
-    if old.folder != folder and not _is_same(old, folder):
+    if old.folder != folder and not is_same_folder(old, folder):
         raise ValueError(
             f"the index at {path} is of the folder {old.folder}: give another place for the "
             f"index of {folder}, or rebuild it"
         )
     return old
-
-
-def _is_same(old: StoredIndex, folder: Path) -> bool:
-    """Whether `folder` is the indexed one by another name, or is where that was moved to."""
-    if old.folder.exists():
-        return os.path.samefile(old.folder, folder)
-    known = [item for item in old.items.values() if "picture" in item]
-    same = sum(_stat(folder / item["id"]) == (item["size"], item["mtime_ns"]) for item in known)
-    return same > len(known) / 2
-
-
-def _kept_away(
-    old: StoredIndex, names: list[str], folder: Path, report: Callable[[str], Any]
-) -> dict[str, dict]:
-    """Items of vanished files that stay in the index all the same, which is said."""
-    there = set(names)
-    gone = [name for name, item in old.items.items() if "picture" in item and name not in there]
-    gone = [name for name in gone if not (folder / name).exists()]
-    if len(gone) > GONE * len(old.ids) and len(gone) > 10:
-        report(
-            f"{len(gone):,} of {len(old.ids):,} images are not in {folder} any more: they stay in "
-            "the index until it is given with --prune. Is a drive not mounted?"
-        )
-        return {name: old.items[name] for name in gone}
-    empty = {parent for name in gone if _is_empty(parent := (folder / name).parent)}
-    kept = [name for name in gone if (folder / name).parent in empty]
-    for parent in sorted(empty):
-        report(
-            f"{parent} is empty, where {sum((folder / n).parent == parent for n in kept):,} "
-            "indexed images were: they stay in the index until it is given with --prune. Is a "
-            "drive not mounted?"
-        )
-    if len(gone) > len(kept):
-        report(f"{len(gone) - len(kept):,} images have gone from {folder}, and from the index")
-    return {name: old.items[name] for name in kept}
-
-
-def _is_empty(folder: Path) -> bool:
-    try:
-        return not any(folder.iterdir())
-    except OSError:
-        return False
 
 
 def _update(
@@ -268,7 +213,7 @@ def _update(
     descriptor: Describer,
     report: Callable[[str], Any],
 ) -> None:
-    stats = {name: _stat(facts["folder"] / Path(name)) for name in names}
+    stats = {name: file_state(facts["folder"] / Path(name)) for name in names}
     same_parts = old is not None and old.facts["parts"] == facts["parts"]
     kept = dict(kept_away)
     for name in names:
@@ -283,6 +228,8 @@ def _update(
     for name in todo:
         item = {"id": name, "size": stats[name][0], "mtime_ns": stats[name][1]}
         reason = described.unreadable.get(name)
+        if name in described.notes:
+            item["note"] = described.notes[name]
         items.append(item | ({"reason": reason} if reason else {"picture": None}))
     items += [{"id": name, "reason": reason} for name, reason in left_out.items()]
     items.sort(key=lambda item: item["id"])
@@ -300,14 +247,6 @@ def _update(
 def _is_unchanged(old: StoredIndex, facts: dict, items: list[dict]) -> bool:
     same = all(facts[name] == old.facts[name] for name in SETTINGS)
     return same and {item["id"]: item for item in items} == old.items
-
-
-def _stat(path: Path) -> tuple[int, int]:
-    try:
-        status = os.stat(path)
-    except OSError:  # vanished since the listing, or a broken link: it will be listed as unreadable
-        return 0, 0
-    return status.st_size, status.st_mtime_ns
 
 
 def _discard(pending: Path) -> None:

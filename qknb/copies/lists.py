@@ -108,6 +108,7 @@ def write_matches(
         with replacing(path) as temporary:
             pd.DataFrame(rows, columns=list(HEADER)).to_parquet(temporary)
     write_rows(path.with_name(f"{path.stem}.left-out.csv"), ("name", "reason"), list(skipped))
+    path.with_name(f"{path.stem}.skipped.csv").unlink(missing_ok=True)  # an earlier version's
 
 
 class Leaks(NamedTuple):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from qknb.copies.indexing import excluded
+from qknb.copies.changes import excluded
 from qknb.data.folders import list_folder
 
 __all__ = ["Queries", "list_queries"]

@@ -31,6 +31,7 @@ INTENDED = (
     "a link to a folder that is searched already",
     "unknown extension",
     "no image by content",
+    "without content",
 )
 
 

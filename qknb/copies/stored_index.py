@@ -46,8 +46,10 @@ class StoredIndex:
     picture_of_row : (rows,) int64
     skipped : list of (id, reason)
         Files that have no descriptor.
+    notes : list of (id, note)
+        What a person should know of files that have one, as that the first page is used.
     items : dict
-        id -> {"id", "size", "mtime_ns", "picture" or "reason"} of every file.
+        id -> {"id", "size", "mtime_ns", "picture" or "reason", "note"} of every file.
     recall : float or None
         Fraction of the exact 10 nearest that the faiss index finds; None for an exact index.
 
@@ -73,6 +75,7 @@ class StoredIndex:
             self.items: dict[str, dict] = {item["id"]: item for item in items}
             self.ids = [item["id"] for item in items if "picture" in item]
             picture = [item["picture"] for item in items if "picture" in item]
+            self.notes = [(item["id"], item["note"]) for item in items if "note" in item]
             self.skipped = [(item["id"], item["reason"]) for item in items if "reason" in item]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"the index at {self.path} is damaged ({error}): {_AGAIN}") from None

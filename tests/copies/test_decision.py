@@ -26,7 +26,7 @@ def test_evidence_by_hand():
 def test_the_shipped_rule_orders_what_is_obvious():
     rows = [
         evidence(0.2, True, verified(150, 1.0)),
-        evidence(0.8, True, verified(60, 0.95)),
+        evidence(0.6, True, verified(60, 0.95)),
         evidence(0.2),
         evidence(0.8, True, verified(20, 0.3, 1.5)),
         evidence(0.8, True, None, 200),

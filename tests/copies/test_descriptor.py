@@ -19,6 +19,7 @@ from qknb.copies.descriptor import Descriptor
 from qknb.copies.export import export_run
 from qknb.copies.exported import keras_tower
 from qknb.copies.model_card import model_card
+from qknb.copies.parts import query_parts
 from qknb.copies.plain_model import plain_model
 from qknb.data.augment import replay
 from qknb.data.image_files import BadImage
@@ -135,8 +136,6 @@ def test_orientation(descriptor, pictures, tmp_path):
 
 
 def test_parts_are_described_as_pictures_of_their_own(descriptor, pictures):
-    from qknb.copies.parts import query_parts
-
     paths, images = pictures
     parts = query_parts(("quarters", "turned"))
     rows = {}
@@ -147,6 +146,22 @@ def test_parts_are_described_as_pictures_of_their_own(descriptor, pictures):
     assert np.array_equal(rows[4, "whole"], descriptor(paths[4])[0])
     for part in parts(images[2]):
         assert np.array_equal(rows[7, part.name], descriptor(part.cut(images[2]))[0]), part
+
+
+def test_pictures_without_content_and_pages_are_told(descriptor, pictures, tmp_path):
+    Image.new("RGB", (40, 30), "white").save(tmp_path / "white.png")
+    pages = pictures[1][:2]
+    pages[0].save(tmp_path / "pages.gif", save_all=True, append_images=pages[1:])
+    half = Image.new("RGB", (200, 100), "white")
+    half.paste(pages[0].resize((100, 100)), (0, 0))
+    files = [tmp_path / "white.png", tmp_path / "pages.gif", half]
+    (batch,) = descriptor.batches(files, parts=query_parts(("halves",)), content=True)
+    assert batch.unreadable == [(0, "without content: one colour all over")]
+    assert batch.notes == [(1, "several pages or frames: the first is used")]
+    of_half = [part.name for at, part in zip(batch.positions, batch.parts, strict=True) if at == 2]
+    assert "left half" in of_half and "right half" not in of_half
+    (every,) = descriptor.batches(files)
+    assert every.positions.tolist() == [0, 1, 2], "unless it is asked for, nothing is left out"
 
 
 def test_unreadable_files_are_named_or_passed_over(descriptor, pictures, tmp_path):

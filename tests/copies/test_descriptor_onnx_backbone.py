@@ -41,7 +41,7 @@ def test_export_and_find_use_the_same_onnx_file(run, tmp_path):
         image.save(tmp_path / "images" / f"{i}.png")
     index = CopyIndex.build(tmp_path / "index", tmp_path / "images", descriptor)
     found = find_copies(index, descriptor, tmp_path / "images" / "3.png")
-    assert index.ids[found.pairs.reference[0]] == "3.png"
+    assert index.ids[found.candidates[0][0].candidate.picture] == "3.png"
 
 
 def test_the_file_is_looked_for_and_must_be_the_same(run, tmp_path):

@@ -31,12 +31,13 @@ def found(tmp_path):
     for name in ("china", "coffee", "flower", "coins", "rocket", "page"):
         photographs()[name].save(folder / f"{name}.png")
     index = CopyIndex.build(tmp_path / "index", folder, Corners(side=8), fit=False)
-    (tmp_path / "asked").mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    noise[..., 2] = 255
     asked = {
         ODD: photographs()["china"].crop((50, 40, 300, 200)),
         "</script><b>": photographs()["coffee"].resize((200, 140)),
         "flower again": photographs()["flower"].rotate(90, expand=True),
-        "none": Image.new("RGB", (40, 40), "red"),
+        "none": Image.fromarray(noise).resize((320, 240)),
     }
     return find_copies(index, Corners(side=8), asked)
 
@@ -89,7 +90,7 @@ def test_the_page_stays_small(found, tmp_path, monkeypatch):
 def test_pairs_for_figures(found):
     gallery = copies_gallery(found, 0.95)
     assert gallery.title == "Surest pairs" and gallery.pairs[0].truth == COPY
-    assert gallery.pairs[0].heading.endswith("of 100") and len(gallery.pairs) == 12
+    assert gallery.pairs[0].heading.endswith("of 100") and len(gallery.pairs) == 4
     around = copies_gallery(found, 0.95, limit=2, around=True)
     assert len(around.pairs) == 2
     np.testing.assert_array_equal(around.pairs[0].left.shape[2:], (3,))

@@ -29,7 +29,7 @@ class Corners:
         small = image.convert("RGB").resize((self.side,) * 2, Image.Resampling.BOX)
         return np.asarray(small, np.float32).ravel() / 255
 
-    def batches(self, images, side, parts=None):
+    def batches(self, images, side, parts=None, content=False):
         for at in range(0, len(images), 3):
             rows, vectors, names, unreadable = [], [np.zeros((0, self.dim), np.float32)], [], []
             for position, image in enumerate(images[at : at + 3], at):
