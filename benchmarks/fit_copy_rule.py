@@ -18,33 +18,11 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from copy_protocol import held_out, without_background
 
 PICTURES = 120  # of a collection that are edited
 ALIKE = 0.3  # weight of a pair of look-alikes: most strangers are none
 SPREAD = 4.0  # standard deviation of each weight around zero
-
-
-def held_out(folder, split):
-    """Paths of the photos of "val" or "test", as the preset `night` splits them with seed 0."""
-    from qknb.config import experiment
-    from qknb.data.sources import Folder
-    from qknb.data.splits import plan_split
-
-    folder = Path(folder).expanduser()
-    source = Folder(folder)
-    settings = experiment("night", images=str(folder), val_references=200, val_queries=300)
-    plan = plan_split(len(source), settings)
-    rows = [getattr(plan, f"{split}_{which}") for which in ("references", "queries")]
-    return [folder / source.ids[i] for i in sorted(set(np.concatenate(rows).tolist()))]
-
-
-def without_background(descriptor, photos):
-    """The descriptor with no background row that is one of these photos."""
-    from qknb.copies.lookup import distances
-
-    near = distances(descriptor(photos, "key"), descriptor.background).min(0)
-    descriptor.background = descriptor.background[near > 0.01]
-    return descriptor
 
 
 def sampled(descriptor, photos, size, seed, folder):

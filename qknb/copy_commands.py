@@ -156,14 +156,14 @@ def _index(options):
 
 def _find(options):
     """Returns the exit status: 0 only when all that was given could be looked up."""
-    from qknb.copies import results
+    from qknb.copies import found_files
     from qknb.copies.find import find_copies, near_duplicates
     from qknb.copies.index import CopyIndex
 
     _check_find(options)
     index = CopyIndex(Path(options.index).expanduser())
     name = "self" if options.within else Path(options.queries[0]).absolute().name
-    place = results.place_of(index, options.out, name)
+    place = found_files.place_of(index, options.out, name)
     descriptor = index.descriptor(_run_path(options) if options.run else None)
     settings = {"check": not options.no_check}
     if options.parts is not None:
@@ -174,7 +174,7 @@ def _find(options):
         queries = options.queries[0] if len(options.queries) == 1 else options.queries
         settings |= {"exclude": options.exclude, "thorough": options.top > 1}
         found = find_copies(index, descriptor, queries, **settings)
-    written = results.write_results(
+    written = found_files.write_results(
         place,
         found,
         descriptor,
@@ -193,7 +193,7 @@ def _find(options):
     _print_listed(found.skipped, "files were left out")
     _print_listed(found.notes, "files hold more than is looked at")
     print(*map(printable, [*written.sentences, *written.files]), sep="\n")
-    return 0 if found.candidates and not results.failed(found) else 1
+    return 0 if found.candidates and not found_files.failed(found) else 1
 
 
 def _check_find(options):

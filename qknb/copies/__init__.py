@@ -3,7 +3,7 @@
 descriptor           `Descriptor`: describes images, finds copies, compares two pictures
 index                `CopyIndex`: a folder described once; built, brought up to date, searched
 find                 `find_copies`, `near_duplicates`: which images are copies, how sure that is
-results              what `find` writes: lists, the page, the report on a leak (lists, gallery)
+found_files          what `find` writes: lists, the page, the report on a leak (lists, gallery)
 groups               near-duplicates that do not chain, and which of them to keep
 decisions            what a person has said of pairs: right, wrong, ignore
 viewer               found copies in a notebook

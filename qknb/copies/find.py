@@ -8,7 +8,7 @@ a query, and any other that is verified.
 
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +20,8 @@ from qknb.copies.checking import Checked, Checker
 from qknb.copies.decision import SHARE, Rule, estimate_share
 from qknb.copies.describer import Describer
 from qknb.copies.lookup import Lookup
-from qknb.copies.parts import PARTS, Part, query_parts
-from qknb.copies.queries import Queries, list_queries
+from qknb.copies.parts import PARTS, query_parts
+from qknb.copies.queries import Queries, Told, describe_queries, list_queries
 from qknb.copies.stored_index import StoredIndex
 from qknb.copies.verify import Verified, describe
 from qknb.system.progress import progress
@@ -251,11 +251,11 @@ def _looked_up(
     check: bool,
     thorough: bool,
     own: dict[int, int] | None,
-) -> tuple[dict[int, list[Checked]], "_Told"]:
+) -> tuple[dict[int, list[Checked]], Told]:
     """Candidates of every query that could be read, and what is told of the others."""
     lookup, checker = Lookup(index, descriptor), Checker(index)
     found: dict[int, list[Checked]] = {}
-    told = _Told([], [])
+    told = Told([], [])
     descriptor.tower("query")  # loading it takes seconds that are no part of the time left
     cut = query_parts(parts) if parts else None
     with (
@@ -264,10 +264,10 @@ def _looked_up(
     ):
         for start in range(0, len(queries.names), AT_ONCE):
             images = queries.images[start : start + AT_ONCE]
-            names = queries.names[start : start + AT_ONCE]
-            positions, vectors, cuts = _described(descriptor, images, cut, told, names)
-            positions = positions + start
-            near = lookup.candidates(positions, vectors, cuts, without=own)
+            described = describe_queries(descriptor, images, cut)
+            told.add(described, queries.names[start : start + AT_ONCE])
+            positions = described.positions + start
+            near = lookup.candidates(positions, described.vectors, described.parts, without=own)
             judge = functools.partial(checker.check, all_of_them=thorough)
             judge = judge if check else checker.unchecked
             judged = pool.map(judge, (queries.images[query] for query in near), near.values())
@@ -276,29 +276,3 @@ def _looked_up(
                 bar.update(1)
             bar.update(len(images) - len(near))
     return found, told
-
-
-class _Told(NamedTuple):
-    """(name, reason) of what could not be looked up, (name, note) of others."""
-
-    bad: list[tuple[str, str]]
-    notes: list[tuple[str, str]]
-
-
-def _described(
-    descriptor: Describer,
-    images: Sequence,
-    cut: Callable | None,
-    told: _Told,
-    names: Sequence[str],
-) -> tuple[np.ndarray, np.ndarray, list[Part]]:
-    positions = [np.zeros(0, np.int64)]
-    vectors = [np.zeros((0, descriptor.dim), np.float32)]
-    parts: list[Part] = []
-    for batch in descriptor.batches(images, "query", parts=cut, content=True):
-        positions.append(batch.positions)
-        vectors.append(batch.vectors)
-        parts += batch.parts
-        told.bad.extend((names[position], reason) for position, reason in batch.unreadable)
-        told.notes.extend((names[position], note) for position, note in batch.notes)
-    return np.concatenate(positions), np.concatenate(vectors), parts

@@ -16,7 +16,8 @@ from qknb.copies.checking import Checked, Checker
 from qknb.copies.decision import SHARE, Rule, evidence, fit_rule
 from qknb.copies.describer import Describer
 from qknb.copies.lookup import Candidate, Lookup
-from qknb.copies.parts import Part, query_parts
+from qknb.copies.parts import query_parts
+from qknb.copies.queries import describe_queries
 from qknb.copies.stored_index import StoredIndex
 from qknb.data.augment import augment
 from qknb.data.image_files import BadImage, read_rgb
@@ -102,10 +103,10 @@ def sample_pairs(
             )
             originals.append(picture)
             queries.append(copy)
-        positions, vectors, parts = _described(descriptor, queries, kinds)
-        present = lookup.candidates(positions, vectors, parts)
+        rows = describe_queries(descriptor, queries, query_parts(kinds))[:3]
+        present = lookup.candidates(*rows)
         hidden = dict(enumerate(originals))
-        absent = lookup.candidates(positions, vectors, parts, without=hidden)
+        absent = lookup.candidates(*rows, without=hidden)
         for query, found in enumerate(_checked(checker, queries, present)):
             picture = originals[query]
             twins = {c.candidate.picture for c in found if is_twin(c)} - {picture}
@@ -113,26 +114,16 @@ def sample_pairs(
                 if one.candidate.picture not in twins:
                     sample.add(one, one.candidate.picture == picture, 2 * SHARE)
             known = {one.candidate.picture: one for one in found}
-            rest = [c for c in absent[query] if c.picture not in known]
+            rest = [c for c in absent.get(query, []) if c.picture not in known]
             fresh = checker.check(queries[query], rest, all_of_them=True)
             known |= {one.candidate.picture: one for one in fresh}
-            for candidate in absent[query]:
+            for candidate in absent.get(query, []):
                 one = known[candidate.picture]
                 if not is_twin(one):
                     sample.add(_at(one, candidate), False, 2 * (1 - SHARE))
             bar.update(1)
     sample.pictures = len(originals)
     return sample
-
-
-def _described(
-    descriptor: Describer, queries: list, kinds: tuple[str, ...]
-) -> tuple[np.ndarray, np.ndarray, list[Part]]:
-    batches = list(descriptor.batches(queries, "query", parts=query_parts(kinds)))
-    positions = [batch.positions for batch in batches]
-    vectors = [batch.vectors for batch in batches]
-    parts = [part for batch in batches for part in batch.parts]
-    return np.concatenate(positions), np.concatenate(vectors), parts
 
 
 def _checked(

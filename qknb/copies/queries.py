@@ -1,13 +1,17 @@
-"""What is looked up: files, folders or images, each with a name, and what was left out."""
+"""What is looked up: files, folders or images, each with a name, what was left out, their rows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from qknb.copies.changes import excluded
+from qknb.copies.describer import Batch, Describer
+from qknb.copies.parts import Part
 from qknb.data.folders import list_folder
 
-__all__ = ["Queries", "list_queries"]
+__all__ = ["Described", "Queries", "Told", "describe_queries", "list_queries"]
 
 
 class Queries(NamedTuple):
@@ -16,6 +20,42 @@ class Queries(NamedTuple):
     names: list[str]
     images: list[Any]
     left_out: list[tuple[str, str]]
+
+
+class Described(NamedTuple):
+    """Rows of some queries' parts, and the batches that they come from."""
+
+    positions: np.ndarray
+    vectors: np.ndarray
+    parts: list[Part]
+    batches: list[Batch]
+
+
+class Told(NamedTuple):
+    """(name, reason) of what could not be looked up, (name, note) of others."""
+
+    bad: list[tuple[str, str]]
+    notes: list[tuple[str, str]]
+
+    def add(self, described: Described, names: Sequence[str]) -> None:
+        """Add what there is to tell of queries of these names."""
+        for batch in described.batches:
+            self.bad.extend((names[position], reason) for position, reason in batch.unreadable)
+            self.notes.extend((names[position], note) for position, note in batch.notes)
+
+
+def describe_queries(
+    descriptor: Describer, images: Sequence, cut: Callable | None = None
+) -> Described:
+    """Describe queries and the parts that `cut` finds in them (`qknb.copies.parts`)."""
+    batches = list(descriptor.batches(images, "query", parts=cut, content=True))
+    empty = np.zeros((0, descriptor.dim), np.float32)
+    return Described(
+        np.concatenate([np.zeros(0, np.int64), *(batch.positions for batch in batches)]),
+        np.concatenate([empty, *(batch.vectors for batch in batches)]),
+        [part for batch in batches for part in batch.parts],
+        batches,
+    )
 
 
 def list_queries(queries: Any, exclude: Sequence[str] = ()) -> Queries:
