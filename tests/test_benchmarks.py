@@ -5,10 +5,13 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from bench_devices import exchanged_bytes
 from helpers.paths import ROOT
+from helpers.photographs import photographs
 from measuring import made_run
+from pillow_edits import KINDS, edited
 
 BENCH = ROOT / "benchmarks"
 
@@ -62,6 +65,18 @@ def test_the_accelerator_benchmark_runs_on_a_processor():
 def test_benchmarks_print_numbers(name, run):
     lines = outputs(name, run)
     assert len(lines) >= 2 and any(char.isdigit() for char in lines[-1]), lines
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_copies_as_people_make_them(kind):
+    """Each edit of the protocol changes the picture, is drawn from `rng` alone, and stays RGB."""
+    china, flower = (photographs()[name] for name in ("china", "flower"))
+    one, again, other = (
+        edited(china, kind, np.random.default_rng(seed), [flower] * 4) for seed in (1, 1, 2)
+    )
+    assert one.mode == "RGB" and min(one.size) >= 48 and max(one.size) <= 800
+    assert one.tobytes() == again.tobytes() != other.tobytes()
+    assert one.size != china.size or one.tobytes() != china.tobytes()
 
 
 def test_every_benchmark_is_tried():

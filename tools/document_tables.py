@@ -515,6 +515,91 @@ def _best_lengths(found):
     }
 
 
+# --- finding copies -------------------------------------------------------------------------------
+
+
+def _protocol(folder, kind):
+    """Rows of the protocol of one kind, {(size, setting): rows of all seeds}."""
+    found = {}
+    for row in read_lines(*sorted(folder.glob("protocol*.jsonl"))):
+        if row["row"] == kind:
+            found.setdefault((row["size"], row.get("setting")), []).append(row)
+    return dict(sorted(found.items(), key=lambda item: item[0][0]))
+
+
+def _sum(rows, field):
+    return sum(row[field] for row in rows)
+
+
+def copy_protocol(folder):
+    """What was called a copy, by size of the collection and by how it was looked up."""
+    lines = []
+    for (size, setting), rows in _protocol(folder, "found").items():
+        reported = _sum(rows, "reported")
+        lines.append(
+            [
+                whole(size),
+                setting,
+                f"{_sum(rows, 'right')} of {reported}",
+                short(_sum(rows, "right") / reported),
+                short(_sum(rows, "promised") / reported),
+                f"{_sum(rows, 'found')} of {_sum(rows, 'copies')}",
+                short(_sum(rows, "found") / _sum(rows, "copies")),
+                f"{_sum(rows, 'alike_called')} of {_sum(rows, 'alike')}",
+                f"{statistics.fmean(row['seconds'] for row in rows):.2f}",
+            ]
+        )
+    headings = ("pictures", "looked up", "right pairs", "precision", "promised", "copies found")
+    headings += ("recall", "look-alikes called copies", "core seconds a query")
+    return markdown(headings, lines)
+
+
+def copy_kinds(folder):
+    """Copies found by kind of edit, all sizes and seeds added up."""
+    settings = ("verified", "not verified", "whole pictures, verified")
+    counts = {}
+    for (_, setting), rows in _protocol(folder, "found").items():
+        for row in rows:
+            for kind, (found, of) in row["kinds"].items():
+                old = counts.setdefault(kind, {}).get(setting, (0, 0))
+                counts[kind][setting] = old[0] + found, old[1] + of
+    lines = [
+        [kind, str(found["verified"][1]), *(str(found[setting][0]) for setting in settings)]
+        for kind, found in counts.items()
+    ]
+    headings = ("edit", "copies", "found", "not verified", "whole pictures alone, verified")
+    return markdown(headings, lines)
+
+
+def copy_parts(folder):
+    """Parts of a query: what they cost, and how often they bring the original."""
+    counts = {}
+    for (_, setting), rows in _protocol(folder, "parts").items():
+        counts.setdefault(setting, []).extend(rows)
+    lines = []
+    for setting, rows in counts.items():
+        copies = _sum(rows, "copies")
+        lines.append(
+            [
+                setting,
+                f"{_sum(rows, 'pieces') / copies:.1f}",
+                short(_sum(rows, "first") / copies),
+                short(_sum(rows, "among_ten") / copies),
+            ]
+        )
+    return markdown(("looked up", "rows a query", "first", "among ten"), lines)
+
+
+def copy_groups(folder):
+    """Near-duplicates within a folder, with planted ones."""
+    lines = [
+        [str(row["seed"]), f"{row['found']} of {row['planted']}", str(row["unrelated"])]
+        for rows in _protocol(folder, "groups").values()
+        for row in rows
+    ]
+    return markdown(("seed", "planted near-duplicates found", "unrelated pictures grouped"), lines)
+
+
 TABLES = {
     function.__name__: function
     for function in (
@@ -534,6 +619,10 @@ TABLES = {
         ablations,
         switching,
         switching_pairs,
+        copy_protocol,
+        copy_kinds,
+        copy_parts,
+        copy_groups,
     )
 }
 
