@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from qknb.copies.parts import QUERY_PARTS
 from qknb.system.safe_text import printable
 
 __all__ = ["COMMANDS", "add_commands"]
@@ -197,6 +196,8 @@ def _find(options):
 
 
 def _check_find(options):
+    from qknb.copies.parts import QUERY_PARTS
+
     if bool(options.queries) == options.within:
         raise ValueError(
             "give folders or image files to look up, or --self to look for near-duplicates within "
