@@ -38,7 +38,8 @@ MANIFEST = "manifest.json"
 _DEEP = 3  # folders above a file in which its run is looked for
 # made from the rest, or with records of their own; and arrays that complete.json vouches for
 _WITHOUT = (
-    *("index", "notebooks", "figures", "tables", "report.html", MANIFEST, JOURNAL),
+    *("index", "found", "find_copies", "notebooks", "figures", "tables", "report.html"),
+    *(MANIFEST, JOURNAL),
     *("scan.jsonl", "scan_extra.jsonl"),
 )
 _BLOCKWISE = ("store", "banks")
