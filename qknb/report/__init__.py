@@ -5,6 +5,7 @@ paper_tables         the paper's results beside ours
 figures              micro-AP by phase, precision and recall
 training_curves      loss and distances over the steps
 curves               several runs in one figure, with their spread over seeds
+descriptor_map       the descriptor space from above, by phase; `descriptor_map_views` draws it
 edit_recall          which edits hide a copy; `edit_recall_figure` draws it
 pairs, galleries     which pairs of images to look at; `gallery_figures` draws them
 gist_figure          what GIST keeps of an image

@@ -24,6 +24,7 @@ __all__ = [
     "hardest_negatives",
     "has_removed",
     "missed_copies",
+    "open_images",
 ]
 
 ROUNDING = 1e-6  # a pair's score, computed alone, may differ from the ranking's in its last bits
@@ -38,7 +39,8 @@ class Edited(NamedTuple):
     labels: list[str]
 
 
-def _set(run_dir, name):
+def open_images(run_dir: str | Path, name: str):
+    """An image set of a run, such as "test_queries". ValueError: it is not prepared."""
     found = open_set(Path(run_dir) / "store" / name)
     if found is None:
         raise ValueError(
@@ -75,7 +77,7 @@ def hardest_negatives(
     side, d2 = str(file["side"]), file[prefix + "d2"]
     kinds = {"copies": "edited copy", "keys": "original"}
     names = ["copies", "keys"] if side == "Q" else ["keys", "copies"]
-    sets = [_set(run_dir, name) for name in names]
+    sets = [open_images(run_dir, name) for name in names]
     sources = [
         [images.items[i]["source"] for i in index] for images, index in zip(sets, rows, strict=True)
     ]
@@ -116,7 +118,10 @@ def false_positives(
 ) -> Gallery:
     """The best-scored pairs of an evaluated row that are not copies. `ranked`: if at hand."""
     found = ranked or ranked_pairs(run_dir, row, split)
-    queries, references = _set(run_dir, f"{split}_queries"), _set(run_dir, f"{split}_references")
+    queries, references = (
+        open_images(run_dir, f"{split}_queries"),
+        open_images(run_dir, f"{split}_references"),
+    )
     match = dict(found.truth.tolist())
     pairs = []
     for i in pick_false(found.pairs, found.truth, limit, per_query):
@@ -143,7 +148,10 @@ def missed_copies(
 ) -> Gallery:
     """The true pairs of an evaluated row with the largest distances: query beside original."""
     found = ranked or ranked_pairs(run_dir, row, split)
-    queries, references = _set(run_dir, f"{split}_queries"), _set(run_dir, f"{split}_references")
+    queries, references = (
+        open_images(run_dir, f"{split}_queries"),
+        open_images(run_dir, f"{split}_references"),
+    )
     truth = _with_image(found)
     picked = pick_missed(found.queries, found.references, truth, limit)
     pairs = [
@@ -198,7 +206,7 @@ def found_and_missed(
         rows = truth[found]
         harder = pair_scores(theirs.queries, theirs.references, rows[:, 0], rows[:, 1]) < least
         found = found[harder] if harder.any() else found
-    sets = [_set(run_dir, f"{split}_{name}") for name in ("queries", "references")]
+    sets = [open_images(run_dir, f"{split}_{name}") for name in ("queries", "references")]
 
     def middle(rows, truth_words, kind):
         if not len(rows):
@@ -212,7 +220,7 @@ def found_and_missed(
 
 def edit_examples(run_dir: str | Path, n: int = 8) -> list[Edited]:
     """`n` training originals, evenly spread over the keys, each with up to five edited copies."""
-    keys, copies = _set(run_dir, "keys"), _set(run_dir, "copies")
+    keys, copies = open_images(run_dir, "keys"), open_images(run_dir, "copies")
     views = len(copies) // len(keys)
     rows = np.unique(np.linspace(0, len(keys) - 1, min(n, len(keys))).astype(int))
     examples = []

@@ -31,7 +31,7 @@ QUICK = {
 
 def rows_of(path):
     with open(path, newline="", encoding="utf-8") as file:
-        return {row["row"]: row for row in csv.DictReader(file)}
+        return {row["descriptor"]: row for row in csv.DictReader(file)}
 
 
 def test_the_whole_notebook_on_zips_in_colab(tmp_path, monkeypatch, capfd):
