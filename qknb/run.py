@@ -143,6 +143,10 @@ class Run:
         have written to it since.
         """
         self._read_steps()
+        known, now = self._manifest.get("versions", {}), versions()
+        other = {name: now[name] for name in now if name in known and known[name] != now[name]}
+        if other:  # than those that the run was begun with
+            facts = {**facts, "versions": other}
         self._manifest["steps"][step] = {"finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **facts}
         self._save()
 

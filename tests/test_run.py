@@ -132,3 +132,13 @@ def test_what_remains(tmp_path):
     assert left() == "the reference rows"
     run.mark("baselines")
     assert run.is_complete
+
+
+def test_steps_that_are_taken_with_other_versions_say_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("qknb.run.versions", lambda: {"python": "3.11.7", "keras": "3.9.0"})
+    Run(tmp_path / "r", experiment("smoke")).mark("prepare")
+    monkeypatch.setattr("qknb.run.versions", lambda: {"python": "3.11.7", "keras": "3.12.0"})
+    Run(tmp_path / "r").mark("phase Q1", steps=4)
+    steps = Run(tmp_path / "r").manifest["steps"]
+    assert "versions" not in steps["prepare"]
+    assert steps["phase Q1"]["versions"] == {"keras": "3.12.0"}

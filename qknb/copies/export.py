@@ -21,6 +21,7 @@ import numpy as np
 
 from qknb.copies.plain_model import plain_model
 from qknb.data.prepared_sets import open_split
+from qknb.evaluation.rows import behind
 from qknb.models.names import is_dinov2, is_onnx, onnx_path
 from qknb.run import Run
 from qknb.system import records
@@ -131,6 +132,8 @@ def export_run(run_dir: str | Path) -> Path:
     if used or is_dinov2(settings.backbone):
         facts["backbone"] = {"name": settings.backbone, "sha256": used and used["sha256"]}
     facts["fingerprint"] = tower_fingerprint(facts)
+    if said := behind(run.rows(), phase):
+        print(f"{said}.")
     write_text(folder / "MODEL_CARD.md", model_card(run, phase, facts))
     write_json(folder / "descriptor.json", facts)
     return folder
@@ -263,8 +266,10 @@ def _write_background(run, phase, path):
         found = open_split(run / "store", split)
         if found is not None and found[1].name in evaluated:
             rows.append(evaluated[found[1].name])
+    found = np.concatenate(rows)[:BACKGROUND]
+    half = np.abs(found).max(initial=0) <= np.finfo(np.float16).max
     with replacing(path) as temporary, open(temporary, "wb") as file:
-        np.save(file, np.concatenate(rows)[:BACKGROUND].astype(np.float16))
+        np.save(file, found.astype(np.float16 if half else np.float32))
 
 
 def pca_fingerprint(pca):

@@ -8,6 +8,7 @@ import numpy as np
 from qknb.config import DISC21, changes_from_paper
 from qknb.evaluation.metrics import bootstrap_interval
 from qknb.evaluation.results import ranked_pairs
+from qknb.evaluation.rows import behind
 from qknb.report.tables import GIST_ROW, cut_words
 from qknb.system.formatting import MISSING, show_count
 from qknb.system.machine import versions
@@ -82,7 +83,7 @@ def model_card(run, phase, facts):
                 "## Data",
                 _data(run),
                 "## Results on images it never saw",
-                _results(run, phase, rows),
+                _results(run, phase, rows) + _warning(run, phase),
                 "## Threshold",
                 _threshold(facts),
                 "## What differs from the paper",
@@ -199,6 +200,12 @@ def _results(run, phase, rows):
         "Score normalization (micro-AP alone) lowers the scores of queries that lie near many "
         "training images; the exported descriptor does not have it."
     )
+
+
+def _warning(run, phase):
+    """What a person should know before the numbers: training has made it worse."""
+    said = behind(run.rows(), phase)
+    return f"\n\n**{said}.**" if said else ""
 
 
 def _interval(run, row):

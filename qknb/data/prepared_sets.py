@@ -82,10 +82,18 @@ def prepared(run: Run) -> PreparedSets:
     missing = [name for name, value in found.items() if value is None]
     if missing:
         raise ValueError(
-            f"the run at {run.path} is not prepared ({', '.join(missing)} missing): run notebook "
-            "01_prepare_images, or `python -m qknb prepare`"
+            f"the run at {run.path} is not prepared ({', '.join(missing)} missing{_why(store)}): "
+            "run notebook 01_prepare_images, or `python -m qknb prepare`"
         )
     return PreparedSets(keys, copies, held_out, aliases)
+
+
+def _why(store: Path) -> str:
+    """Which sets were whole and are not."""
+    marks = [path / "complete.json" for path in sorted(store.glob("*"))]
+    faults = {mark.relative_to(store): records.fault(mark) for mark in marks}
+    found = "; ".join(f"{name}: {fault}" for name, fault in faults.items() if fault)
+    return f"; {found}" if found else ""
 
 
 def open_split(store: str | Path, split: str) -> HeldOut | None:

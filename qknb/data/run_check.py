@@ -53,7 +53,7 @@ def check_run(path: str | Path) -> list[Finding]:
     """
     run = Run(path).path.absolute()
     known = records.recorded(run)
-    names = {*known, *(name for name in _files(run) if not records.is_output(name))}
+    names = {*known, *(name for name in _files(run) if records.is_recorded(name))}
     arrays = {
         f"{folder.relative_to(run).as_posix()}/{name}.npy": fault
         for folder in sorted([*run.glob("store/*"), *run.glob("banks/*")])

@@ -1,12 +1,14 @@
 """Rows, the lines of metrics.jsonl: what a descriptor reaches on a split, and its cost."""
 
 import dataclasses
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from qknb.run import read_json_lines
 
-__all__ = ["Cost", "EvaluationRow", "PRETRAINED", "read_rows"]
+__all__ = ["Cost", "EvaluationRow", "PRETRAINED", "behind", "read_rows"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +126,31 @@ class EvaluationRow:
 _OMITTED = {
     f.name for f in dataclasses.fields(EvaluationRow) if f.default is not dataclasses.MISSING
 }
+
+
+def behind(rows: Iterable[Mapping[str, Any]], row: str, split: str = "val") -> str:
+    """A sentence when a trained descriptor is worse than what it started from; "" otherwise.
+
+    Parameters
+    ----------
+    rows : iterable of dict
+        Of metrics.jsonl.
+    row, split : str
+        The trained row, and where it is compared with the rows without training.
+    """
+    found = [one for one in rows if one["split"] == split]
+    own = next((one["micro_ap"] for one in found if one["row"] == row), None)
+    better = [
+        f"{one['row']} {one['micro_ap']:.3f}"
+        for one in found
+        if own is not None and not one["phase_index"] and one["micro_ap"] > own
+    ]
+    if not better or row in [one["row"] for one in found if not one["phase_index"]]:
+        return ""
+    return (
+        f"{row} is worse than what needs no training: micro-AP {own:.3f} on {split}, "
+        f"{' and '.join(better)}. Train longer, or with a lower learning_rate"
+    )
 
 
 def read_rows(run_dir: str | Path) -> list[EvaluationRow]:

@@ -102,9 +102,7 @@ def write_report(run_dir: str | Path) -> Path:
         changes=_changes(settings),
         settings=_all_settings(settings),
         steps=_steps(steps),
-        versions=make_table(
-            "", {"what": "text", "version": "text"}, manifest.get("versions", {}).items()
-        ),
+        versions=_versions(manifest),
         notebooks=_notebooks(run_dir),
         zip=zip,
     )
@@ -234,6 +232,31 @@ def _steps(steps) -> Table | None:
         "finished": "text",
     }
     return make_table(f"{show_seconds(total)} in all, as far as recorded.", columns, rows)
+
+
+def _versions(manifest) -> Table:
+    """What the run was begun with, and the steps that were taken with other versions."""
+    begun, steps = manifest.get("versions", {}), manifest["steps"]
+    changed = {name: facts["versions"] for name, facts in steps.items() if "versions" in facts}
+    if not changed:
+        return make_table("", {"what": "text", "version": "text"}, begun.items())
+    rows = [
+        (name, version, _later(name, changed) or str(version)) for name, version in begun.items()
+    ]
+    return make_table(
+        f"The run was continued with other versions: {', '.join(changed)}.",
+        {"what": "text", "begun with": "text", "continued with": "text"},
+        rows,
+    )
+
+
+def _later(name, changed):
+    """The other versions of a package, each with its steps."""
+    found = {}
+    for step, versions in changed.items():
+        if name in versions:
+            found.setdefault(versions[name], []).append(step)
+    return "; ".join(f"{version} ({', '.join(steps)})" for version, steps in found.items())
 
 
 def _notebooks(run_dir):

@@ -26,7 +26,7 @@ __all__ = [
     "check",
     "confirm",
     "forget",
-    "is_output",
+    "is_recorded",
     "remedy",
     "recorded",
     "remove",
@@ -36,13 +36,14 @@ __all__ = [
 JOURNAL = "checksums.jsonl"
 MANIFEST = "manifest.json"
 _DEEP = 3  # folders above a file in which its run is looked for
-# made from the rest, or with records of their own; and arrays that complete.json vouches for
-_WITHOUT = (
-    *("index", "found", "find_copies", "notebooks", "figures", "tables", "report.html"),
-    *(MANIFEST, JOURNAL),
-    *("scan.jsonl", "scan_extra.jsonl"),
+# what the rest is made from, by the first part of its name; what people let commands write into a
+# run, its figures and pages, and indexes with records of their own are not looked at
+_RECORDED = (
+    *("banks", "descriptor", "evaluation", "phases", "store"),
+    *("gist_pca.npz", "metrics.jsonl", "whitening.npz"),
+    *("duplicates.csv", "duplicates_extra.csv", "skipped.csv", "skipped_extra.csv"),
 )
-_BLOCKWISE = ("store", "banks")
+_BLOCKWISE = ("store", "banks")  # whose arrays complete.json vouches for
 _GONE, _THERE = "gone", "written"
 
 
@@ -157,9 +158,9 @@ def _journal(path, size, changed, node):
     return {name: records for name, records in found.items() if records}
 
 
-def is_output(name: str) -> bool:
-    """Whether a file of a run is made from the rest, or has records of its own."""
-    return name.partition("/")[0] in _WITHOUT
+def is_recorded(name: str) -> bool:
+    """Whether a file of a run is one that is written down, by its name in there."""
+    return name.partition("/")[0] in _RECORDED
 
 
 def _append(run, value):
@@ -186,7 +187,7 @@ def _place(path: Path) -> tuple[Path | None, str]:
             name = path.relative_to(folder).as_posix()
             top = name.partition("/")[0]
             blockwise = top in _BLOCKWISE and path.suffix == ".npy"
-            known = not is_output(name) and not blockwise and run_id(folder)
+            known = is_recorded(name) and not blockwise and run_id(folder)
             return (folder, name) if known else (None, name)
     return None, ""
 

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from qknb.data.run_check import damaged_scores, mend_run
+from qknb.evaluation.rows import behind
 from qknb.evaluation.scorer import Scorer
 from qknb.evaluation.tracking import live_tracking, send_new
 from qknb.run import Run, remaining
@@ -54,6 +55,8 @@ def train(run: Run, phases: Sequence[str] | None = None) -> list[dict[str, Any]]
         for name in phases or trainer.phase_names():
             trainer.phase(name)
         trainer.score_last()
+        if said := behind(run.rows(), (run.finished_phases() or ("",))[-1]):
+            print(f"{said}.")
     send_new(run.path)
     if not run.experiment.keep_banks:
         records.forget(run / "banks")

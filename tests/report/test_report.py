@@ -193,3 +193,15 @@ def test_a_failing_report_leaves_the_old_one(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no space"):
         write_report(run)
     assert (run / "report.html").read_text() == "old" and not list(run.glob(".report*"))
+
+
+def test_a_run_that_was_continued_with_other_versions_names_both(tmp_path):
+    run = make_run(tmp_path / "r")
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["versions"] = {"keras": "3.9.0", "numpy": "2.1.0"}
+    for step in ("phase Q1", "phase K1"):
+        manifest["steps"][step]["versions"] = {"keras": "3.12.0"}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    text = Page(write_report(run).read_text(encoding="utf-8")).text
+    assert "continued with other versions: phase Q1, phase K1" in text
+    assert "3.9.0" in text and "3.12.0 (phase Q1, phase K1)" in text and "2.1.0" in text

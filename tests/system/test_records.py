@@ -20,6 +20,7 @@ def run(tmp_path):
 def test_a_file_of_a_run_is_known_and_others_are_not(run, tmp_path):
     write_text(run / "metrics.jsonl", "{}\n")
     write_text(run / "report.html", "made from the rest")
+    write_text(run / "list of copies.csv", "that a person wanted here")
     write_text(tmp_path / "elsewhere.csv", "a\n")
     assert set(records.recorded(run.path)) == {"metrics.jsonl"}
     (tmp_path / "web" / "css").mkdir(parents=True)
@@ -67,7 +68,7 @@ class Killed(BaseException):
 @pytest.mark.parametrize("again", [0, 1, 2])
 def test_a_kill_at_any_moment_leaves_a_file_that_counts(run, monkeypatch, moment, again):
     """Before the announcement, between it and the replacement, and after: also several times."""
-    path = run / "a.npz"
+    path = run / "whitening.npz"
 
     def write(value):
         with files.replacing(path) as temporary:
@@ -102,15 +103,15 @@ def test_a_kill_at_any_moment_leaves_a_file_that_counts(run, monkeypatch, moment
 
 
 def test_a_line_of_the_journal_that_a_kill_cut_off_is_no_harm(run):
-    write_text(run / "a.json", "1")
+    write_text(run / "phases" / "chunks.json", "1")
     journal = run / records.JOURNAL
     with open(journal, "ab") as file:
         file.write(b'{"file": "b.js')
-    write_text(run / "a.json", "2")
-    assert files.read_text(run / "a.json") == "2"
-    (run / "a.json").write_text("1")
-    with pytest.raises(ValueError, match="a.json"):
-        files.read_text(run / "a.json")
+    write_text(run / "phases" / "chunks.json", "2")
+    assert files.read_text(run / "phases" / "chunks.json") == "2"
+    (run / "phases" / "chunks.json").write_text("1")
+    with pytest.raises(ValueError, match="chunks.json"):
+        files.read_text(run / "phases" / "chunks.json")
 
 
 def test_a_log_is_checked_when_it_is_finished_and_not_while_it_grows(run):
