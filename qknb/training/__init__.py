@@ -15,6 +15,7 @@ budget               what a row has cost
 workload, estimate   what a run has to do and will take (probe, memory_plan)
 auto_preset, summary the preset that suits, and a run in plain words
 duplicates           keys that show the same picture
+scale                what exact mining would take at sizes that nobody has run
 rehearsal            a first phase on the side, to be watched
 """
 
