@@ -27,8 +27,9 @@ from qknb.report.galleries import (
     hardest_negatives,
     has_removed,
     missed_copies,
+    photograph_examples,
 )
-from qknb.report.gallery_figures import edit_grid_figure, gallery_figure
+from qknb.report.gallery_figures import WHAT_A_COPY_IS, edit_grid_figure, gallery_figure
 from qknb.report.pairs import Gallery, Pair
 from qknb.report.style import StyledFigure, save
 from qknb.report.tables import metric_rows, results_table
@@ -68,6 +69,7 @@ class Exhibits:
     training: list[Chart] = field(default_factory=list)
     galleries: list[NamedGallery] = field(default_factory=list)
     edits: list[Edited] = field(default_factory=list)
+    photographs: list[Edited] = field(default_factory=list)
     by_edit: Table | None = None
     found: Pair | None = None
     missed: Pair | None = None
@@ -89,6 +91,9 @@ def write_all(run_dir: str | Path, exhibits: Exhibits) -> list[Path]:
         paths += [save(figure, folder / f"{chart.name}.{kind}") for kind in ("png", "svg")]
     if exhibits.edits:
         paths.append(save(edit_grid_figure(exhibits.edits), folder / "edits.png"))
+    if exhibits.photographs:
+        figure = edit_grid_figure(exhibits.photographs, WHAT_A_COPY_IS)
+        paths.append(save(figure, folder / "photographs.png"))
     for name, _, gallery in exhibits.galleries:
         paths.append(save(gallery_figure(gallery), folder / f"{name}.png"))
     tables = {
@@ -230,6 +235,7 @@ def _add_training_images(exhibits, run_dir, phases):
         )
         return
     exhibits.edits = edit_examples(run_dir)
+    exhibits.photographs = photograph_examples(run_dir)
     done = [p for p in phases if (run_dir / "phases" / p / "hard_negatives.npz").exists()]
     if not done:
         exhibits.missing.append("Hardest negatives: no phase has been trained to its end yet.")

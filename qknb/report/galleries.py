@@ -4,13 +4,16 @@
 from the store, memory-mapped: only those that are shown.
 """
 
+import json
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from qknb.data.augment import describe
+from qknb.data.augment import augment, describe
+from qknb.data.dataset import to_square
 from qknb.data.image_sets import open_set
+from qknb.data.materials import PHOTOGRAPHS, photographs
 from qknb.evaluation.results import Ranked, ranked_pairs
 from qknb.evaluation.search import pair_scores
 from qknb.report.pairs import Gallery, Pair, pick_false, pick_hardest, pick_missed, query_pair
@@ -25,8 +28,11 @@ __all__ = [
     "has_removed",
     "missed_copies",
     "open_images",
+    "photograph_examples",
 ]
 
+SHOWN_PHOTOGRAPHS = ("chelsea.png", "coffee.png", "rocket.jpg", "china.jpg")
+PHOTOGRAPH_SIDE = 128  # pixels
 ROUNDING = 1e-6  # a pair's score, computed alone, may differ from the ranking's in its last bits
 
 
@@ -229,4 +235,37 @@ def edit_examples(run_dir: str | Path, n: int = 8) -> list[Edited]:
         labels = [describe(copies.items[i]["edits"]) for i in shown]
         images = [copies.images[i] for i in shown]
         examples.append(Edited(keys.images[row], keys.items[row]["source"], images, labels))
+    return examples
+
+
+def photograph_examples(run_dir: str | Path, views: int = 5) -> list[Edited]:
+    """Photographs with copies edited as those of a run of scenes: what a copy is, to the eye.
+
+    They lie in scikit-image and scikit-learn; no tower is trained on them as they are. An empty
+    list for a run on other images, which show it themselves. `views`: copies of each.
+    """
+    path = Path(run_dir) / "manifest.json"
+    if not path.exists():
+        return []
+    settings = json.loads(path.read_text(encoding="utf-8"))["experiment"]
+    if settings.get("images") != "scenes":
+        return []
+    names = [name for _, name in PHOTOGRAPHS]
+    examples = []
+    for shown in SHOWN_PHOTOGRAPHS:
+        image = photographs()[names.index(shown)][0]
+        images, labels = [], []
+        for view in range(views):
+            copy, edits = augment(
+                image,
+                seed=settings["seed"],
+                key=shown,
+                view=view,
+                purpose="photographs",
+                strength=settings["edit_strength"],
+                edits=settings.get("train_edits", "standard"),
+            )
+            images.append(to_square(copy, PHOTOGRAPH_SIDE))
+            labels.append(describe(edits))
+        examples.append(Edited(to_square(image, PHOTOGRAPH_SIDE), shown, images, labels))
     return examples

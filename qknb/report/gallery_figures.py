@@ -8,9 +8,11 @@ from qknb.report.galleries import Edited, edit_examples
 from qknb.report.pairs import Gallery
 from qknb.report.style import COLOURS, StyledFigure, fitted, styled, wrapped
 
-__all__ = ["edit_grid", "edit_grid_figure", "gallery_figure"]
+__all__ = ["WHAT_A_COPY_IS", "edit_grid", "edit_grid_figure", "gallery_figure"]
 
 SMALL = 6.6  # points
+WHAT_IS_TRAINED_ON = "What the towers train on: originals and their edited copies"
+WHAT_A_COPY_IS = "What a copy is: photographs and their edited copies"
 
 
 class _Page:
@@ -70,7 +72,7 @@ def gallery_figure(gallery: Gallery, columns: int = 3) -> StyledFigure:
 
 
 @styled
-def edit_grid_figure(examples: list[Edited]) -> StyledFigure:
+def edit_grid_figure(examples: list[Edited], title: str = WHAT_IS_TRAINED_ON) -> StyledFigure:
     """A labelled grid of originals, framed, each followed by its copies."""
     side, margin, views = 1.24, 0.15, max((len(e.copies) for e in examples), default=0)
     group = (views + 1) * (side + 0.06) + 0.14
@@ -79,7 +81,7 @@ def edit_grid_figure(examples: list[Edited]) -> StyledFigure:
     page = _Page(
         max(2 * margin + per_row * group - 0.2, 5),
         0.72 + -(-len(examples) // per_row) * high,
-        "What the towers train on: originals and their edited copies",
+        title,
         "Framed: the original; beside it its copies, with their edits.",
     )
     for i, example in enumerate(examples):

@@ -95,6 +95,7 @@ def write_report(run_dir: str | Path) -> Path:
         by_edit=exhibits.by_edit,
         galleries=exhibits.galleries,
         edits=exhibits.edits,
+        photographs=exhibits.photographs,
         training=[_drawn(chart) for chart in exhibits.training],
         absent=exhibits.missing,
         counts=_counts(steps.get("prepare")),

@@ -1,9 +1,19 @@
 """Galleries as figures: images and words, none over another."""
 
-import matplotlib
-import pytest
-from helpers.made_run import make_run
+import dataclasses
+import json
+from pathlib import Path
 
+import matplotlib
+import numpy as np
+import pytest
+import skimage
+from helpers.made_run import make_run
+from PIL import Image
+
+from qknb.config import experiment
+from qknb.data.augment import augment, describe
+from qknb.data.dataset import to_square
 from qknb.report import galleries, gallery_figures, style
 
 
@@ -54,3 +64,29 @@ def test_edit_grid_shows_each_original_with_its_copies(run):
     assert {"photo-0.jpg", "rotate 12° + jpeg\nq=9"} <= set(
         texts(figure)
     ) or "rotate 12° + jpeg q=9" in texts(figure)
+
+
+def test_photographs_show_what_a_copy_is_where_images_are_scenes(tmp_path):
+    settings = dataclasses.asdict(experiment("smoke"))
+    (tmp_path / "manifest.json").write_text(json.dumps({"experiment": settings}))
+    examples = galleries.photograph_examples(tmp_path, views=2)
+    assert [example.name for example in examples] == list(galleries.SHOWN_PHOTOGRAPHS)
+    name, view = galleries.SHOWN_PHOTOGRAPHS[1], 1
+    with Image.open(Path(skimage.__file__).parent / "data" / name) as image:
+        original = image.convert("RGB")
+        original.thumbnail((640, 640))
+    copy, edits = augment(
+        original,
+        seed=settings["seed"],
+        key=name,
+        view=view,
+        purpose="photographs",
+        strength=settings["edit_strength"],
+    )
+    assert examples[1].labels[view] == describe(edits)
+    assert np.abs(examples[1].copies[view].astype(int) - to_square(copy, 128)).mean() < 3
+    figure = gallery_figures.edit_grid_figure(examples, gallery_figures.WHAT_A_COPY_IS)
+    assert gallery_figures.WHAT_A_COPY_IS in texts(figure)
+    settings["images"] = "/photos"
+    (tmp_path / "manifest.json").write_text(json.dumps({"experiment": settings}))
+    assert galleries.photograph_examples(tmp_path) == []
