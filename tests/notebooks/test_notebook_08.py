@@ -8,21 +8,27 @@ import datetime
 import io
 import json
 import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from helpers.paths import ROOT
 from PIL import Image
 
+from qknb.copies.checking import Checked
+from qknb.copies.decision import SHIPPED, Rule, evidence
 from qknb.copies.descriptor import Descriptor
 from qknb.copies.example import example_folders
 from qknb.copies.export import export_run
-from qknb.copies.find import Found, Limits, find_copies
+from qknb.copies.find import Found, find_copies
 from qknb.copies.index import CopyIndex
+from qknb.copies.lookup import Candidate
+from qknb.copies.parts import WHOLE
 from qknb.copies.viewer import CopyViewer, distances_figure, uploaded_files
 from qknb.data.folders import image_files
 from qknb.data.scenes import Scenes
-from qknb.evaluation.search import Pairs
 from qknb.run import Run
 
 NOTEBOOK = ROOT / "notebooks" / "08_find_copies.ipynb"
@@ -47,8 +53,7 @@ def test_it_keeps_the_rules_for_notebooks():
 
 
 def test_it_runs_and_writes_what_it_says(smoke_run, tmp_path, capsys):
-    """On a finished run, with the example's folders and a threshold under which the near-identical
-    pairs lie; in this process, which is quicker.
+    """On a finished run, with the example's folders; in this process, which is quicker.
 
     tests/test_notebooks.py runs it in a kernel of its own, as one of the batch.
     """
@@ -63,18 +68,18 @@ def test_it_runs_and_writes_what_it_says(smoke_run, tmp_path, capsys):
         else:
             exec(compile(ast.Module([last], []), "08", "exec"), space)  # noqa: S102
         if "parameters" in metadata.get("tags", ()):
-            space |= {"run_root": str(tmp_path), "run_name": "run", "preset": "", "threshold": 0.08}
+            space |= {"run_root": str(tmp_path), "run_name": "run", "preset": ""}
     run = tmp_path / "run"
     with open(run / "find_copies" / "copies.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     right = [row["query"] == f"copy-of-{row['match']}" for row in rows if row["verdict"] == "copy"]
-    assert len(right) >= 2 and sum(right) / len(right) > 0.5
+    assert len(right) >= 8 and sum(right) / len(right) > 0.9
     for name in ("copies_nearest", "copies_threshold", "copies_distances"):
         with Image.open(run / "figures" / f"{name}.png") as image:
             assert image.width > 500 and np.asarray(image.convert("L")).std() > 5
     assert (run / "find_copies" / "copies.html").stat().st_size > 10_000
     printed = capsys.readouterr().out
-    assert "36 images in" in printed and "Threshold 0.08" in printed
+    assert "36 images in" in printed and "From 95 of 100" in printed
     assert any(
         "Image copy descriptor" in (getattr(value, "data", None) or "")
         for value in shown
@@ -99,29 +104,29 @@ def test_folders_of_ones_own_and_a_collection_alone(smoke_run, tmp_path, capsys)
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             photos.load(i).save(folder / name, quality=95)
     wanted = {
-        str(queries): {("x.jpg", "a.png"), ("x.jpg", "a-again.jpg"), ("y.jpg", "sub/b.png")},
-        "": {("a.png", "a-again.jpg")},
+        str(queries): {"x.jpg": {"a.png", "a-again.jpg"}, "y.jpg": {"sub/b.png"}},
+        "": {"a.png": {"a-again.jpg"}},
     }
     cells = {cell["id"]: source for _, source, cell in code_cells()}
     space = {}
     exec(cells["parameters"], space)  # noqa: S102
-    for given, pairs in wanted.items():
+    for given, originals in wanted.items():
         space |= {
             "run": Run(run),
             "collection": str(collection),
             "queries": given,
-            "threshold": 0.02,
             "figures": {},
         }
         for name in ("descriptor", "folders", "index", "find", "write"):
             exec(cells[name], space)  # noqa: S102
         with open(run / "find_copies" / "copies.csv", newline="", encoding="utf-8") as file:
-            found = {
-                (row["query"], row["match"])
-                for row in csv.DictReader(file)
-                if row["verdict"] == "copy"
-            }
-        assert {frozenset(pair) for pair in found} == {frozenset(pair) for pair in pairs}
+            rows = [row for row in csv.DictReader(file) if row["verdict"] == "copy"]
+        found = {max(row["query"], row["match"]) if not given else row["query"] for row in rows}
+        assert sorted(found) == sorted(originals)
+        for row in rows:
+            other = min(row["query"], row["match"]) if not given else row["match"]
+            key = max(row["query"], row["match"]) if not given else row["query"]
+            assert other in originals[key]
     assert (
         "4 images in" in capsys.readouterr().out and not (run / "find_copies" / "example").exists()
     ), "no example where there are folders of one's own"
@@ -141,17 +146,17 @@ def test_the_example_is_made_once_and_tells_the_truth_by_name(tmp_path):
     )
 
 
-def test_distances_are_counted_on_both_sides_of_the_threshold():
-    """Nearest distances .1, .2 and .4; the query without any pair is left out."""
-    pairs = Pairs(
-        np.array([0, 1, 0, 2]), np.array([0, 1, 1, 0]), -np.array([0.1, 0.2, 0.3, 0.4], np.float32)
-    )
-    figure = distances_figure(
-        Found(list("abcd"), [], ["x", "y"], [], pairs, []), Limits(0.25, 1, "")
-    )
-    copies, others = figure.axes[0].lines[:2]
+def test_distances_are_counted_on_both_sides_of_the_limit():
+    """Relative distances .1, .2 and .9; the query without any candidate is left out."""
+    candidates: dict = {query: [] for query in range(4)}
+    for query, picture, relative in ((0, 0, 0.1), (1, 1, 0.2), (0, 1, 0.95), (2, 0, 0.9)):
+        one = Candidate(picture, 1.0, relative, WHOLE)
+        candidates[query].append(Checked(one, False, None, evidence(relative)))
+    index = SimpleNamespace(ids=["x", "y"], files_of=[[0], [1]], folder=Path())
+    found = Found(list("abcd"), [None] * 4, index, candidates, [], SHIPPED)
+    copies, others = distances_figure(found, 0.95).axes[0].lines[:2]
     np.testing.assert_allclose(copies.get_ydata(), [0.1, 0.2])
-    np.testing.assert_allclose(others.get_ydata(), [0.4])
+    np.testing.assert_allclose(others.get_ydata(), [0.9])
 
 
 def test_uploads_of_both_generations_of_widgets():
@@ -167,27 +172,30 @@ def viewer(smoke_run, tmp_path):
     collection, queries = example_folders(tmp_path, originals=8, copies=3, distractors=2)
     descriptor = Descriptor.load(smoke_run)
     index = CopyIndex.build(tmp_path / "index", collection, descriptor)
-    return CopyViewer(index, descriptor, find_copies(index, descriptor, queries))
+    found = find_copies(index, descriptor, queries)
+    plain = Rule((0.0, -1.0, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0, -1.0, 0.0))  # 1 / (1 + relative)
+    return CopyViewer(index, descriptor, replace(found, rule=plain, share=0.5))
 
 
-def test_a_threshold_moved_up_and_down_again_lists_what_it_did_before(viewer):
-    own = viewer.descriptor.unsure
-    low, high = own / 4, 3 * own
-    before = viewer.move(low)
-    assert before.unsure == own and viewer.move(high).unsure == high
-    assert viewer.move(low) == before
-    opened_high = CopyViewer(viewer.index, viewer.descriptor, viewer.found, high)
-    assert opened_high.limits[:2] == (high, high) and opened_high.move(low)[:2] == (low, own)
+def test_a_limit_moved_up_and_down_again_lists_what_it_did_before(viewer):
+    before = viewer.summary()
+    assert "0 pairs are called copies" in before
+    viewer.precision = 0.1
+    assert "From 10 of 100: 5 pairs are called copies" in viewer.summary(), (
+        "5 queries, each its best"
+    )
+    viewer.precision = 0.95
+    assert viewer.summary() == before
 
 
 def test_slider_and_upload(viewer, tmp_path):
-    assert viewer.limits.copy == viewer.descriptor.threshold
     box = viewer.widget()
     slider, which, upload = box.children[0].children
     status, picture = box.children[1:]
+    assert slider.value == 0.95
     pictures = {bytes(picture.value)}
-    slider.value = 10**slider.max
-    assert "40 pairs are called copies" in status.value, "5 queries, all 8 images each"
+    slider.value = slider.min
+    assert "5 pairs are called copies" in status.value, "5 queries, each its best match"
     pictures.add(bytes(picture.value))
     which.value = "copies_distances"
     pictures.add(bytes(picture.value))
@@ -196,6 +204,7 @@ def test_slider_and_upload(viewer, tmp_path):
     with Image.open(next((tmp_path / "collection").iterdir())) as image:
         image.save(content, format="PNG")
     now = datetime.datetime.now()
+    files = (("a.png", content.getvalue()), ("<b>.png", b"no"), ("a.png", content.getvalue()))
     upload.value = tuple(
         {
             "name": name,
@@ -204,15 +213,10 @@ def test_slider_and_upload(viewer, tmp_path):
             "content": memoryview(data),
             "last_modified": now,
         }
-        for name, data in (
-            ("a.png", content.getvalue()),
-            ("<b>.png", b"no"),
-            ("a.png", content.getvalue()),
-        )
+        for name, data in files
     )
-    assert (
-        viewer.found.queries == ["a.png", "<b>.png", "a.png (2)"]
-        and "3 images looked up" in status.value
-        and "&lt;b&gt;.png" in status.value
-    )
-    assert float(-viewer.found.pairs.score.max()) < 0.02, "an unedited image is near itself"
+    assert viewer.found.queries == ["a.png", "<b>.png", "a.png (2)"]
+    assert "2 images were looked up" in status.value
+    assert "1 were left out: &lt;b&gt;.png" in status.value
+    nearest = viewer.found.candidates[0][0].candidate
+    assert nearest.distance < 0.02, "an unedited image is near itself"
