@@ -72,7 +72,9 @@ def _add_plan(parser):
 
 
 def _add_check(parser):
-    parser.add_argument("run", metavar="RUN", help="name of a run below ROOT, or its folder")
+    parser.add_argument(
+        "run", metavar="RUN", help="name of a run below ROOT, or its folder; or that of an index"
+    )
     parser.add_argument("--root", default="runs", help="folder of all runs (default: runs)")
     parser.add_argument(
         "--mend",
@@ -177,11 +179,17 @@ def _check(options):
     from qknb.run import Run
 
     path = Path(options.run).expanduser()
-    if not (path / "manifest.json").exists():
-        path = Path(options.root).expanduser() / options.run
-    found = check_run(path)
+    of_index = (path / "index.json").exists()
+    if of_index:
+        from qknb.copies.index_check import check_index
+
+        found = check_index(path)
+    else:
+        if not (path / "manifest.json").exists():
+            path = Path(options.root).expanduser() / options.run
+        found = check_run(path)
     print(findings_text(found))
-    if options.mend:
+    if options.mend and not of_index:
         print(*mend_run(Run(path)), sep="\n")
     return 0 if all(one.is_whole for one in found) else 1
 

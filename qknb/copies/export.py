@@ -38,6 +38,7 @@ __all__ = [
     "export_run",
     "finished_phase",
     "pca_fingerprint",
+    "sealed",
     "tower_fingerprint",
 ]
 
@@ -80,13 +81,16 @@ def export_run(run_dir: str | Path) -> Path:
         "finished": run.done("baselines" if phase == PRETRAINED else f"phase {phase}")["finished"],
     }
     ready = _read(folder / "descriptor.json")
+    for path, wrong in (damaged := records.faults_below(folder)).items():
+        print(f"{path}: {wrong}: the run is exported again")
     if (
         ready
+        and not damaged
         and ready.get("source") == stamp
         and all((folder / name).exists() for name in ("query.keras", "key.keras", "background.npy"))
     ):
         if "onnx" not in ready and (written := _write_onnx(folder)):
-            write_json(folder / "descriptor.json", ready | {"onnx": written})
+            write_json(folder / "descriptor.json", sealed(ready | {"onnx": written}))
         return folder
     keras = import_keras()
 
@@ -95,7 +99,8 @@ def export_run(run_dir: str | Path) -> Path:
     from qknb.training.trainer import Trainer
 
     limits = calibrate(run.path, phase)
-    records.remove(folder / "descriptor.json")
+    records.forget(folder)
+    (folder / "descriptor.json").unlink(missing_ok=True)
     policy = keras.config.dtype_policy()
     try:
         trainer = Trainer(run)
@@ -135,7 +140,8 @@ def export_run(run_dir: str | Path) -> Path:
     if said := behind(run.rows(), phase):
         print(f"{said}.")
     write_text(folder / "MODEL_CARD.md", model_card(run, phase, facts))
-    write_json(folder / "descriptor.json", facts)
+    facts["background"] = checksum(folder / "background.npy")
+    write_json(folder / "descriptor.json", sealed(facts))
     return folder
 
 
@@ -176,6 +182,12 @@ def tower_fingerprint(facts):
         for name in ("format", "image_size", "gist_size", "dim", "towers", "gist_pca")
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def sealed(facts):
+    """The facts of a descriptor.json with a checksum of all of them: it moves with the folder."""
+    kept = {name: value for name, value in facts.items() if name != "seal"}
+    return kept | {"seal": records.text_checksum(json.dumps(kept, sort_keys=True))}
 
 
 def _pretrained_head(n_features, gist_dim):

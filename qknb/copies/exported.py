@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from qknb.copies.export import FORMAT, SIDES, pca_fingerprint, tower_fingerprint
+from qknb.copies.export import FORMAT, SIDES, pca_fingerprint, sealed, tower_fingerprint
 from qknb.copies.onnx_tower import OnnxTower, has_onnx, write_compared
 from qknb.data.gist import GistPCA
 from qknb.models.names import check_available, is_dinov2, is_onnx, onnx_path
 from qknb.system.checksums import checksum, fault
-from qknb.system.files import write_json
+from qknb.system.files import read_text, write_json
 from qknb.system.keras_import import import_keras
 
 __all__ = ["keras_tower", "open_tower", "read_background", "read_facts"]
@@ -30,7 +30,7 @@ def read_facts(folder: Path, origin: str | Path) -> tuple[dict, GistPCA]:
     """
     path, again = folder / "descriptor.json", "delete the folder and export the run again"
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = json.loads(read_text(path))
         if facts["format"] != FORMAT:
             raise ValueError(
                 f"{path} has format {facts['format']!r}, this version of qknb reads {FORMAT}: "
@@ -39,6 +39,7 @@ def read_facts(folder: Path, origin: str | Path) -> tuple[dict, GistPCA]:
         same = (
             tower_fingerprint(facts) == facts["fingerprint"]
             and {"copy", "unsure"} <= facts["thresholds"].keys()
+            and ("seal" not in facts or sealed(facts) == facts)
         )
     except FileNotFoundError:
         raise ValueError(
@@ -52,6 +53,9 @@ def read_facts(folder: Path, origin: str | Path) -> tuple[dict, GistPCA]:
         raise ValueError(
             f"{folder}: gist_pca.npz and descriptor.json do not belong together: {again}"
         )
+    wrong = fault(folder / "background.npy", facts["background"]) if "background" in facts else None
+    if wrong:
+        raise ValueError(f"{folder}/background.npy: {wrong}: {again}")
     return facts, pca
 
 

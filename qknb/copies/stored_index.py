@@ -22,7 +22,7 @@ from qknb.evaluation.running_top import in_order
 from qknb.evaluation.search import Pairs
 from qknb.system.checksums import fault
 
-__all__ = ["EXACT", "FORMAT", "StoredIndex", "first_of_each", "seal"]
+__all__ = ["EXACT", "FORMAT", "StoredIndex", "faults_of", "first_of_each", "read_facts", "seal"]
 
 FORMAT = 2
 EXACT = "Flat"
@@ -61,7 +61,7 @@ class StoredIndex:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self.facts = _read_facts(self.path)
+        self.facts = read_facts(self.path)
         self.folder, self.recall = Path(self.facts["folder"]), self.facts["recall"]
         damaged = self.faults()
         if damaged:
@@ -97,11 +97,7 @@ class StoredIndex:
 
     def faults(self, *, full: bool = False) -> list[tuple[str, str]]:
         """(file, what is wrong) of its files: by sample, or in full; [] when all is well."""
-        found = [
-            (name, fault(self.path / name, record, full=full))
-            for name, record in sorted(self.facts["files"].items())
-        ]
-        return [(name, reason) for name, reason in found if reason]
+        return faults_of(self.path, self.facts, full=full)
 
     def _fits_together(self) -> bool:
         n = self.facts["n_pictures"]
@@ -211,7 +207,17 @@ def seal(facts: dict) -> str:
 _AGAIN = "index the folder again with --rebuild"
 
 
-def _read_facts(path: Path) -> dict:
+def faults_of(path: Path, facts: dict, *, full: bool = False) -> list[tuple[str, str]]:
+    """See `StoredIndex.faults`."""
+    found = [
+        (name, fault(path / name, record, full=full))
+        for name, record in sorted(facts["files"].items())
+    ]
+    return [(name, reason) for name, reason in found if reason]
+
+
+def read_facts(path: Path) -> dict:
+    """What index.json says; a ValueError when there is none, or it is damaged."""
     try:
         facts = json.loads((path / "index.json").read_text(encoding="utf-8"))
         if facts["format"] != FORMAT:

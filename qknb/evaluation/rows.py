@@ -149,7 +149,7 @@ def behind(rows: Iterable[Mapping[str, Any]], row: str, split: str = "val") -> s
         return ""
     return (
         f"{row} is worse than what needs no training: micro-AP {own:.3f} on {split}, "
-        f"{' and '.join(better)}. Train longer, or with a lower learning_rate"
+        f"{', '.join(better)}. Train longer, or with a lower learning_rate"
     )
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "announce",
     "check",
     "confirm",
+    "faults_below",
     "forget",
     "is_recorded",
     "remedy",
@@ -123,6 +124,15 @@ def fault(path: str | Path, *, full: bool = True) -> str | None:
         if None in found:
             return None
     return found[0]
+
+
+def faults_below(folder: Path) -> dict[Path, str]:
+    """What is wrong with the files of a folder in a run: those with a record, in full."""
+    run, name = _place(folder / "any")
+    known = recorded(run) if run is not None else {}
+    below = name.removesuffix("any")
+    found = {run / file: fault(run / file) for file in known if file.startswith(below)}
+    return {path: wrong for path, wrong in found.items() if wrong}
 
 
 def _fault(path, record, full):

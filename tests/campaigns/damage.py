@@ -139,7 +139,8 @@ def call(root: Path, name: str, command: str) -> Done:
     """Run one command of qknb on the run `name` in this process."""
     from qknb.cli import main
 
-    run, pictures = root / name, root / f"pictures-{name.split('-')[0]}"
+    run = root / name
+    pictures = root / ("pictures-other" if name.startswith("other") else "pictures-run")
     words = {
         "check": ["check", str(run)],
         "index": ["index", str(pictures), "--run", str(run), "--index", str(run / "index" / "i")],
@@ -214,7 +215,6 @@ def try_case(root: Path, case: Case, wanted: object, rng: random.Random) -> tupl
     name = "tried"
     shutil.rmtree(root / name, ignore_errors=True)
     shutil.copytree(root / f"run{half}", root / name, copy_function=_copy)
-    shutil.copytree(root / "pictures-run", root / "pictures-tried", dirs_exist_ok=True)
     if not harm(root / name / case.file, root / f"other{half}" / case.file, case.harm, rng):
         return "", ""
     if case.command not in ("train", "check", "evaluate"):  # what it has made before is no witness
@@ -254,7 +254,6 @@ def campaign(root: Path, cases: list[Case], seed: int = 0, show=print) -> Counte
         half = "-half" if command == "train" else ""
         shutil.rmtree(root / "tried", ignore_errors=True)
         shutil.copytree(root / f"run{half}", root / "tried", copy_function=_copy)
-        shutil.copytree(root / "pictures-run", root / "pictures-tried", dirs_exist_ok=True)
         done = call(root, "tried", command)
         assert done.status == 0, (command, done)
         wanted[command] = result(root, "tried", command)

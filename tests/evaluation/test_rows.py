@@ -14,7 +14,7 @@ def test_a_descriptor_that_training_made_worse_is_named():
         "0.600. Train longer, or with a lower learning_rate"
     )
     worst = [*rows, row("K1", 2, 0.1), row("GIST-256", 0, 0.9, "test")]
-    assert "GIST-256 0.400 and pretrained whitened 0.600" in behind(worst, "K1")
+    assert "GIST-256 0.400, pretrained whitened 0.600" in behind(worst, "K1")
     assert not behind([*rows, row("K1", 2, 0.7)], "K1")
 
 
