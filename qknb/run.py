@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import secrets
+import shutil
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -160,6 +161,14 @@ class Run:
         path = self.path / "manifest.json"
         if path.exists():
             self._manifest["steps"] = _read_manifest(path)["steps"]
+
+    def discard_if_empty(self) -> bool:
+        """Remove the folder if it holds a manifest alone, of no finished step; whether it has."""
+        made = {p.name for p in self.path.iterdir()} - {"manifest.json", LOCK_FILE}
+        if made or self._manifest["steps"]:
+            return False
+        shutil.rmtree(self.path)
+        return True
 
     def log_row(self, row: Mapping[str, Any]) -> None:
         """Write one evaluation row to metrics.jsonl.

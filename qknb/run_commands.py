@@ -133,7 +133,13 @@ def _estimate(options):
 def _prepare(options):
     from qknb.data.prepare import prepare
 
-    for name, count in prepare(_open(options)).items():
+    run = _open(options)
+    try:
+        counts = prepare(run)
+    except (ValueError, OSError):
+        run.discard_if_empty()  # what was refused takes up no name
+        raise
+    for name, count in counts.items():
         print(f"{name:>16}: {count}")
 
 

@@ -136,12 +136,16 @@ def _data(run):
     edited = (
         f" and {show_count(counts.get('copies'))} edited copies of them" if settings.phases else ""
     )
+    added = counts.get("extra_scenes", 0)
+    scenes = (
+        f"; {show_count(added)} of the originals are synthetic scenes added to a small folder"
+        if added
+        else ""
+    )
     lines = [
         f"- {origin}.",
         f"- {'Training' if settings.phases else 'Whitening'}: {show_count(counts.get('keys'))} "
-        f"originals{edited}; "
-        f"{show_count(counts.get('extra_scenes', 0))} of the originals are synthetic scenes added "
-        "to a small folder.",
+        f"originals{edited}{scenes}.",
     ]
     if official:
         lines += [

@@ -2,6 +2,7 @@
 
 import functools
 import time
+from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
@@ -60,18 +61,18 @@ def prepare(run: Run) -> dict[str, Any]:
 def _prepare_images(run: Run, replace: bool) -> dict[str, int]:
     """A folder or synthetic scenes: what is held out comes from the same images. Returns counts."""
     s, build = run.experiment, functools.partial(build_set, replace=replace)
-    counts = {"skipped": 0, "duplicates": 0}
+    counts, here = {"skipped": 0, "duplicates": 0}, frozenset()
     if s.images == "scenes":
         source = Scenes(s.n_scenes, seed=s.seed)
     else:
         found = _scanned(run, s.images)
         counts = {"skipped": len(found.skipped), "duplicates": len(found.duplicates)}
-        source = found.source
+        source, here = found.source, frozenset(found.hashes.values())
     split = plan_split(len(source), s)
     extra = None
     if s.extra_scenes and s.images != "scenes":
         extra = Scenes(s.extra_scenes, seed=s.seed, start=1_000_000)
-    more = _scanned(run, s.extra_images, "_extra").source if s.extra_images else None
+    more = _more_images(run, here) if s.extra_images else None
     store = run / "store"
     train_source, train_rows = _with_extra(source, split.keys, more)
     train_source, train_rows = _with_extra(train_source, train_rows, extra)
@@ -87,6 +88,26 @@ def _prepare_images(run: Run, replace: bool) -> dict[str, int]:
         rows = {name: getattr(split, f"{part}_{name}") for name in ("references", "queries")}
         counts |= build_held_out(store, part, source, rows, s, overlays, replace)
     return counts
+
+
+def _more_images(run: Run, here: Set[str]) -> Source:
+    """The images of `extra_images`, but those whose pixels are among `here`: they may be held out.
+
+    Raises
+    ------
+    ValueError
+        None is left.
+    """
+    found = _scanned(run, run.experiment.extra_images, "_extra")
+    rows = [i for i, name in enumerate(found.source.ids) if found.hashes[name] not in here]
+    known = len(found.source) - len(rows)
+    if known:
+        print(f"{known:,} of the extra images are among the images already, and are left out")
+    if not rows:
+        raise ValueError(
+            f"extra_images={run.experiment.extra_images}: all are among images already"
+        )
+    return Subset(found.source, rows)
 
 
 def _scanned(run: Run, folder: str, which: str = "") -> Scan:

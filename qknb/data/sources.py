@@ -120,12 +120,14 @@ class Joined:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Those of the first, then those of the second."""
+        """Those of the first, then those of the second: "extra/NAME" where the first has a NAME."""
         return self._ids
 
     @functools.cached_property
     def _ids(self):
-        return tuple(self.first.ids) + tuple(self.second.ids)
+        taken = set(self.first.ids)
+        more = (f"extra/{name}" if name in taken else name for name in self.second.ids)
+        return (*self.first.ids, *more)
 
     def __len__(self) -> int:
         return len(self.first) + len(self.second)

@@ -147,3 +147,35 @@ def test_too_many_open_files_end_with_advice(photos, tmp_path):
     )
     assert ended.returncode == 1 and "Traceback" not in ended.stderr
     assert "Too many open files" in ended.stderr and "ulimit -n" in ended.stderr
+
+
+def test_extra_images_never_hold_a_picture_that_is_held_out(photos, tmp_path, capsys):
+    """The same pictures under other names, and other pictures under the same names."""
+    more = tmp_path / "more"
+    more.mkdir()
+    names = sorted(path.name for path in photos.iterdir())
+    for name in names[:12]:
+        (more / f"again-{name}").write_bytes((photos / name).read_bytes())
+    for i, name in enumerate(names[:5]):
+        picture(900 + i).save(more / name)
+    run = Run(tmp_path / "r", settings(photos, extra_images=str(more)))
+    counts = prepare(run)
+    assert "12 of the extra images are among the images already" in capsys.readouterr().out
+    sets = prepared(run)
+    keys = [item["id"] for item in sets["keys"].items]
+    assert counts["extra_images"] == 5 and len(keys) == len(set(keys))
+    held_out = [sets[name].images for name in ("test_references", "val_references")]
+    same = [(a == b).all() for part in held_out for a in part for b in sets["keys"].images]
+    assert same and not any(same)
+    for name in names[:5]:
+        (more / name).unlink()
+    with pytest.raises(ValueError, match="all are among images already"):
+        prepare(Run(tmp_path / "r2", settings(photos, extra_images=str(more))))
+
+
+def test_a_refused_preparation_takes_up_no_name(tmp_path, capsys):
+    words = ["prepare", "--root", str(tmp_path), "--run", "a", "--preset", "smoke"]
+    (tmp_path / "few").mkdir()
+    for images in ("missing", "few"):
+        assert main([*words, f"images={tmp_path / images}"]) == 1
+        assert not (tmp_path / "a").exists() and capsys.readouterr().err.startswith("qknb: ")
