@@ -94,10 +94,8 @@ def build_head(settings: HeadSettings, n_features: int, name: str = "head") -> k
     """
     gist_dim, seeds = settings.gist_dim, itertools.count(settings.seed * 1000 + 1)
 
-    def dense(units, start="glorot", **kwargs):
-        init = {"zero": "zeros", "identity": "identity"}.get(start)
-        if init is None:
-            init = keras.initializers.GlorotUniform(seed=next(seeds))
+    def dense(units, zero=False, **kwargs):
+        init = "zeros" if zero else keras.initializers.GlorotUniform(seed=next(seeds))
         return layers.Dense(units, kernel_initializer=init, **kwargs)
 
     features = keras.Input((n_features,), name="features")
@@ -109,7 +107,7 @@ def build_head(settings: HeadSettings, n_features: int, name: str = "head") -> k
         x = dense(settings.head_units, activation="relu", name=f"hidden_{i + 1}")(x)
     if settings.head_dropout:
         x = layers.Dropout(settings.head_dropout, seed=settings.seed + 1, name="dropout")(x)
-    x = dense(gist_dim, start=settings.head_init, name="to_descriptor")(x)
+    x = dense(gist_dim, zero=settings.head_init == "zero", name="to_descriptor")(x)
     x = layers.Rescaling(settings.residual_scale, dtype="float32", name="scale")(x)
     if settings.gist_residual:
         x = layers.Add(dtype="float32", name="add_gist")([x, gist])

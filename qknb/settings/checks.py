@@ -103,11 +103,6 @@ def _check_towers(s):
         raise ValueError(
             "far_head_trains=False contradicts shared_towers=True: the far head is the near head"
         )
-    if s.head_init == "identity" and (s.head_layers or s.head_input != "whitened"):
-        raise ValueError(
-            "head_init='identity' starts at the whitened features: it needs head_input='whitened' "
-            "and head_layers=0"
-        )
     if s.head_init == "zero" and not s.gist_residual:
         raise ValueError(
             "head_init='zero' without gist_residual starts with all descriptors equal, and nothing "

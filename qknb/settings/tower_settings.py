@@ -75,9 +75,7 @@ class TowerSettings:
         only=Only("head_layers", above=0),
     )
     head_init: str = _towers(
-        "glorot",
-        "How the head's last layer starts, open in the paper; identity: at the whitened features.",
-        choices=("glorot", "zero", "identity"),
+        "glorot", "How the head's last layer starts; open in the paper.", choices=("glorot", "zero")
     )
     head_dropout: float = _towers(0.0, "Dropout in the head.", below=1)
     residual_scale: float = _towers(

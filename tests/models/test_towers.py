@@ -59,17 +59,6 @@ def test_zero_start_is_gist_itself():
     np.testing.assert_array_equal(numpy(head([features, gist])), gist)
 
 
-@pytest.mark.parametrize("gist_residual", [True, False])
-def test_identity_start_is_the_whitened_features(gist_residual):
-    features, gist = inputs(features=256)
-    s = experiment("cpu", head_init="identity", gist_residual=gist_residual)
-    found = numpy(build_head(s, 256)([features, gist]))
-    np.testing.assert_allclose(found, features + gist * gist_residual, atol=1e-6)
-    for changes in ({"head_layers": 1}, {"head_input": "raw"}):
-        with pytest.raises(ValueError, match="starts at the whitened features"):
-            experiment("cpu", head_init="identity", **changes)
-
-
 def test_parts_can_be_taken_away():
     features, gist = inputs()
     residual, no_residual = (
