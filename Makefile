@@ -10,7 +10,7 @@ PY = $(VENV)/bin/python
 PYTEST = $(PY) -m pytest -n $(WORKERS) --dist loadfile
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test test-fast check lab explore site bench bench-all bench-gpu clean
+.PHONY: demo test test-fast campaigns check lab explore site bench bench-all bench-gpu clean
 
 demo: $(VENV)/.installed
 	$(PY) -m qknb notebooks --run $(RUN) --preset $(PRESET) $(if $(IMAGES),"images=$(IMAGES)")
@@ -23,6 +23,11 @@ test: $(VENV)/.installed-test
 # Under two minutes on two cores.
 test-fast: $(VENV)/.installed-test
 	$(PYTEST) -m "not slow and not notebooks and not browser"
+
+# Damaged files and killed processes, hundreds of each: hours. A small part is in `make test`.
+campaigns: $(VENV)/.installed-test
+	$(PY) tests/campaigns/damage.py
+	$(PY) tests/campaigns/kills.py
 
 check: $(VENV)/.installed-test
 	$(PY) -m pytest tests/test_house.py tests/test_imports.py

@@ -21,7 +21,13 @@ QUOTED = {
     ".002": "min_gain in the name of a rule",
     ".07": "the paper's tau",
 }
-MEASURED = ("benchmarks.md", "settings.md", "finding-copies.md", "scaling.md")  # pages of their own
+MEASURED = (
+    "benchmarks.md",
+    "settings.md",
+    "finding-copies.md",
+    "scaling.md",
+    "robustness.md",
+)  # pages of their own
 
 
 def by_name(path):

@@ -30,6 +30,7 @@ PAGES = (  # in the order of the navigation
     ("Experiments", "docs/experiments.md"),
     ("When to switch", "docs/switching.md"),
     ("Scaling", "docs/scaling.md"),
+    ("What goes wrong", "docs/robustness.md"),
     ("Benchmarks", "docs/benchmarks.md"),
     ("Contributing", "CONTRIBUTING.md"),
 )

@@ -1,0 +1,29 @@
+"""The campaigns of tests/campaigns in small; `make campaigns` runs them whole."""
+
+import shutil
+
+import pytest
+from campaigns import damage
+
+CASES = [
+    damage.Case("store/keys/images.npy", "bit flip", "check"),
+    damage.Case("phases/K1/Q_head.weights.h5", "deleted", "check"),
+    damage.Case("phases/K1/Q_head.weights.h5", "deleted", "export"),
+    damage.Case("gist_pca.npz", "swapped", "export"),
+    damage.Case("metrics.jsonl", "cut at a line end", "report"),
+    damage.Case("store/test_references/images.npy", "bit flip", "report"),
+    damage.Case("manifest.json", "bit flip", "report"),
+]
+
+
+@pytest.mark.slow
+def test_damage_is_named_or_does_no_harm(smoke_run, tmp_path):
+    for name in ("run", "other"):
+        shutil.copytree(smoke_run, tmp_path / name)
+    (tmp_path / "other" / "report.html").touch()  # it is finished
+    for path in (tmp_path / "other").rglob("*.npz"):  # it was made of other images
+        path.write_bytes(path.read_bytes()[::-1])
+    said = []
+    counts = damage.campaign(tmp_path, CASES, show=said.append)
+    assert not counts["silently wrong"] and not counts["traceback"], "\n".join(said)
+    assert counts["named"] == len(CASES)
