@@ -23,6 +23,7 @@ SMALL = {
     "bench_gist": "--rounds 1 --images 8",
     "bench_gpu": "--rows 300 --backbone EfficientNetLite0 --image-size 32 --policy float32 "
     "--steps 1 --block-rows 128",
+    "bench_index": "--sizes 3000",
     "bench_memory": "--backbones EfficientNetLite0 --sizes 32 --batch 2 --times 1",
     "bench_mining": "--rows 2000 --steps 1",
     "bench_normalization": "RUN",

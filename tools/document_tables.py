@@ -600,6 +600,27 @@ def copy_groups(folder):
     return markdown(("seed", "planted near-duplicates found", "unrelated pictures grouped"), lines)
 
 
+def copy_beside(folder):
+    """Other ways of finding copies, on the same pictures; ours as shipped comes last."""
+    ways = read_lines(folder / "beside.jsonl")
+    (own,) = [
+        row
+        for row in _protocol(folder, "found")[ways[0]["size"], "verified"]
+        if row["seed"] == ways[0]["seed"]
+    ]
+    lines = [
+        [
+            row["way"],
+            _of(row["right"] / row["copies"]),
+            _of(row["right"] / row["reported"]),
+            _of(row["alike_called"] / row["alike"]),
+        ]
+        for row in [*ways, own | {"way": "qknb: by parts, verified"}]
+    ]
+    headings = ("way of comparing", "copies found, of 100", "reports that are right, of 100")
+    return markdown((*headings, "look-alikes called copies, of 100"), bold_last(lines))
+
+
 TABLES = {
     function.__name__: function
     for function in (
@@ -623,6 +644,7 @@ TABLES = {
         copy_kinds,
         copy_parts,
         copy_groups,
+        copy_beside,
     )
 }
 
