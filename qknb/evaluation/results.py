@@ -10,6 +10,7 @@ from qknb.data.prepared_sets import open_split
 from qknb.evaluation.metrics import Predictions, precision_recall
 from qknb.evaluation.search import LONG, OFFICIAL_CUT, top_pairs
 from qknb.run import read_json_lines
+from qknb.system import records
 from qknb.system.files import load_npz
 
 __all__ = ["Ranked", "judged", "ranked_pairs", "precision_recall_curve", "training_log"]
@@ -76,6 +77,8 @@ def training_log(run_dir: str | Path) -> dict[str, dict[str, np.ndarray]]:
     By phase, by field of steps.jsonl: (n,) float64.
     """
     run_dir = Path(run_dir)
+    for phase in run_dir.glob("phases/*"):
+        records.check(phase / "steps.jsonl")  # one that is missing, too
     names = [path.parent.name for path in run_dir.glob("phases/*/steps.jsonl")]
     first = _setting(run_dir, "first_side", "Q")
     log = {}

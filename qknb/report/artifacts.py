@@ -34,6 +34,7 @@ from qknb.report.pairs import Gallery, Pair
 from qknb.report.style import StyledFigure, save
 from qknb.report.tables import metric_rows, results_table
 from qknb.report.training_curves import training_figure
+from qknb.system import records
 from qknb.system.dataframes import Table
 
 __all__ = ["Chart", "Exhibits", "NamedGallery", "collect", "draw_all", "write_all"]
@@ -151,7 +152,7 @@ def _add_micro_ap(exhibits):
 def _add_rankings(exhibits, run_dir):
     """All that needs the held-out images and their descriptors."""
     rows = exhibits.rows
-    sets = [open_set(run_dir / "store" / f"test_{name}") for name in ("queries", "references")]
+    sets = [_set(run_dir, f"test_{name}") for name in ("queries", "references")]
     stored = [(run_dir / "evaluation" / f"{row['row']}.npz").exists() for row in rows]
     if not rows:
         return
@@ -187,6 +188,15 @@ def _add_rankings(exhibits, run_dir):
             run_dir, ranked, last["threshold_at_p90"], baseline
         )
     _add_mistakes(exhibits, run_dir, last, ranked)
+
+
+def _set(run_dir, name):
+    """A prepared set, None where it was taken away; a ValueError where it is damaged."""
+    folder = run_dir / "store" / name
+    found = open_set(folder)
+    if found is None and folder.exists():
+        records.check(folder / "complete.json")
+    return found
 
 
 def _and(names):
@@ -228,7 +238,7 @@ def _add_mistakes(exhibits: Exhibits, run_dir: Path, last: dict, ranked: Ranked)
 
 def _add_training_images(exhibits, run_dir, phases):
     """Edits, and the hardest negatives of the last phase of each side."""
-    if None in [open_set(run_dir / "store" / name) for name in ("keys", "copies")]:
+    if None in [_set(run_dir, name) for name in ("keys", "copies")]:
         exhibits.missing.append(
             "Images, their edits and the hardest negatives: the training images (store/) are not "
             "in the run folder."
@@ -236,6 +246,8 @@ def _add_training_images(exhibits, run_dir, phases):
         return
     exhibits.edits = edit_examples(run_dir)
     exhibits.photographs = photograph_examples(run_dir)
+    for phase in phases:
+        records.check(run_dir / "phases" / phase / "hard_negatives.npz")
     done = [p for p in phases if (run_dir / "phases" / p / "hard_negatives.npz").exists()]
     if not done:
         exhibits.missing.append("Hardest negatives: no phase has been trained to its end yet.")

@@ -21,6 +21,7 @@ from qknb.report.page import write_page
 from qknb.report.style import NARROW, WIDE, ellipsize, page_svg
 from qknb.report.tables import metric_rows, results_table
 from qknb.run import check_manifest
+from qknb.system import records
 from qknb.system.dataframes import Table, make_table
 from qknb.system.formatting import show_seconds
 
@@ -166,6 +167,7 @@ def _csv(path):
 
     Empty when it is missing.
     """
+    records.check(path)
     if not path.exists():
         return [], [], 0
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
