@@ -13,6 +13,7 @@ CASES = [
     damage.Case("metrics.jsonl", "cut at a line end", "report"),
     damage.Case("store/test_references/images.npy", "bit flip", "report"),
     damage.Case("store/copies/complete.json", "cut at half", "report"),
+    damage.Case("evaluation/Q1.npz", "deleted", "report"),
     damage.Case("phases/K1/hard_negatives.npz", "deleted", "report"),
     damage.Case("phases/Q1/steps.jsonl", "deleted", "report"),
     damage.Case("manifest.json", "bit flip", "report"),

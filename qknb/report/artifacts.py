@@ -153,7 +153,10 @@ def _add_rankings(exhibits, run_dir):
     """All that needs the held-out images and their descriptors."""
     rows = exhibits.rows
     sets = [_set(run_dir, f"test_{name}") for name in ("queries", "references")]
-    stored = [(run_dir / "evaluation" / f"{row['row']}.npz").exists() for row in rows]
+    paths = [run_dir / "evaluation" / f"{row['row']}.npz" for row in rows]
+    stored = [path.exists() for path in paths]
+    for path in paths if any(stored) else ():  # all of them may have been taken away
+        records.check(path)
     if not rows:
         return
     if None in sets or not all(stored):
