@@ -19,6 +19,7 @@ from qknb.copies.lookup import Candidate, Lookup
 from qknb.copies.parts import query_parts
 from qknb.copies.queries import describe_queries
 from qknb.copies.stored_index import StoredIndex
+from qknb.copies.verify import verify
 from qknb.data.augment import augment
 from qknb.data.image_files import BadImage, read_rgb
 from qknb.system.progress import progress
@@ -28,6 +29,8 @@ __all__ = ["LEAST", "Sample", "fit_in_index", "sample_pairs"]
 PICTURES = 120  # of the collection that are edited
 LEAST = 30  # pictures: a smaller collection is judged by the shipped rule
 STRENGTH = 0.6  # of the edits
+NEAR = 0.9  # relative distance from which unedited pictures are compared as well
+SAME = 0.6  # agreement of unedited pictures that are near-duplicates
 DUPLICATE = 0.8  # agreement of a pair that is left out as a copy within the collection
 
 
@@ -109,7 +112,9 @@ def sample_pairs(
         absent = lookup.candidates(*rows, without=hidden)
         for query, found in enumerate(_checked(checker, queries, present)):
             picture = originals[query]
-            twins = {c.candidate.picture for c in found if is_twin(c)} - {picture}
+            near = [*(one.candidate for one in found), *absent.get(query, [])]
+            twins = {one.candidate.picture for one in found if is_twin(one)}
+            twins = _with_the_same(checker, picture, near, twins) - {picture}
             for one in found:
                 if one.candidate.picture not in twins:
                     sample.add(one, one.candidate.picture == picture, 2 * SHARE)
@@ -119,7 +124,7 @@ def sample_pairs(
             known |= {one.candidate.picture: one for one in fresh}
             for candidate in absent.get(query, []):
                 one = known[candidate.picture]
-                if not is_twin(one):
+                if candidate.picture not in twins and not is_twin(one):
                     sample.add(_at(one, candidate), False, 2 * (1 - SHARE))
             bar.update(1)
     sample.pictures = len(originals)
@@ -134,6 +139,25 @@ def _checked(
         every = [candidates.get(query, []) for query in range(len(queries))]
         check = functools.partial(checker.check, all_of_them=True)
         yield from pool.map(check, queries, every)
+
+
+def _with_the_same(
+    checker: Checker, picture: int, near: list[Candidate], twins: set[int]
+) -> set[int]:
+    others = {c.picture for c in near if c.relative < NEAR} - twins
+    return twins | {other for other in others if _show_the_same(checker, picture, other)}
+
+
+def _show_the_same(checker: Checker, picture: int, other: int) -> bool:
+    """Whether two pictures of the collection, unedited, are copies of each other by their points.
+
+    Near-duplicates must not be taken for what a wrong pair looks like.
+    """
+    ours, theirs = checker.features_of(picture), checker.features_of(other)
+    if ours is None or theirs is None:
+        return False
+    found = verify(ours, theirs, ours.mirrored())
+    return found is not None and found.inliers >= 15 and found.agreement >= SAME
 
 
 def is_twin(one: Checked) -> bool:
