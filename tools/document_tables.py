@@ -354,6 +354,21 @@ def night_photos(folder):
     return markdown(("descriptor", "micro-AP", "normalized", "recall at P90"), bold_last(lines))
 
 
+STARTS = {"imagenet": "ImageNet's (the default)", "qknb": "the shipped descriptor's"}
+
+
+def starts(folder):
+    """Heads alone on two backbones, phase by phase."""
+    rows, lines = seed_rows(folder), []
+    for name, label in STARTS.items():
+        own = {row["row"]: row for row in rows if row["combination"] == name}
+        columns = ("pretrained whitened", "Q1", "K1", "Q2", "K2", "Q3")
+        cells = [short(own[column]["micro_ap"]) for column in columns]
+        lines.append([label, *cells, short(own["Q3"]["micro_ap_normalized"])])
+    headings = ("weights of the backbone", "whitened", "Q1", "K1", "Q2", "K2", "Q3")
+    return markdown((*headings, "Q3, normalized"), lines)
+
+
 BEGINNINGS = {
     "keys-300": "300 photos",
     "keys-1500": "1,500 photos",
@@ -635,6 +650,7 @@ TABLES = {
         night,
         night_trial,
         night_photos,
+        starts,
         beginnings,
         fixed_draws,
         ablations,
