@@ -215,7 +215,11 @@ def test_files_of_backbones_are_absolute_and_looked_for_before_any_work(tmp_path
     assert made.weights == str(tmp_path / "b.weights.h5")
     for given, error, message in [
         ({"weights": "none.keras"}, FileNotFoundError, f"{tmp_path}/none.keras: there is no such"),
-        ({"weights": "b.pth"}, ValueError, "weights='b.pth': imagenet, none, or a file that ends"),
+        (
+            {"weights": "b.pth"},
+            ValueError,
+            "weights='b.pth': imagenet, qknb, none, or a file that ends",
+        ),
         ({"backbone": "onnx:m.onnx"}, FileNotFoundError, f"onnx:{tmp_path}/m.onnx: there is no"),
         ({"backbone": "onnx:m", "train_backbone": True}, ValueError, "set train_backbone=false"),
         ({"backbone": "onnx:m", "weights": "none"}, ValueError, "has weights of its own"),
@@ -252,6 +256,7 @@ def test_what_settings_affect():
         "devices",
         "embed_batch",
         "n_jobs",
+        "track",
         "checkpoint_seconds",
         "checkpoint_steps",
         "keep_banks",

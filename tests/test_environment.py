@@ -116,7 +116,7 @@ def test_a_persons_keras_json_does_not_reach_into_a_run(tmp_path, smoke_run):
     (tmp_path / "keras").mkdir()
     (tmp_path / "keras" / "keras.json").write_text(json.dumps(theirs | {"epsilon": 0.1}))
     shutil.copytree(smoke_run, tmp_path / "r")
-    for name in ("banks", "phases", "evaluation", "metrics.jsonl"):
+    for name in ("banks", "phases", "evaluation", "metrics.jsonl", "checksums.jsonl"):
         path = tmp_path / "r" / name
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     manifest = json.loads((tmp_path / "r" / "manifest.json").read_text())

@@ -14,9 +14,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-from PIL import Image
-
 __all__ = ["PACKAGES", "TRACKERS", "Tracker", "check_tracker", "open_tracker"]
 
 PACKAGES = {
@@ -104,6 +101,9 @@ class _TensorBoard:
             self._writer.add_scalar(name, value, step)
 
     def picture(self, name, path, step):
+        import numpy as np
+        from PIL import Image
+
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("RGB"))
         self._writer.add_image(name, pixels, step, dataformats="HWC")
