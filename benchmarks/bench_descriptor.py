@@ -45,7 +45,7 @@ def made_images(root, n):
 
 def measure(descriptor, paths, threads):
     """[(what, images a second)]."""
-    from qknb.copies.descriptor import BATCH
+    from qknb.copies.describer import BATCH
     from qknb.data.dataset import to_square
     from qknb.data.gist import gist, gist_input
     from qknb.data.image_files import read_rgb
@@ -94,7 +94,8 @@ def main(arguments=None):
     parser.add_argument("--limit", type=int, default=1000)
     parser.add_argument("--image-size", type=int, default=96)
     options = parser.parse_args(arguments)
-    from qknb.copies.descriptor import BATCH, Descriptor
+    from qknb.copies.describer import BATCH
+    from qknb.copies.descriptor import Descriptor
     from qknb.data.folders import image_files
 
     with tempfile.TemporaryDirectory() as root:
