@@ -211,7 +211,7 @@ def test_damage_is_refused(descriptor, tmp_path):
         query_tower(altered("swapped", swap))
     with pytest.raises(ValueError, match="query.onnx: "):
         Descriptor.load(altered("swapped_onnx", swap_onnx)).tower("query")
-    with pytest.raises(ValueError, match="background.npy is damaged"):
+    with pytest.raises(ValueError, match="background.npy: empty: delete the folder and export"):
         Descriptor.load(altered("empty", lambda f: (f / "background.npy").write_bytes(b"")))
     with pytest.raises(ValueError, match="query.keras cannot be loaded"):
         query_tower(altered("cut", lambda f: os.truncate(f / "query.keras", 5000)))
