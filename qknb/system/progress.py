@@ -53,8 +53,14 @@ def progress(total: int, label: str, unit: str = "step", initial: int = 0):
     label, unit : str
         What is done, and to what: "reading images", "image".
     """
-    if sys.stderr.isatty() or ("ipykernel" in sys.modules and "QKNB_PLAIN" not in os.environ):
+    if sys.stderr.isatty() or (_in_notebook() and "QKNB_PLAIN" not in os.environ):
         from tqdm.auto import tqdm
 
         return tqdm(total=total, initial=initial, desc=label, unit=unit, mininterval=0.5)
     return _Lines(total, initial, label, unit)
+
+
+def _in_notebook():
+    """Whether this process is a notebook's kernel; packages may import one without being one."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return getattr(shell, "kernel", None) is not None

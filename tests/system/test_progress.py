@@ -1,6 +1,8 @@
 """Long searches say how much is left and when they end, also where no one watches a bar."""
 
 import re
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -63,3 +65,16 @@ def test_score_normalization_shows_progress_when_it_is_long(capsys, monkeypatch)
     monkeypatch.setattr(normalization, "LONG", 5 * 25 - 1)
     np.testing.assert_array_equal(fitted.bias(Q), bias)
     assert LINE.findall(capsys.readouterr().out) == ["1", "2", "3"]
+
+
+def test_a_kernel_that_is_only_imported_makes_no_notebook(monkeypatch, capsys):
+    """Widget packages import ipykernel in any process: bars are for a kernel that runs."""
+    monkeypatch.delenv("QKNB_PLAIN")
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    shells = types.ModuleType("IPython")
+    monkeypatch.setitem(sys.modules, "IPython", shells)
+    for shell, lines in ((None, True), (types.SimpleNamespace(kernel=object()), False)):
+        shells.get_ipython = lambda shell=shell: shell
+        with progress(3, "reading", "image") as bar:
+            bar.update(3)
+        assert ("reading: 3 images in" in capsys.readouterr().out) == lines
