@@ -1,12 +1,12 @@
 """What running several runs of a sweep at a time gives: the same runs one after another with all
 cores, and side by side with one core each.
 
-    python benchmarks/bench_sweep.py [--steps 300] [--keys 1500] [--runs 2]
+    python benchmarks/bench_sweep.py [--steps 300] [--keys 1500] [--runs 2] [--rounds 2]
 
 Heads on stored features (preset cpu, synthetic scenes); the preparation is made once before and
-shared by all, so what is timed is starting up, training and evaluating. Two rounds, alternating;
-the ratio is of the better of each. Other programs of the machine show as noise. Some five minutes
-on two cores.
+shared by all, so what is timed is starting up, training and evaluating. Rounds alternate; the ratio
+is of the better of each. Other programs of the machine show as noise. Some five minutes on two
+cores.
 """
 
 import argparse
@@ -28,6 +28,7 @@ def main(arguments=None):
     parser.add_argument("--steps", type=int, default=300, help="steps of each of two phases")
     parser.add_argument("--keys", type=int, default=1500)
     parser.add_argument("--runs", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args(arguments)
     from qknb.experiments.grid import read_grid
     from qknb.experiments.sweep import sweep
@@ -62,7 +63,7 @@ def main(arguments=None):
 
         timed("first", options.runs)
         seconds = {1: [], options.runs: []}
-        for round_ in range(2):
+        for round_ in range(options.rounds):
             for at_once in seconds:
                 seconds[at_once].append(timed(f"at-once-{at_once}-round-{round_}", at_once))
     print(
