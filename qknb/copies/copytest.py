@@ -65,11 +65,6 @@ class Outcome(NamedTuple):
         """Share of the copies that are found."""
         return self.right / self.copies
 
-    @property
-    def wrong_per_thousand(self):
-        """Wrong pairs reported for every thousand queries."""
-        return 1000 * (self.reported - self.right) / self.queries
-
 
 def _ranked(run_dir, way, split):
     """The nearest pairs of a split in one way of comparing (`qknb.evaluation.results.Ranked`)."""

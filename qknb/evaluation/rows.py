@@ -3,12 +3,9 @@
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from qknb.run import read_json_lines
-
-__all__ = ["Cost", "EvaluationRow", "PRETRAINED", "behind", "read_rows"]
+__all__ = ["Cost", "EvaluationRow", "PRETRAINED", "behind"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,28 +97,6 @@ class EvaluationRow:
             kept["micro_ap_interval"] = list(self.micro_ap_interval)
         return kept
 
-    @classmethod
-    def from_json(cls, values: dict) -> "EvaluationRow":
-        """A row from a dict as `to_json` writes it; fields this version does not know are ignored.
-
-        Raises
-        ------
-        ValueError
-            A field is missing.
-        """
-        fields = {f.name: f for f in dataclasses.fields(cls)}
-        missing = [
-            name
-            for name, field in fields.items()
-            if field.default is dataclasses.MISSING and name not in values
-        ]
-        if missing:
-            raise ValueError(f"an evaluation row lacks {', '.join(missing)}")
-        known = {name: value for name, value in values.items() if name in fields}
-        if known.get("micro_ap_interval") is not None:
-            known["micro_ap_interval"] = tuple(known["micro_ap_interval"])
-        return cls(**known)
-
 
 _OMITTED = {
     f.name for f in dataclasses.fields(EvaluationRow) if f.default is not dataclasses.MISSING
@@ -151,18 +126,3 @@ def behind(rows: Iterable[Mapping[str, Any]], row: str, split: str = "val") -> s
         f"{row} is worse than what needs no training: micro-AP {own:.3f} on {split}, "
         f"{', '.join(better)}. Train longer, or with a lower learning_rate"
     )
-
-
-def read_rows(run_dir: str | Path) -> list[EvaluationRow]:
-    """The evaluation rows of a run folder, in the order they were written; none: not evaluated yet.
-
-    Raises
-    ------
-    ValueError
-        metrics.jsonl is damaged, or a row lacks a field; the message names the file.
-    """
-    path = Path(run_dir) / "metrics.jsonl"
-    try:
-        return [EvaluationRow.from_json(line) for line in read_json_lines(path)]
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None

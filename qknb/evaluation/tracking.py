@@ -7,7 +7,6 @@ papermill trains one notebook at a time, stays one run there, and nothing is sen
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import threading
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from qknb.run import Run, read_json_lines
+from qknb.system.checksums import block_hash
 from qknb.system.files import write_json
 from qknb.system.trackers import Tracker, open_tracker
 
@@ -47,6 +47,8 @@ def track(run_path: str | Path, service: str | None = None, *, again: bool = Fal
     ------
     ModuleNotFoundError
         The service's package is not installed.
+    ValueError
+        tracking.json is damaged.
     """
     run = Run(run_path)
     service = service or run.experiment.track
@@ -54,7 +56,7 @@ def track(run_path: str | Path, service: str | None = None, *, again: bool = Fal
         return None
     with _busy:
         path = run / STATE
-        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        known = _known(path)
         state = {} if again else known.get(service, {})
         tracker = open_tracker(service, run.path, state.get("identity"))
         sent = _send(run, tracker, dict(state.get("sent", {})))
@@ -62,6 +64,15 @@ def track(run_path: str | Path, service: str | None = None, *, again: bool = Fal
         known[service] = {"identity": tracker.identity, "where": tracker.where, "sent": sent}
         write_json(path, known)
     return tracker.where
+
+
+def _known(path):
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except ValueError:
+        raise ValueError(
+            f"{path} is damaged: delete it, and the next `qknb track` begins a new record"
+        ) from None
 
 
 @contextlib.contextmanager
@@ -118,7 +129,7 @@ def _send(run: Run, tracker: Tracker, sent: dict[str, Any]) -> dict[str, Any]:
         ("tables", "*.csv", tracker.table),
     ):
         for path in sorted((run / folder).glob(kind)):
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest = block_hash(path.read_bytes())
             if sent.get(f"{folder}/{path.name}") != digest:
                 send(path.stem, path, last)
                 sent[f"{folder}/{path.name}"] = digest

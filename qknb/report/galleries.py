@@ -56,10 +56,6 @@ def open_images(run_dir: str | Path, name: str):
     return found
 
 
-def _copy_name(item):
-    return f"{item['source']}, copy {item['view'] + 1}"
-
-
 def has_removed(run_dir: str | Path, phase: str) -> bool:
     """Whether `ignore_duplicates` omitted pairs that would be hardest negatives after a phase."""
     path = Path(run_dir) / "phases" / phase / "hard_negatives.npz"

@@ -77,7 +77,7 @@ def open_tracker(name: str, run: Path, identity: str | None = None) -> Tracker:
     """
     check_tracker(name)
     if name == "tensorboard":
-        return _TensorBoard(run)
+        return _TensorBoard(run, identity)
     if name == "mlflow":
         return _Mlflow(run, identity)
     return _Wandb(importlib.import_module(PACKAGES[name]), name, run, identity)
@@ -86,10 +86,14 @@ def open_tracker(name: str, run: Path, identity: str | None = None) -> Tracker:
 class _TensorBoard:
     """Event files in the run's folder: `tensorboard --logdir runs` shows all runs."""
 
-    def __init__(self, run):
+    def __init__(self, run, identity):
         from tensorboardX import SummaryWriter
 
-        self.identity = self.where = str(run / "tracking" / "tensorboard")
+        folder = run / "tracking"
+        if identity is None:  # a record of its own beside earlier ones
+            earlier = len([*folder.glob("tensorboard*")])
+            identity = f"tensorboard-{earlier + 1}" if earlier else "tensorboard"
+        self.identity, self.where = identity, str(folder / identity)
         self._writer = SummaryWriter(self.where)
 
     def settings(self, values):

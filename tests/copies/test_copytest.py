@@ -40,7 +40,7 @@ def test_counts_of_a_run_made_by_hand(tmp_path):
         gist.alarmed,
     ) == (1, 1, 0)
     assert (
-        gist.recall == pytest.approx(1 / 3) and gist.precision == 1 and gist.wrong_per_thousand == 0
+        gist.recall == pytest.approx(1 / 3) and gist.precision == 1 and gist.reported == gist.right
     )
     assert (k1.reported, k1.right) == (
         2,
@@ -71,7 +71,7 @@ def test_counts_of_a_run_made_by_hand(tmp_path):
         1,
         0 if k1.precision < 0.9 else 3,
     )
-    assert k1.wrong_per_thousand == 250 and len(EDITS) == 2
+    assert 1000 * (k1.reported - k1.right) / k1.queries == 250 and len(EDITS) == 2
 
 
 def test_tables_add_up_runs(tmp_path):

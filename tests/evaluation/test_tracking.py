@@ -61,6 +61,11 @@ def test_a_finished_run_is_replayed_into_tensorboard(run, capsys):
     assert scalars(folder)[0] == values, "nothing is sent twice"
     state = json.loads((run / "tracking.json").read_text())
     assert state["tensorboard"]["where"] == str(folder)
+    assert main([*words, "--again"]) == 0
+    assert scalars(folder)[0] == values, "a new record does not go into the old one"
+    assert scalars(run / "tracking" / "tensorboard-2")[0] == values
+    (run / "tracking.json").write_text("{")
+    assert main(words) == 1 and "tracking.json is damaged" in capsys.readouterr().err
 
 
 def test_mlflow_holds_one_run_however_many_processes_come(run, monkeypatch):
