@@ -46,7 +46,9 @@ def test_it_exports_the_row_of_the_table(run, capsys):
     for side in ("query", "key"):
         np.testing.assert_allclose(descriptor(found, side=side), wanted, atol=2e-4)
     assert "without training" in (descriptor.path / "MODEL_CARD.md").read_text().splitlines()[0]
-    assert descriptor.threshold is None or descriptor.threshold >= 0
+    rows = {(row["row"], row["split"]): row for row in run.rows()}
+    score = rows["pretrained whitened", "val"]["threshold_at_p90"]
+    assert descriptor.threshold == (None if score is None else -score)
 
 
 def test_it_can_be_trained_later(run):

@@ -1,5 +1,6 @@
 """What is exported of a run that went wrong: said, and never called a copy."""
 
+import json
 import shutil
 
 import pytest
@@ -24,9 +25,22 @@ def test_a_rate_that_spoils_the_descriptor_is_said_and_leaves_no_threshold(tmp_p
     assert "Q1 is worse than what needs no training" in capsys.readouterr().out
     card = (folder / "MODEL_CARD.md").read_text()
     assert "**Q1 is worse than what needs no training: micro-AP" in card
-    descriptor = Descriptor.load(run.path)
-    if descriptor.threshold is None:
-        assert "None: 90 % precision was not reached" in card
+    (row,) = (r for r in run.rows() if (r["row"], r["split"]) == ("Q1", "val"))
+    score, threshold = row["threshold_at_p90"], Descriptor.load(run.path).threshold
+    assert threshold == (None if score is None else -score)
+    assert ("None: 90 % precision was not reached" in card) == (threshold is None)
+
+
+def test_where_no_distance_reaches_the_precision_there_is_no_threshold(smoke_run, tmp_path):
+    path = shutil.copytree(smoke_run, tmp_path / "r")
+    shutil.rmtree(path / "descriptor", ignore_errors=True)
+    (path / "checksums.jsonl").unlink()  # the scores are changed by hand
+    rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    rows = [row | {"threshold_at_p90": None, "recall_at_p90": 0.0} for row in rows]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    card = (export_run(path) / "MODEL_CARD.md").read_text()
+    assert Descriptor.load(path).threshold is None
+    assert "None: 90 % precision was not reached on the validation split" in card
 
 
 @pytest.mark.parametrize("recorded", [True, False])
