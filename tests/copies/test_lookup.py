@@ -86,3 +86,28 @@ def test_first_of_each_by_hand():
     found, near = first_of_each(pictures, distance, 4)
     assert found.tolist() == [[4, 2, 1, -1]]
     np.testing.assert_allclose(near, [[0.1, 0.2, 0.4, np.inf]])
+
+
+def test_candidates_are_those_of_brute_force(tmp_path):
+    """Sixty pictures of four colours each, two of them in two files; queries near and far."""
+    folder, rng = tmp_path / "many", np.random.default_rng(5)
+    folder.mkdir()
+    for i in range(60):
+        colours = rng.integers(0, 256, (2, 2, 3)).astype(np.uint8)
+        Image.fromarray(colours).resize((8, 8), Image.Resampling.NEAREST).save(folder / f"{i}.png")
+    for i in (3, 40):
+        (folder / f"{i}-again.png").write_bytes((folder / f"{i}.png").read_bytes())
+    index = CopyIndex.build(tmp_path / "index", folder, Corners(), fit=False)
+    assert (index.n_pictures, len(index)) == (60, 62)
+    keys = np.stack([Corners().vector(Image.open(index.image_of(p))) for p in range(60)])
+    queries = keys[rng.integers(0, 60, 7)] + rng.normal(0, 0.15, (7, 12))
+    queries = queries.astype(np.float32)
+    found = Lookup(index, Corners()).candidates(np.arange(7), queries, [WHOLE] * 7)
+    exact = ((queries[:, None] - keys) ** 2).sum(axis=2)
+    for query, candidates in found.items():
+        nearest = np.argsort(exact[query])[:10]
+        assert [c.picture for c in candidates] == nearest.tolist()
+        np.testing.assert_allclose(
+            [c.distance for c in candidates], exact[query, nearest], rtol=1e-3
+        )
+    assert sorted(found) == list(range(7))
