@@ -45,7 +45,8 @@ class Verified(NamedTuple):
     `area` of the smaller picture is alike.
     `matrix` (3, 3) maps the original to the query, both as fractions of their sides, the query
     mirrored first where `mirrored`. `query_region` and `original_region` (4, 2) are corners of what
-    is shared, as fractions.
+    is shared, as fractions. `turned` is how far the original was turned to the right, after it was
+    mirrored where it was, in degrees from -180 to 180.
     """
 
     inliers: int
@@ -56,6 +57,7 @@ class Verified(NamedTuple):
     mirrored: bool
     query_region: np.ndarray
     original_region: np.ndarray
+    turned: float = 0.0
 
     def share_of_query(self) -> float:
         """Fraction of the query that shows the original."""
@@ -178,7 +180,9 @@ def _compared(
         w * h, cv2.contourArea(_mapped(_corners((0, 0, *original.grey.shape[::-1])), matrix))
     )
     area = float(same.sum() / max(1.0, smaller))
-    return Verified(n, residual, agreement, area, scale, flipped, seen, np.clip(shown, 0, 1))
+    turned = float(np.degrees(np.arctan2(matrix[1, 0], matrix[0, 0]))) * (-1 if flipped else 1)
+    regions = seen, np.clip(shown, 0, 1)
+    return Verified(n, residual, agreement, area, scale, flipped, *regions, turned)
 
 
 def _correlation(a: np.ndarray, b: np.ndarray, there: np.ndarray) -> tuple:
@@ -230,9 +234,10 @@ def describe(found: Verified) -> str:
         words.append(f"cropped to {crop:.0%}".replace("%", " %"))
     if found.mirrored:
         words.append("mirrored")
-    angle = np.degrees(np.arctan2(found.matrix[1, 0], found.matrix[0, 0]))
-    if abs(angle) > 4:
-        words.append(f"turned by {-angle % 360:.0f}°")
+    degrees = round(abs(found.turned))
+    if degrees > 4:
+        side = "" if degrees == 180 else f" to the {'right' if found.turned > 0 else 'left'}"
+        words.append(f"turned by {degrees}°{side}")
     if found.share_of_query() < 0.8:
         words.append("placed on another picture")
     return ", ".join(words) or "the whole picture"

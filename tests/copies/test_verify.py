@@ -51,10 +51,22 @@ def test_a_mirrored_picture_on_another_one_is_said_to_be_so(china):
     np.testing.assert_allclose(seen, corners[np.lexsort(corners.T)], atol=0.06)
 
 
-@pytest.mark.parametrize("turn", [90, 180, 270])
-def test_turns_are_told(china, turn):
-    found = check(china.rotate(turn, expand=True), china)
-    assert f"turned by {turn}°" in describe(found) or f"turned by {360 - turn}°" in describe(found)
+@pytest.mark.parametrize(
+    "turn, told",
+    [
+        (90, "90° to the left"),
+        (180, "180°"),
+        (270, "90° to the right"),
+        (12, "12° to the left"),
+        (-12, "12° to the right"),
+    ],
+)
+def test_turns_are_told(china, turn, told):
+    """PIL turns to the left. A picture that is not square is turned by no other angle."""
+    assert china.width != china.height
+    assert f"turned by {told}" in describe(check(china.rotate(turn, expand=True), china))
+    mirrored = describe(check(ImageOps.mirror(china).rotate(turn, expand=True), china))
+    assert f"mirrored, turned by {told}" in mirrored
 
 
 def test_other_pictures_are_not_verified():
