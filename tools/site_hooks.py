@@ -1,9 +1,8 @@
 """MkDocs hooks: formulas become MathML, which browsers draw without a script from elsewhere."""
 
 import re
-from html import escape, unescape
 
-from latex2mathml.converter import convert
+from qknb.report.formulas import mathml
 
 _MARKED = (
     (re.compile(r'<div class="arithmatex">\s*\\\[(.*?)\\\]\s*</div>', re.DOTALL), "block"),
@@ -45,11 +44,3 @@ def _formulas(html, patterns):
     for pattern, display in patterns:
         html = pattern.sub(lambda found, display=display: mathml(found[1], display), html)
     return html
-
-
-def mathml(source, display="inline"):
-    """LaTeX as it stands in HTML -> MathML; a block scrolls in itself where it is too wide."""
-    source = unescape(source)
-    drawn = convert(source, display=display)
-    drawn = drawn.replace("<math ", f'<math aria-label="{escape(source)}" ', 1)
-    return f'<div class="formula">{drawn}</div>' if display == "block" else drawn
