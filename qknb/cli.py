@@ -7,6 +7,7 @@ import shutil
 import sys
 
 from qknb import __version__, copy_commands, experiment_commands, run_commands
+from qknb.system.cluster import cluster
 from qknb.system.keras_import import BackendMissing
 from qknb.system.safe_text import printable
 
@@ -67,7 +68,8 @@ def main(arguments=None):
         argcomplete.autocomplete(parser)
     options = _parse(parser, arguments)
     try:
-        return options.do(options) or 0
+        with cluster(getattr(options, "cluster", None)):
+            return options.do(options) or 0
     except KeyboardInterrupt:
         print("\nStopped. The same command resumes where it was interrupted.", file=sys.stderr)
         return 130

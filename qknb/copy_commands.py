@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from qknb.run_commands import CLUSTER_HELP
 from qknb.system.safe_text import printable
 
 __all__ = ["COMMANDS", "add_commands"]
@@ -56,8 +57,14 @@ def _add_index(index):
     add("--factory", help='faiss factory string for millions: "HNSW32" (default: exact search)')
     add("--parameters", help='search parameters of that index, such as "efSearch=128"')
     add("--rebuild", action="store_true", help="start afresh where another index is in the way")
+    add("--cluster", metavar="ADDRESS", help=CLUSTER_HELP)
+    add("--part", metavar="I/N", help=PART_OF_INDEX)
 
 
+PART_OF_INDEX = (
+    "describe the I-th of N parts of what is new, 1/N to N/N side by side; the one that ends last "
+    "writes the index"
+)
 PARTS_HELP = "describe parts of the originals as well, for copies that show a small piece of one"
 
 
@@ -122,13 +129,17 @@ def _index(options):
     from qknb.copies.decision import Rule
     from qknb.copies.descriptor import Descriptor
     from qknb.copies.index import CopyIndex
+    from qknb.copies.indexing import build_index
     from qknb.copies.shipped import SHIPPED
+    from qknb.system.division import read_part
 
+    part = read_part(options.part) if options.part else None
     run = _run_path(options) if options.run else None
     folder = Path(options.folder).expanduser()
     path = (run or Path(options.root).expanduser() / "shipped") / "index" / folder.absolute().name
-    index = CopyIndex.build(
-        Path(options.index).expanduser() if options.index else path,
+    path = Path(options.index).expanduser() if options.index else path
+    whole = build_index(
+        path,
         folder,
         Descriptor.load(run or SHIPPED),
         factory=options.factory,
@@ -139,7 +150,11 @@ def _index(options):
         prune=options.prune,
         fit=not options.no_fit,
         report=lambda line: print(printable(line)),
+        part=part,
     )
+    if not whole:
+        return
+    index = CopyIndex(path)
     _print_listed(index.skipped, "files were left out")
     _print_listed(index.notes, "files hold more than is looked at")
     same = f", {index.n_pictures:,} different pictures" * (index.n_pictures < len(index))

@@ -1,5 +1,6 @@
 """A run is a folder: its manifest says what it is and which steps are done, so that it resumes."""
 
+import contextlib
 import dataclasses
 import json
 import secrets
@@ -12,7 +13,7 @@ from typing import Any
 from qknb.config import Experiment, resumable
 from qknb.system import records
 from qknb.system.files import is_temporary, read_text, write_text
-from qknb.system.locks import LOCK_FILE
+from qknb.system.locks import LOCK_FILE, alone
 from qknb.system.machine import versions
 
 __all__ = [
@@ -163,12 +164,14 @@ class Run:
             self._manifest["steps"] = _read_manifest(path)["steps"]
 
     def discard_if_empty(self) -> bool:
-        """Remove the folder if it holds a manifest alone, of no finished step; whether it has."""
-        made = {p.name for p in self.path.iterdir()} - {"manifest.json", LOCK_FILE}
-        if made or self._manifest["steps"]:
-            return False
-        shutil.rmtree(self.path)
-        return True
+        """Remove the folder if it holds a manifest alone, of no finished step, and nobody else is
+        at work in it; whether it has."""
+        with contextlib.suppress(ValueError), alone(self.path, "the run"):
+            made = {p.name for p in self.path.iterdir()} - {"manifest.json", LOCK_FILE}
+            if not made and not self._manifest["steps"]:
+                shutil.rmtree(self.path)
+                return True
+        return False
 
     def log_row(self, row: Mapping[str, Any]) -> None:
         """Write one evaluation row to metrics.jsonl.

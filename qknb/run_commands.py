@@ -20,6 +20,15 @@ STEPS = {
     "settings": "explain the settings, with the value each preset gives them",
 }
 
+CLUSTER_HELP = (
+    "let Dask's workers do what can be divided: the address of a scheduler, or local:4 for four "
+    "processes here; all must see the same folders"
+)
+PART_HELP = (
+    "do the I-th of N parts, for a Slurm array or several Colab tabs on one drive: 0/N reads the "
+    "images, then 1/N to N/N side by side; the one that ends last puts them together"
+)
+
 
 def add_commands(steps):
     """Add the commands to an argparse subparsers object."""
@@ -33,6 +42,9 @@ def add_commands(steps):
     _add_plan(parsers["plan"])
     _add_track(parsers["track"])
     _add_check(parsers.pop("check"))
+    parsers["prepare"].add_argument("--part", metavar="I/N", help=PART_HELP)
+    for name in ("prepare", "train", "evaluate"):
+        parsers[name].add_argument("--cluster", metavar="ADDRESS", help=CLUSTER_HELP)
     for name, parser in parsers.items():
         if name != "plan":
             _add_run(parser)
@@ -132,15 +144,19 @@ def _estimate(options):
 
 def _prepare(options):
     from qknb.data.prepare import prepare
+    from qknb.system.division import read_part
 
+    part = read_part(options.part, first=0) if options.part else None
     run = _open(options)
     try:
-        counts = prepare(run)
+        counts = prepare(run, part)
     except (ValueError, OSError):
         run.discard_if_empty()  # what was refused takes up no name
         raise
     for name, count in counts.items():
         print(f"{name:>16}: {count}")
+    if part and not part[0]:
+        print(f"Next, side by side: --part 1/{part[1]} to --part {part[1]}/{part[1]}")
 
 
 def _train(options):

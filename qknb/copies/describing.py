@@ -1,16 +1,22 @@
 """Descriptors of a folder's files, resumably on disk. What cannot be read is told, not raised."""
 
+import functools
 import hashlib
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import joblib
 import numpy as np
 
 from qknb.copies.describer import Describer
 from qknb.copies.parts import KEY_PARTS, query_parts
+from qknb.system.block_files import BlockFiles
 from qknb.system.block_writer import BlockWriter, read_arrays
+from qknb.system.cluster import here, is_on, like
 from qknb.system.progress import progress
+from qknb.system.workers import in_workers
 
 __all__ = ["Described", "describe_files"]
 
@@ -51,7 +57,6 @@ def describe_files(
     parts : bool
         Describe parts of each image as well.
     """
-    cut = query_parts(KEY_PARTS) if parts else None
     wide = 1 + (5 if parts else 0)
     if not todo:
         return Described(np.zeros((0, wide, descriptor.dim), np.float32), {}, {})
@@ -65,24 +70,19 @@ def describe_files(
         writer = BlockWriter(pending, arrays, len(todo), BLOCK, fingerprint)
         missing = writer.missing()
         left = sum(stop - start for start, stop in (writer.blocks[i] for i in missing))
-        descriptor.tower("key")  # loading it takes seconds that are no part of the time left
         with progress(len(todo), "describing images", "image", initial=len(todo) - left) as bar:
-            for block in missing:
-                start, stop = writer.blocks[block]
-                rows = np.full((stop - start, wide, descriptor.dim), np.nan, np.float32)
-                bad: list = []
-                notes: list = []
-                at = np.zeros(stop - start, np.int64)
-                paths = [folder / name for name in todo[start:stop]]
-                for batch in descriptor.batches(paths, "key", parts=cut, content=True):
-                    for position, vector in zip(batch.positions, batch.vectors, strict=True):
-                        rows[position, at[position]] = vector
-                        at[position] += 1
-                        bar.update(int(at[position] == 1))
-                    bad += [(todo[start + i], reason) for i, reason in batch.unreadable]
-                    notes += [(todo[start + i], note) for i, note in batch.notes]
-                    bar.update(len(batch.unreadable))
-                writer.write(block, {"vectors": rows}, note=[bad, notes])
+            if len(missing) > 1 and is_on():
+                for block, n, told, sums in _on_cluster(writer, folder, todo, descriptor, wide):
+                    writer.record(block, told, sums)
+                    bar.update(n)
+            else:
+                descriptor.tower(
+                    "key"
+                )  # loading it takes seconds that are no part of the time left
+                for block in missing:
+                    names = todo[slice(*writer.blocks[block])]
+                    rows, told = _described(folder, names, descriptor, wide, bar.update)
+                    writer.write(block, {"vectors": rows}, note=told)
         told = list(writer.notes())
         writer.finish(
             skipped=[row for bad, _ in told for row in bad],
@@ -91,3 +91,56 @@ def describe_files(
         ready = read_arrays(pending, fingerprint)
     assert ready is not None
     return Described(ready[0]["vectors"], dict(ready[1]["skipped"]), dict(ready[1]["notes"]))
+
+
+def _described(
+    folder: Path,
+    names: list[str],
+    descriptor: Describer,
+    wide: int,
+    tick: Callable[[int], Any] = lambda n: None,
+) -> tuple[np.ndarray, list]:
+    """Rows of some files, and what is told of them: [(name, reason)], [(name, note)]."""
+    rows = np.full((len(names), wide, descriptor.dim), np.nan, np.float32)
+    bad: list = []
+    notes: list = []
+    at = np.zeros(len(names), np.int64)
+    paths, cut = [folder / name for name in names], query_parts(KEY_PARTS) if wide > 1 else None
+    for batch in descriptor.batches(paths, "key", parts=cut, content=True):
+        for position, vector in zip(batch.positions, batch.vectors, strict=True):
+            rows[position, at[position]] = vector
+            at[position] += 1
+            tick(int(at[position] == 1))
+        bad += [(names[i], reason) for i, reason in batch.unreadable]
+        notes += [(names[i], note) for i, note in batch.notes]
+        tick(len(batch.unreadable))
+    return rows, [bad, notes]
+
+
+def _on_cluster(
+    writer: BlockWriter, folder: Path, todo: list[str], descriptor: Describer, wide: int
+) -> Iterator[tuple]:
+    """Blocks as workers describe and write them: (block, files, what is told, checksums)."""
+    path = str(Path(descriptor.path).absolute())
+    origin = (type(descriptor), path, descriptor.fingerprint, here())
+    work = functools.partial(_describe_block, writer.files, origin, folder, wide)
+    spans = ((block, slice(*writer.blocks[block])) for block in writer.missing())
+    tasks = (joblib.delayed(work)(block, todo[span]) for block, span in spans)
+    return in_workers(tasks, 1, "describing images")
+
+
+def _describe_block(
+    files: BlockFiles, origin: tuple, folder: Path, wide: int, block: int, names: list[str]
+) -> tuple:
+    rows, told = _described(folder, names, _loaded(*origin), wide)
+    return block, len(names), told, files.write(block, {"vectors": rows})
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(kind: type[Describer], path: str, fingerprint: str, variables: tuple) -> Describer:
+    """In a worker: a descriptor, loaded once."""
+    like(variables)
+    descriptor = kind.load(path)
+    if descriptor.fingerprint != fingerprint:
+        raise ValueError(f"{path} is another descriptor by now: give the command again")
+    return descriptor

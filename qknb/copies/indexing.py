@@ -6,6 +6,7 @@ an index has written itself, and recorded, are ever deleted.
 """
 
 import contextlib
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from qknb.copies.generations import (
 from qknb.copies.parts import PARTS
 from qknb.copies.stored_index import EXACT, StoredIndex
 from qknb.data.folders import list_folder
+from qknb.system.division import PARTS_FOLDER, Parts
 from qknb.system.files import is_temporary
 from qknb.system.locks import LOCK_FILE, alone
 
@@ -48,7 +50,8 @@ def build_index(
     prune: bool = False,
     fit: bool = True,
     report: Callable[[str], Any] = lambda line: None,
-) -> None:
+    part: tuple[int, int] | None = None,
+) -> bool:
     """Index a folder, or bring its index up to date.
 
     New images are added, changed ones described again, vanished ones removed; files that could not
@@ -82,6 +85,14 @@ def build_index(
         changed a lot. Without, the shipped rule serves.
     report : function
         Takes a line about what was done.
+    part : (int, int), optional
+        (2, 8): the second of eight parts, done by as many processes, of which the one that ends
+        last writes the index.
+
+    Returns
+    -------
+    bool
+        False: one part is done, and the index is not written yet.
 
     Raises
     ------
@@ -93,8 +104,9 @@ def build_index(
     listing = list_folder(folder)
     _require_free(path)
     path.mkdir(parents=True, exist_ok=True)
-    with alone(path, f"the index at {path}"):
-        clean(path)
+    what = f"the index at {path}"
+
+    def update(divided: Parts | None) -> None:
         old = _old(path, folder, descriptor, rebuild)
         facts = _settings(old, descriptor, folder, factory, parameters, parts, exclude)
         left_out = dict(listing.left_out)
@@ -104,9 +116,24 @@ def build_index(
         if not names:
             raise ValueError(f"all {len(listing.images):,} images of {folder} are left out")
         kept_away = {} if prune or not old else kept_away_items(old, names, folder, report)
-        _update(path, old, facts, names, kept_away, left_out, descriptor, report)
-        if fit:
-            _fit(StoredIndex(path), descriptor)
+        _update(path, old, facts, names, kept_away, left_out, descriptor, report, divided)
+
+    holding: Any = alone(path, what)
+    if part is not None:
+        one = Parts(path, part[1], part[0])
+        with one.work(what):
+            update(one)
+        holding = one.put_together(what)
+    with holding as whole:
+        if whole:
+            clean(path)
+            divided = Parts.begun(path, what)
+            update(divided)
+            if divided is not None:
+                divided.discard()
+            if fit:
+                _fit(StoredIndex(path), descriptor)
+    return bool(whole)
 
 
 def _fit(index: StoredIndex, descriptor: Describer) -> None:
@@ -179,7 +206,7 @@ def _require_free(path: Path) -> None:
         return
     if not path.is_dir():
         raise ValueError(f"{path} is a file: give another place for the index")
-    ours = (WRITING, PENDING, LOCK_FILE, *recorded(path))
+    ours = (WRITING, PENDING, PARTS_FOLDER, LOCK_FILE, *recorded(path))
     names = [file.name for file in path.iterdir()]
     foreign = [name for name in names if name not in ours and not is_temporary(name)]
     if foreign:
@@ -212,7 +239,9 @@ def _update(
     left_out: dict[str, str],
     descriptor: Describer,
     report: Callable[[str], Any],
+    divided: Parts | None = None,
 ) -> None:
+    """Write the next generation; or describe one part of what is new, if `divided` says so."""
     stats = {name: file_state(facts["folder"] / Path(name)) for name in names}
     same_parts = old is not None and old.facts["parts"] == facts["parts"]
     kept = dict(kept_away)
@@ -221,15 +250,24 @@ def _update(
         if item and "picture" in item and (item["size"], item["mtime_ns"]) == stats[name]:
             kept[name] = item
     todo = [name for name in names if name not in kept]
-    described = describe_files(
-        path / PENDING, Path(facts["folder"]), todo, stats, descriptor, facts["parts"]
-    )
+    shares = {path / PENDING: todo}
+    if divided is not None:
+        spans = divided.at_work(len(todo), 1)
+        shares = {divided.place(i, "described"): todo[slice(*span)] for i, span in spans.items()}
+    described = [
+        describe_files(place, Path(facts["folder"]), new, stats, descriptor, facts["parts"])
+        for place, new in shares.items()
+    ]
+    if divided is not None and divided.here is not None:
+        return
+    unreadable = dict(ChainMap(*(one.unreadable for one in described)))
+    notes = dict(ChainMap(*(one.notes for one in described)))
     items = [dict(item) for item in kept.values()]
     for name in todo:
         item = {"id": name, "size": stats[name][0], "mtime_ns": stats[name][1]}
-        reason = described.unreadable.get(name)
-        if name in described.notes:
-            item["note"] = described.notes[name]
+        reason = unreadable.get(name)
+        if name in notes:
+            item["note"] = notes[name]
         items.append(item | ({"reason": reason} if reason else {"picture": None}))
     items += [{"id": name, "reason": reason} for name, reason in left_out.items()]
     items.sort(key=lambda item: item["id"])
@@ -237,11 +275,12 @@ def _update(
         _discard(path / PENDING)
         return
     sources = [Source.of_index(old)] if old is not None else []
-    fresh = Source({name: row for row, name in enumerate(todo)}, described.vectors)
-    write_generation(path, facts, items, [*sources, fresh])
+    for new, one in zip(shares.values(), described, strict=True):
+        sources.append(Source({name: row for row, name in enumerate(new)}, one.vectors))
+    write_generation(path, facts, items, sources)
     _discard(path / PENDING)
     if old is not None:
-        report(f"{len(todo) - len(described.unreadable):,} images are new or have changed")
+        report(f"{len(todo) - len(unreadable):,} images are new or have changed")
 
 
 def _is_unchanged(old: StoredIndex, facts: dict, items: list[dict]) -> bool:

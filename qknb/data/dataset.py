@@ -11,7 +11,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import joblib
 import numpy as np
 from PIL import Image
 
@@ -19,17 +18,12 @@ from qknb.config import Experiment
 from qknb.data import gist as gist_module
 from qknb.data.augment import LONGEST_IN, augment, left_out
 from qknb.data.image_sets import ImageSet, open_set
+from qknb.data.set_writing import SetRows
 from qknb.data.sources import Source
 from qknb.data.truth import write_truth
-from qknb.system.block_writer import BlockWriter
-from qknb.system.files import replacing
-from qknb.system.progress import progress
-from qknb.system.workers import in_workers
+from qknb.system.division import Parts
 
 __all__ = ["build_held_out", "build_set", "prepare_rows", "to_square"]
-
-BLOCK = 64
-"""Images a task: few enough to lose little in a kill, enough to keep workers busy."""
 
 
 def to_square(image: Image.Image, size: int) -> np.ndarray:
@@ -49,7 +43,8 @@ def build_set(
     id_format: str | None = None,
     edits: Sequence[tuple[str, dict]] = (),
     replace: bool = True,
-) -> ImageSet:
+    parts: Parts | None = None,
+) -> ImageSet | None:
     """Prepare one set, or continue it, or open it when it is complete.
 
     Parameters
@@ -73,10 +68,12 @@ def build_set(
         What is recorded for images taken as they are (views=0).
     replace : bool
         False: a whole set that was made of other images is an error and not made anew.
+    parts : qknb.system.division.Parts, optional
+        The set was begun in parts: do one of them, or what is left of all, and put them together.
 
     Returns
     -------
-    ImageSet
+    ImageSet, or None when one part was done
     """
     rows = [int(r) for r in rows]
     recipe = {
@@ -109,18 +106,7 @@ def build_set(
             "missing beside it cannot be made again. Bring the images back as they were, or begin "
             "a new run"
         )
-    n = len(rows) * max(1, views)
-    size = settings.image_size
-    writer = BlockWriter(
-        folder,
-        {"images": ((size, size, 3), np.uint8), "gist": ((960,), np.float32)},
-        n,
-        BLOCK,
-        fingerprint,
-    )
-    missing = writer.missing()
-    each = max(1, views)
-    work = functools.partial(
+    make = functools.partial(
         prepare_rows,
         source=source,
         settings=settings,
@@ -135,30 +121,10 @@ def build_set(
             "longest": settings.edit_pixels if training else LONGEST_IN,
         },
     )
-    spans = ((block, *writer.blocks[block]) for block in missing)
-    tasks = (
-        joblib.delayed(work)(block, start, stop, rows[start // each : (stop - 1) // each + 1])
-        for block, start, stop in spans
-    )
-    with progress(
-        total=n,
-        initial=n - sum(b - a for a, b in (writer.blocks[i] for i in missing)),
-        label=f"prepare {folder.name}",
-        unit="image",
-    ) as bar:
-        for block, images, gist, items in in_workers(
-            tasks, settings.n_jobs, f"preparing {folder.name}"
-        ):
-            writer.write(block, {"images": images, "gist": gist}, note=items)
-            bar.update(len(images))
-    with (
-        replacing(folder / "items.jsonl") as temporary,
-        open(temporary, "w", encoding="utf-8") as file,
-    ):
-        for note in writer.notes():
-            file.writelines(json.dumps(item) + "\n" for item in note)
-    writer.finish(recipe=recipe)
-    return open_set(folder, fingerprint)
+    made = SetRows(make, rows, max(1, views), settings.image_size, recipe, settings.n_jobs)
+    if parts is not None:
+        return made.write_parts(folder, fingerprint, parts)
+    return made.write(folder, fingerprint, (0, len(made)))
 
 
 def build_held_out(
@@ -169,6 +135,7 @@ def build_held_out(
     settings: Experiment,
     overlays: Source | None,
     replace: bool = True,
+    parts: Parts | None = None,
 ) -> dict[str, int]:
     """Prepare one held-out split: originals as references, edited copies as queries, and its truth.
 
@@ -178,15 +145,15 @@ def build_held_out(
         The run's folder of sets.
     part : "val" or "test"
     source, rows : Source, {"references", "queries": (n,) int}
-    settings, overlays, replace
+    settings, overlays, replace, parts
         See `build_set`.
 
     Returns
     -------
     dict
-        {set: images}
+        {set: images}; empty when one part was done
     """
-    build = functools.partial(build_set, settings=settings, replace=replace)
+    build = functools.partial(build_set, settings=settings, replace=replace, parts=parts)
     references = build(
         store / f"{part}_references", source, rows["references"], id_format="R{:06d}"
     )
@@ -199,6 +166,8 @@ def build_held_out(
         overlays=overlays,
         id_format="Q{:05d}",
     )
+    if parts is not None and parts.here is not None:
+        return {}
     match = {item["source"]: item["id"] for item in references.items}
     pairs = [(item["id"], match.get(item["source"], "")) for item in queries.items]
     write_truth(store / f"truth_{part}.csv", pairs)

@@ -103,6 +103,22 @@ class ImageSet:
         """Of the images, in order."""
         return [item["id"] for item in self.items]
 
+    def stored(self, start: int, stop: int) -> tuple[str, np.ndarray] | None:
+        """The file that holds images start..stop, and their rows in it; None: they are in memory.
+
+        For another process: a memory-mapped array does not travel.
+        """
+        images, index = self.images, np.arange(start, stop)
+        if isinstance(images, _Rows):
+            images, index = images.array, np.asarray(images.index)[start:stop]
+        if not isinstance(images, np.memmap):
+            return None
+        base = images
+        while isinstance(base.base, np.memmap):
+            base = base.base
+        ahead = images.ctypes.data - base.ctypes.data  # of a part of a set
+        return str(images.filename), index + ahead // images.strides[0]
+
     def rows(self, name: str, index: np.ndarray) -> "ImageSet":
         """Rows `index` (m,) int64 ascending under another name, without their records."""
         digest = hashlib.sha256(self.fingerprint.encode() + np.asarray(index, np.int64).tobytes())

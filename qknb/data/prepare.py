@@ -16,21 +16,29 @@ from qknb.data.scenes import Scenes
 from qknb.data.sources import Joined, Source, Subset
 from qknb.data.splits import plan_split
 from qknb.run import Run
+from qknb.system.division import Parts
 from qknb.system.locks import alone
 
 __all__ = ["prepare"]
 
 
-def prepare(run: Run) -> dict[str, Any]:
+def prepare(run: Run, part: tuple[int, int] | None = None) -> dict[str, Any]:
     """Prepare all image sets of a run, or continue.
 
     Safe to call again: a set that is missing or damaged is made again, from the same images. Leaves
     store/<set>/, store/truth_<split>.csv, and for a folder skipped.csv and duplicates.csv.
 
+    Parameters
+    ----------
+    run : Run
+    part : (int, int), optional
+        (2, 8): the second of eight parts, done by as many processes, of which the one that ends
+        last puts them together. (0, 8) comes before: it reads the images of a folder.
+
     Returns
     -------
     dict
-        Counts: keys, copies, held-out sets, skipped, duplicates.
+        Counts: keys, copies, held-out sets, skipped, duplicates. Empty while parts are left.
 
     Raises
     ------
@@ -47,50 +55,81 @@ def prepare(run: Run) -> dict[str, Any]:
         except ValueError as error:
             print(f"{error}\nWhat is missing is made again.", flush=True)
     started, replace = time.monotonic(), not run.done("prepare")
-    with alone(run.path, f"the run at {run.path}"):
-        if run.experiment.images.startswith(DISC21):
-            from qknb.data.prepare_disc21 import prepare_disc21
-
-            counts = prepare_disc21(run, replace)
-        else:
-            counts = _prepare_images(run, replace)
+    what = f"the run at {run.path}"
+    if part and part[0]:
+        parts = Parts(run.path, part[1], part[0])
+        with parts.work(what):
+            _prepare_sets(run, replace, parts)
+        holding = parts.put_together(what)
+    else:
+        holding = alone(run.path, what)
+    with holding as whole:
+        if not whole:
+            return {}
+        parts = Parts.begun(run.path, what)
+        if part and not part[0]:
+            _read_images(run)
+            return {}
+        run = Run(run.path) if part else run  # another part may have begun it
+        counts = _prepare_sets(run, replace, parts)
         run.mark("prepare", seconds=round(time.monotonic() - started, 1), **counts)
+        if parts is not None:
+            parts.discard()
     return run.done("prepare")
 
 
-def _prepare_images(run: Run, replace: bool) -> dict[str, int]:
+def _prepare_sets(run: Run, replace: bool, parts: Parts | None) -> dict[str, int]:
+    if run.experiment.images.startswith(DISC21):
+        from qknb.data.prepare_disc21 import prepare_disc21
+
+        return prepare_disc21(run, replace, parts)
+    return _prepare_images(run, replace, parts)
+
+
+def _read_images(run: Run) -> None:
+    """What parts find done: folders are read once."""
+    s = run.experiment
+    if s.images != "scenes" and not s.images.startswith(DISC21):
+        _scanned(run, s.images)
+    if s.extra_images:
+        _scanned(run, s.extra_images, "_extra")
+
+
+def _prepare_images(run: Run, replace: bool, parts: Parts | None) -> dict[str, int]:
     """A folder or synthetic scenes: what is held out comes from the same images. Returns counts."""
-    s, build = run.experiment, functools.partial(build_set, replace=replace)
+    s, build = run.experiment, functools.partial(build_set, replace=replace, parts=parts)
+    one = parts is not None and parts.here is not None
     counts, here = {"skipped": 0, "duplicates": 0}, frozenset()
     if s.images == "scenes":
         source = Scenes(s.n_scenes, seed=s.seed)
     else:
-        found = _scanned(run, s.images)
+        found = _scanned(run, s.images, again=not one)
         counts = {"skipped": len(found.skipped), "duplicates": len(found.duplicates)}
         source, here = found.source, frozenset(found.hashes.values())
     split = plan_split(len(source), s)
     extra = None
     if s.extra_scenes and s.images != "scenes":
         extra = Scenes(s.extra_scenes, seed=s.seed, start=1_000_000)
-    more = _more_images(run, here) if s.extra_images else None
+    more = _more_images(run, here, again=not one) if s.extra_images else None
     store = run / "store"
     train_source, train_rows = _with_extra(source, split.keys, more)
     train_source, train_rows = _with_extra(train_source, train_rows, extra)
-    keys = build(store / "keys", train_source, train_rows, s)
+    build(store / "keys", train_source, train_rows, s)
     # held-out images must never show up in a copy of another
     overlays = Subset(source, split.keys) if s.images != "scenes" else None
     edited = dict(views=s.views, purpose="train", overlays=overlays)
-    copies = build(store / "copies", train_source, train_rows, s, **edited)
-    counts |= {"keys": len(keys), "copies": len(copies), "extra_scenes": len(extra) if extra else 0}
+    build(store / "copies", train_source, train_rows, s, **edited)
+    counts |= {"keys": len(train_rows), "copies": len(train_rows) * s.views}
+    counts |= {"extra_scenes": len(extra) if extra else 0}
     if more is not None:
         counts["extra_images"] = len(more)
     for part in ("val", "test"):
         rows = {name: getattr(split, f"{part}_{name}") for name in ("references", "queries")}
-        counts |= build_held_out(store, part, source, rows, s, overlays, replace)
+        counts |= build_held_out(store, part, source, rows, s, overlays, replace, parts)
     return counts
 
 
-def _more_images(run: Run, here: Set[str]) -> Source:
+def _more_images(run: Run, here: Set[str], again: bool) -> Source:
     """The images of `extra_images`, but those whose pixels are among `here`: they may be held out.
 
     Raises
@@ -98,7 +137,7 @@ def _more_images(run: Run, here: Set[str]) -> Source:
     ValueError
         None is left.
     """
-    found = _scanned(run, run.experiment.extra_images, "_extra")
+    found = _scanned(run, run.experiment.extra_images, "_extra", again=again)
     rows = [i for i, name in enumerate(found.source.ids) if found.hashes[name] not in here]
     known = len(found.source) - len(rows)
     if known:
@@ -110,11 +149,17 @@ def _more_images(run: Run, here: Set[str]) -> Source:
     return Subset(found.source, rows)
 
 
-def _scanned(run: Run, folder: str, which: str = "") -> Scan:
-    """A folder, read; what was found is written into the run and printed."""
+def _scanned(run: Run, folder: str, which: str = "", *, again: bool = True) -> Scan:
+    """A folder, read; what was found is written into the run and printed.
+
+    again : bool
+        False: what was read before has to be all.
+    """
     s, cache = run.experiment, run / f"scan{which}.jsonl"
-    folder = Path(folder).expanduser()
-    found = scan(folder, n_jobs=s.n_jobs, cache=cache, max_pixels=s.max_pixels)
+    where = Path(folder).expanduser()
+    if not again:
+        return scan(where, cache=cache, max_pixels=s.max_pixels, only_known=True)
+    found = scan(where, n_jobs=s.n_jobs, cache=cache, max_pixels=s.max_pixels)
     found.write_skipped(run / f"skipped{which}.csv")
     found.write_duplicates(run / f"duplicates{which}.csv")
     print(found.summary())

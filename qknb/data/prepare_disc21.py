@@ -21,6 +21,7 @@ from qknb.data.sources import Subset
 from qknb.data.splits import plan_split
 from qknb.data.truth import write_truth
 from qknb.run import Run
+from qknb.system.division import Parts
 from qknb.system.files import need_disk
 
 __all__ = ["chosen_splits", "disc21_amounts", "prepare_disc21"]
@@ -101,7 +102,7 @@ def _counts(tree, splits, settings):
     return counts, plan
 
 
-def prepare_disc21(run: Run, replace: bool = True) -> dict[str, int]:
+def prepare_disc21(run: Run, replace: bool = True, parts: Parts | None = None) -> dict[str, int]:
     """Prepare a run whose images are "disc21:PATH"; called by `qknb.data.prepare.prepare`.
 
     Prints what was found beside the full counts, what is missing, and the disk it needs, before it
@@ -120,7 +121,8 @@ def prepare_disc21(run: Run, replace: bool = True) -> dict[str, int]:
     OSError
         Not enough disk.
     """
-    s, store, build = run.experiment, run / "store", functools.partial(build_set, replace=replace)
+    s, store = run.experiment, run / "store"
+    build = functools.partial(build_set, replace=replace, parts=parts)
     tree = Disc21(s.images.removeprefix(DISC21))
     splits = chosen_splits(tree, s.disc21_splits)
     truth = {split: tree.truth(split) for split in splits}
@@ -136,11 +138,13 @@ def prepare_disc21(run: Run, replace: bool = True) -> dict[str, int]:
     build(store / "keys", train, plan.keys, s)
     build(store / "copies", train, plan.keys, s, views=s.views, purpose="train", overlays=overlays)
     rows = {"references": plan.val_references, "queries": plan.val_queries}
-    build_held_out(store, "val", train, rows, s, overlays, replace)
+    build_held_out(store, "val", train, rows, s, overlays, replace, parts)
     references = tree.references()
     build(store / "references", references, np.arange(len(references)), s)
     for name, queries in _query_sets(tree, splits).items():
         build(store / name, queries, np.arange(len(queries)), s, edits=UNKNOWN)
+    if parts is not None and parts.here is not None:
+        return {}
     for split in splits:
         _write_split(store, split, truth[split], len(references))
     first = splits[0]

@@ -165,6 +165,7 @@ def scan(
     cache: str | Path | None = None,
     max_pixels: int = MAX_PIXELS,
     show: bool = True,
+    only_known: bool = False,
 ) -> Scan:
     """Decode every image file under a folder once, and sort out what cannot be used.
 
@@ -181,6 +182,8 @@ def scan(
         See `qknb.data.image_files.read_picture`.
     show : bool
         Show progress.
+    only_known : bool
+        Read nothing: a ValueError when the file `cache` does not know all images.
 
     Returns
     -------
@@ -198,6 +201,13 @@ def scan(
     names = [name for name in found.images if name not in found.same_file]
     records = _remembered(Path(cache), found.folder, names, max_pixels) if cache else {}
     todo = [name for name in names if name not in records]
+    if only_known:
+        if todo:
+            raise ValueError(
+                f"{len(todo):,} of the {len(names):,} images in {found.folder!r} are not read yet: "
+                "give the command with --part 0/N first, which reads them, and then its parts"
+            )
+        return _sorted_out(found, records, max_pixels)
     if cache:
         Path(cache).parent.mkdir(parents=True, exist_ok=True)
     bar = contextlib.nullcontext()

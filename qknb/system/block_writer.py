@@ -7,7 +7,7 @@ blocks, which costs the same for an array of any size; `array_faults` all of the
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from qknb.system import records
-from qknb.system.checksums import block_hash, sample_of
+from qknb.system.block_files import JOURNAL, BlockFiles, block_sum
+from qknb.system.checksums import sample_of
 from qknb.system.files import need_disk, read_text, write_json
 from qknb.system.locks import LOCK_FILE, check_hold
 
@@ -25,9 +26,10 @@ __all__ = ["BlockWriter", "array_faults", "read_arrays"]
 class BlockWriter:
     """Arrays of equal length in one folder, resumable after a kill.
 
-    Rows go to `<name>.npy.part` by plain writes (a full disk is an OSError, not a crash); a block
-    counts only once its line stands in `journal.jsonl`, written after its rows. `finish` renames
-    the parts to `<name>.npy` and writes `complete.json` last.
+    Rows go to `<name>.npy.part` (`qknb.system.block_files`); a block counts only once its line
+    stands in `journal.jsonl`, written after its rows. `finish` renames the parts to `<name>.npy`
+    and writes `complete.json` last. Worker processes write blocks through `files` and send back
+    their checksums, for `record`: the journal has one writer.
 
     Parameters
     ----------
@@ -50,7 +52,7 @@ class BlockWriter:
         fingerprint: str,
     ):
         self.folder, self.arrays, self.n, self.block_rows = Path(folder), arrays, n, block_rows
-        self.fingerprint = fingerprint
+        self.files = BlockFiles(self.folder.absolute(), arrays, n, block_rows, fingerprint)
         self.blocks = [(start, min(start + block_rows, n)) for start in range(0, n, block_rows)]
         # block -> byte of its line in the journal: the notes of a million rows would take gigabytes
         self._done: dict[int, int] = {}
@@ -60,42 +62,27 @@ class BlockWriter:
         # first: from here on the folder is not whole
         records.forget(self.folder / "complete.json")
         (self.folder / "complete.json").unlink(missing_ok=True)
-        self._journal = self.folder / "journal.jsonl"
-        head = {"fingerprint": fingerprint, "n": n, "block_rows": block_rows}
-        if not self._resume(head):
-            self._begin(head)
+        self._journal = self.folder / JOURNAL
+        if not self._resume():
+            self._begin()
 
-    def _begin(self, head: dict) -> None:
+    def _begin(self) -> None:
         records.forget(self.folder)
         for old in self.folder.iterdir():
             if old.is_file() and old.name != LOCK_FILE:
                 old.unlink()
-        row_bytes = sum(_row_bytes(*kind) for kind in self.arrays.values())
-        need_disk(self.folder, self.n * row_bytes, f"writing {self.folder.name}")
-        for name in self.arrays:
-            with open(self._part(name), "wb") as file:
-                np.lib.format.write_array_header_2_0(file, self._header(name))
-        self._append(head)
+        need_disk(self.folder, self.n * self.files.row_bytes, f"writing {self.folder.name}")
+        self.files.begin()
+        self._append(self.files.head)
 
-    def _part(self, name: str) -> Path:
-        return self.folder / f"{name}.npy.part"
-
-    def _header(self, name: str) -> dict:
-        shape, dtype = self.arrays[name]
-        return {
-            "shape": (self.n, *shape),
-            "fortran_order": False,
-            "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
-        }
-
-    def _resume(self, head: dict) -> bool:
+    def _resume(self) -> bool:
         if not self._journal.exists():
             return False
         for name in self.arrays:  # a kill inside `finish` leaves some parts renamed already
             final = self.folder / f"{name}.npy"
-            if final.exists() and not self._part(name).exists():
-                os.replace(final, self._part(name))
-            if not self._part(name).exists():
+            if final.exists() and not self.files.part(name).exists():
+                os.replace(final, self.files.part(name))
+            if not self.files.part(name).exists():
                 return False
         done, sums, at = {}, {}, 0
         with open(self._journal, "rb+") as file:
@@ -109,7 +96,7 @@ class BlockWriter:
                         sums[value["block"]] = value.get("sums", {})
                 except (ValueError, KeyError, TypeError):
                     return False
-                if not at and value != head:
+                if not at and value != self.files.head:
                     return False
                 at += len(line)
             file.truncate(at)
@@ -131,24 +118,12 @@ class BlockWriter:
 
     def write(self, block: int, rows: dict[str, np.ndarray], note: Any = None) -> None:
         """Write one block: `rows` by array name; `note` is any JSON value to keep with it."""
-        (start, stop), sums = self.blocks[block], {}
-        for name, (shape, dtype) in self.arrays.items():
-            values = np.ascontiguousarray(rows[name], dtype=dtype)
-            if values.shape != (stop - start, *shape):
-                raise ValueError(
-                    f"{name}: block {block} has shape {values.shape}, "
-                    f"expected {(stop - start, *shape)}"
-                )
-            with open(self._part(name), "rb+") as file:
-                np.lib.format.read_magic(file)
-                np.lib.format.read_array_header_2_0(file)
-                file.seek(file.tell() + start * _row_bytes(shape, dtype))
-                values.tofile(file)
-                sums[name] = _sum(values)
-                file.flush()
-                os.fsync(file.fileno())
-        self._done[block] = self._append({"block": block, "note": note, "sums": sums})
-        self._sums[block] = sums
+        self.record(block, note, self.files.write(block, rows))
+
+    def record(self, block: int, note: Any, sums: Mapping[str, str]) -> None:
+        """Count a block that `files` has written, wherever that was."""
+        self._sums[block] = dict(sums)
+        self._done[block] = self._append({"block": block, "note": note, "sums": self._sums[block]})
 
     def notes(self) -> Iterator[Any]:
         """The notes of all blocks, in block order, read one by one: only before `finish`."""
@@ -162,9 +137,9 @@ class BlockWriter:
         if self.missing():
             raise RuntimeError(f"{self.folder}: {len(self.missing())} blocks are not written yet")
         for name in self.arrays:
-            os.replace(self._part(name), self.folder / f"{name}.npy")
+            os.replace(self.files.part(name), self.folder / f"{name}.npy")
         checksums = {name: self._checksums(name) for name in self.arrays}
-        about = {"fingerprint": self.fingerprint, "n": self.n, "arrays": sorted(self.arrays)}
+        about = {"fingerprint": self.files.fingerprint, "n": self.n, "arrays": sorted(self.arrays)}
         write_json(self.folder / "complete.json", {**about, **facts, "checksums": checksums})
         self._journal.unlink()
 
@@ -173,7 +148,7 @@ class BlockWriter:
         wrote them, are read."""
         array = np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
         sums = [
-            self._sums.get(block, {}).get(name) or _sum(array[start:stop])
+            self._sums.get(block, {}).get(name) or block_sum(array[start:stop])
             for block, (start, stop) in enumerate(self.blocks)
         ]
         return {**_kind(array), "block_rows": self.block_rows, "blocks": sums}
@@ -182,10 +157,6 @@ class BlockWriter:
 def _kind(array: np.ndarray) -> dict[str, Any]:
     """Type and shape of an array, as in JSON."""
     return {"dtype": array.dtype.str, "shape": list(array.shape)}
-
-
-def _sum(rows: np.ndarray) -> str:
-    return block_hash(np.ascontiguousarray(rows).tobytes())
 
 
 def array_faults(folder: str | Path) -> dict[str, str | None]:
@@ -217,7 +188,7 @@ def _changed(array: np.ndarray, known: dict[str, Any], *, full: bool) -> str | N
         return f"an array {array.dtype} {array.shape} in place of another one"
     sums, rows = known["blocks"], known["block_rows"]
     for block in range(len(sums)) if full else sample_of(len(sums)):
-        if _sum(array[block * rows : (block + 1) * rows]) != sums[block]:
+        if block_sum(array[block * rows : (block + 1) * rows]) != sums[block]:
             return "its content is not what was written"
     return None
 
@@ -234,10 +205,6 @@ def _facts(folder: Path) -> dict[str, Any] | None:
         return json.loads(read_text(folder / "complete.json"))
     except (OSError, ValueError):
         return None
-
-
-def _row_bytes(shape: tuple[int, ...], dtype: Any) -> int:
-    return int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
 
 
 def read_arrays(

@@ -10,13 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.corners import Corners
+from helpers.divided import killing_a_worker
 from PIL import Image
 
 from qknb.copies.index import CopyIndex
+from qknb.copies.indexing import build_index
 from qknb.copies.parts import query_parts
 from qknb.copies.stored_index import seal
 from qknb.data.image_files import read_rgb
 from qknb.data.scenes import Scenes
+from qknb.system.cluster import cluster
 
 
 @pytest.fixture
@@ -338,6 +341,7 @@ def test_an_index_keeps_its_factory(folder, tmp_path):
 OVERLAP = """
 import sys
 from helpers.corners import Corners
+from helpers.divided import killing_a_worker
 from qknb.copies.index import CopyIndex
 CopyIndex.build(sys.argv[1], sys.argv[2], Corners(), fit=False)
 """
@@ -359,3 +363,39 @@ def test_two_commands_at_once_do_not_mix(folder, tmp_path):
     for name in index.ids:
         wanted = Corners().vector(read_rgb(folder / name))
         np.testing.assert_array_equal(vector(index, name), wanted)
+
+
+def files_of(path):
+    return {file.name: file.read_bytes() for file in path.iterdir()}
+
+
+def test_parts_of_an_index_are_the_index(folder, tmp_path, monkeypatch):
+    """New, and brought up to date, by three parts of which one was cut off."""
+    monkeypatch.setattr("qknb.copies.describing.BLOCK", 2)
+    options = {"fit": False, "parts": True}
+    for changed in (0, 7):
+        for path in sorted(folder.rglob("[01]*.png"))[:changed]:
+            Scenes(40, seed=8, size=48).load(int(path.stem)).save(path)
+        build_index(tmp_path / "one", folder, Corners(), **options)
+        cut_off = Corners()
+        cut_off.stop_after = 2
+        assert not build_index(tmp_path / "parts", folder, Corners(), part=(3, 3), **options)
+        with pytest.raises(KeyboardInterrupt):
+            build_index(tmp_path / "parts", folder, cut_off, part=(1, 3), **options)
+        assert not build_index(tmp_path / "parts", folder, Corners(), part=(2, 3), **options)
+        again = Corners()
+        assert build_index(tmp_path / "parts", folder, again, part=(1, 3), **options)
+        assert len(again.described) < 4, "what was done before, by it and by others, is kept"
+        assert files_of(tmp_path / "parts") == files_of(tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_workers_of_a_cluster_make_the_index(folder, tmp_path, monkeypatch):
+    """One of two is killed."""
+    monkeypatch.setattr("qknb.copies.describing.BLOCK", 2)
+    build(tmp_path, folder, parts=True)
+    here = Corners()
+    with cluster("local:2"), killing_a_worker() as killed:
+        build_index(tmp_path / "two", folder, here, parts=True, fit=False)
+    assert killed and not here.described
+    assert files_of(tmp_path / "two") == files_of(tmp_path / "index")

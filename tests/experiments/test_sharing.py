@@ -69,7 +69,7 @@ def test_the_same_numbers_as_a_run_that_was_prepared_alone(shared_preparation, a
     built = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("qknb.training.bank.BlockWriter", lambda folder, *a: built.append(folder))
-        patch.setattr("qknb.data.dataset.BlockWriter", lambda folder, *a: built.append(folder))
+        patch.setattr("qknb.data.set_writing.BlockWriter", lambda folder, *a: built.append(folder))
         train(run)
     assert built == []  # every image and every feature was taken from what is shared
     assert rows_without_time(run.path) == rows_without_time(alone)

@@ -22,6 +22,12 @@ class Corners:
         self.background = np.asarray(background, np.float32).reshape(-1, self.dim)
         self.described, self.stop_after = [], None
 
+    path = Path("/run")
+
+    @classmethod
+    def load(cls, path):
+        return cls()
+
     def tower(self, side):
         return side
 

@@ -1,5 +1,8 @@
 """Arrays written block by block, killed and gone on with."""
 
+import dataclasses
+import pickle
+
 import numpy as np
 import pytest
 
@@ -116,3 +119,26 @@ def test_an_emptied_array_is_named(tmp_path, content):
     (tmp_path / "a.npy").write_bytes(content)
     with pytest.raises(ValueError, match=r"a\.npy is damaged"):
         read_arrays(tmp_path)
+
+
+def test_other_processes_fill_a_folder_of_one_journal(tmp_path):
+    writer = BlockWriter(tmp_path, ARRAYS, 10, 4, "f")
+    near, far = (pickle.loads(pickle.dumps(writer.files)) for _ in range(2))
+    for files, block in ((far, 2), (near, 0), (far, 1), (far, 1)):
+        writer.record(block, block, files.write(block, rows_of(*writer.blocks[block])))
+    far.write(1, rows_of(4, 8))  # a task that was given twice
+    writer.finish()
+    fill(one := BlockWriter(tmp_path / "one", ARRAYS, 10, 4, "f"), [0, 1, 2])
+    one.finish()
+    for name in ("a.npy", "b.npy", "complete.json"):
+        assert (tmp_path / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+
+
+def test_a_process_whose_work_was_begun_anew_writes_nothing(tmp_path):
+    old = BlockWriter(tmp_path, ARRAYS, 10, 4, "f").files
+    fill(new := BlockWriter(tmp_path, ARRAYS, 10, 4, "g"), [0, 1, 2])
+    for files in (old, dataclasses.replace(new.files, folder=tmp_path / "elsewhere")):
+        with pytest.raises(OSError, match="every machine must see the same folder"):
+            files.write(1, {"a": np.zeros((4, 3)), "b": np.zeros(4)})
+    new.finish()
+    np.testing.assert_array_equal(read_arrays(tmp_path)[0]["b"], np.arange(10))
