@@ -45,6 +45,7 @@ def add_commands(steps):
     parsers["prepare"].add_argument("--part", metavar="I/N", help=PART_HELP)
     for name in ("prepare", "train", "evaluate"):
         parsers[name].add_argument("--cluster", metavar="ADDRESS", help=CLUSTER_HELP)
+    _add_hosts(parsers["train"])
     for name, parser in parsers.items():
         if name != "plan":
             _add_run(parser)
@@ -70,6 +71,16 @@ def _add_run(parser):
 def _add_track(parser):
     parser.add_argument("--to", choices=TRACKERS, help="default: the run's setting track")
     parser.add_argument("--again", action="store_true", help="begin a new record, from the start")
+
+
+def _add_hosts(parser):
+    parser.add_argument(
+        "--hosts",
+        metavar="HOST:PORT",
+        help="train on several hosts that share the folder of the run, with JAX and devices=all: "
+        "the address of the first one; auto on a TPU slice, under Slurm or Open MPI",
+    )
+    parser.add_argument("--host", metavar="i/n", default="", help="this is host i of n, from 1")
 
 
 def _add_plan(parser):
@@ -160,11 +171,31 @@ def _prepare(options):
 
 
 def _train(options):
+    if options.hosts:
+        return _train_together(options)
+    if options.host:
+        raise ValueError(f"--host {options.host} needs --hosts, the address of the first host")
     run = _open(options)
     _import_keras()
     from qknb.training.trainer import train
 
     train(run)
+    _print_table(run)
+
+
+def _train_together(options):
+    from qknb.run import run_path
+    from qknb.system.hosts import is_first_host, join_hosts, leading
+
+    join_hosts(options.hosts, options.host)
+    _import_keras()
+    from qknb.training.trainer import follow, train
+
+    if not is_first_host():
+        return follow(run_path(options.root, options.run))
+    with leading():
+        run = _open(options)
+        train(run)
     _print_table(run)
 
 

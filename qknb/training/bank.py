@@ -17,6 +17,7 @@ import numpy as np
 from qknb.models.backbones import weights_fingerprint
 from qknb.system.block_writer import BlockWriter, read_arrays
 from qknb.system.cluster import here, is_on, like
+from qknb.system.hosts import is_first_host
 from qknb.system.keras_import import import_keras
 from qknb.system.progress import progress
 from qknb.system.workers import in_workers
@@ -89,6 +90,11 @@ def build_bank(folder, image_set, trunk, pca, *, dtype="float16", batch=128, lab
     ready = _open(folder, fingerprint, n_features)
     if ready is not None:
         return ready
+    if not is_first_host():
+        raise OSError(
+            f"{folder} is not the bank that the first host made: all hosts need the same folder, "
+            "and the same version of qknb"
+        )
     gist = pca.transform(np.asarray(image_set.gist))
     writer = BlockWriter(
         folder, {"rows": ((n_features + gist.shape[1],), dtype)}, len(image_set), BLOCK, fingerprint

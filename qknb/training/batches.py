@@ -5,6 +5,8 @@ on is "start at step s".
 import keras
 import numpy as np
 
+from qknb.training.devices import own_share
+
 __all__ = [
     "Batches",
     "PairBatches",
@@ -155,6 +157,7 @@ class Batches(keras.utils.PyDataset):
             far,
         )
         self.settings, self.phase, self.start, self.steps = settings, phase, start, steps
+        self.share = own_share(settings.batch_size)
 
     def __len__(self):
         return self.steps
@@ -163,6 +166,7 @@ class Batches(keras.utils.PyDataset):
         s = self.settings
         step = self.start + i
         key, epoch = key_order(self.keys, s.seed, self.phase, step * s.batch_size, s.batch_size)
+        key, epoch = key[self.share], epoch[self.share]
         if self.side == "Q":
             near_row = copy_order(key, epoch, s, self.phase, int(self.keys.max()) + 1)
             far_row = key[:, None]

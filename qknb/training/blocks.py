@@ -15,6 +15,7 @@ import numpy as np
 from keras import ops
 
 from qknb.system.host_call import call_on_host
+from qknb.training.devices import place
 
 __all__ = [
     "BlockReader",
@@ -182,8 +183,8 @@ class ResidentBlocks:
             for k in range(len(all_rows)):
                 all_rows[k], all_groups[k] = reader.read(first + k)
             first += len(all_rows)
-            rows.assign(all_rows)
-            group.assign(all_groups)
+            place(rows, all_rows)
+            place(group, all_groups)
 
     @property
     def segments(self) -> list[tuple[Any, Any]]:

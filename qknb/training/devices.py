@@ -16,9 +16,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from qknb.config import Experiment
+from qknb.system.hosts import host_count
 from qknb.training.mining import hardest_pairs
 
 __all__ = [
@@ -27,6 +29,8 @@ __all__ = [
     "bank_mesh",
     "device_scope",
     "mirrored_scope",
+    "own_share",
+    "place",
     "sharded_hardest",
     "use_all_devices",
 ]
@@ -40,9 +44,10 @@ def device_scope(settings: Experiment) -> contextlib.AbstractContextManager:
 
     devices="one" changes nothing. devices="all": on JAX the bank is spread over all devices, and
     the batch too when it can be shared equally; on TensorFlow every device has the bank and a share
-    of the batch. Numbers are those of one device up to rounding.
+    of the batch. Numbers are those of one device up to rounding. Several hosts share their devices
+    while a phase trains (`qknb.training.together`), and at no other time.
     """
-    if settings.devices == "one":
+    if settings.devices == "one" or host_count() > 1:
         return contextlib.nullcontext()
     if keras.backend.backend() != "jax":
         return mirrored_scope(settings.batch_size)
@@ -76,7 +81,11 @@ def use_all_devices(batch: str = "replicated") -> int:
             "a bank over several devices needs KERAS_BACKEND=jax; this is "
             f"{keras.backend.backend()}, whose devices each have the whole bank (mirrored_scope)"
         )
-    devices = keras.distribution.list_devices()
+    import jax
+
+    # host by host, so that each has one piece of a batch
+    inside = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    devices = [f"{device.platform}:{device.id}" for device in inside]
     if len(devices) > 1:
         if batch == "sharded":
             mesh, batch_axis = keras.distribution.DeviceMesh((len(devices),), [AXIS], devices), AXIS
@@ -91,9 +100,33 @@ def use_all_devices(batch: str = "replicated") -> int:
         layout["bank_rows.*"] = (None, AXIS, None)
         layout["bank_group.*"] = (None, AXIS)
         keras.distribution.set_distribution(
-            keras.distribution.ModelParallel(layout_map=layout, batch_dim_name=batch_axis)
+            keras.distribution.ModelParallel(
+                layout_map=layout, batch_dim_name=batch_axis, auto_shard_dataset=False
+            )
         )
     return len(devices)
+
+
+def own_share(batch_size: int) -> slice:
+    """The items of a batch that this host reads: all, unless several hosts share it."""
+    distribution = keras.distribution.distribution()
+    if host_count() == 1 or distribution is None or distribution.batch_dim_name != AXIS:
+        return slice(None)
+    import jax
+
+    n = batch_size // host_count()
+    return slice(jax.process_index() * n, (jax.process_index() + 1) * n)
+
+
+def place(variable: keras.Variable, array: np.ndarray) -> None:
+    """Assign an array that every host has: its devices take their parts, and nothing is sent."""
+    if host_count() > 1:
+        import jax
+
+        array = jax.make_array_from_callback(
+            array.shape, variable.value.sharding, lambda index: array[index]
+        )
+    variable.assign(array)
 
 
 def bank_mesh() -> Any:

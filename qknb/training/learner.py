@@ -95,10 +95,11 @@ class CoLearner(keras.Model):
         far_head.trainable = settings.far_head_trains
         self.n_features, self.settings = n_features, settings
         self.mesh = None if stream else bank_mesh()
-        if bank_mesh() is not None and (stream or settings.refresh_every):
+        inexact = settings.refresh_every or settings.negatives_resample
+        if bank_mesh() is not None and (stream or inexact):
             raise ValueError(
-                "a bank over several devices lies on them and is mined exactly: set "
-                'residency="device" and refresh_every=0'
+                "a bank over several devices lies on them and is mined exactly, all of it: set "
+                'residency="device", refresh_every=0 and negatives_resample=False'
             )
         block_rows = even_block_rows(
             far_rows, settings.block_rows, self.mesh.shape[AXIS] if self.mesh else 1

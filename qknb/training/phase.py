@@ -33,6 +33,7 @@ __all__ = [
     "PhaseInput",
     "PhaseResult",
     "chunk_plan",
+    "resolved",
     "train_phase",
 ]
 
@@ -152,7 +153,7 @@ def train_phase(folder, data, settings, *, previous_optimizer=None, evaluate=Non
     """
     folder.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic() if data.begin is None else data.begin
-    settings, stream = _resolved(folder, data, settings)
+    settings, stream = resolved(folder, data, settings)
     chunks = chunk_plan(data.n_keys, settings, data.limit)
     steps = sum(count for _, count in chunks)
     rows_per_key = len(data.far) // data.n_keys
@@ -231,7 +232,7 @@ def train_phase(folder, data, settings, *, previous_optimizer=None, evaluate=Non
     )
 
 
-def _resolved(folder, data, settings):
+def resolved(folder, data, settings):
     """(settings with the number of chunks, whether to stream). A number that was planned is written
     down: another device must go on with it, in later phases too.
     """

@@ -2,6 +2,8 @@
 after each phase, and the banks of their features.
 """
 
+import time
+
 import keras
 import numpy as np
 
@@ -15,8 +17,13 @@ from qknb.system.files import load_npz, replacing
 from qknb.system.keras_import import import_keras
 from qknb.training.backbone_file import check_backbone_file
 from qknb.training.bank import Bank, build_bank
+from qknb.training.batches import bank_copies
+from qknb.training.phase import PhaseInput
+from qknb.training.switching import next_limit, phase_steps, policy_of
 
-__all__ = ["RunTowers"]
+__all__ = ["SIDES", "RunTowers"]
+
+SIDES = "QK"
 
 _FITTED = 100_000  # keys that the PCA of GIST is fitted on, at most
 
@@ -179,6 +186,75 @@ class RunTowers:
         return build_bank(
             folder, images, trunk, self.pca, dtype=dtype, batch=self.settings.embed_batch
         )
+
+    # --- what a phase works on ---
+
+    def limit(self, number):
+        """The most steps that phase `number` may take after those before it; 0: there is no such
+        phase, the run is complete.
+        """
+        s = self.settings
+        done = [
+            (self.run.done(f"phase {name}") or {}).get("steps", 0) for name in s.phase_names(number)
+        ]
+        return next_limit(
+            policy_of(s, phase_steps(len(self.sets["keys"]), s)), done, s.phases, s.total_steps
+        )
+
+    def phase_input(self, name):
+        """What phase `name` works on, from files.
+
+        Returns
+        -------
+        PhaseInput; path of the moments to begin with or None; trunks, heads : {"Q", "K": model}
+        """
+        run, s = self.run, self.settings
+        begin = time.monotonic()
+        near_side = name[0]
+        far_side = SIDES[1 - SIDES.index(near_side)]
+        number = s.phase_number(name)
+        names = s.phase_names(number)
+        near_set, far_set = ("copies", "keys") if near_side == "Q" else ("keys", "copies")
+        far_trunk = self.trunk(far_side, before=name)
+        n_keys, views = len(self.sets["keys"]), s.views
+        far_rows = bank_copies(n_keys, s, number) if far_set == "copies" else None
+        far = self.bank(far_set, far_trunk, rows=far_rows)
+        near_trunk = self.trunk(near_side, before=name) if s.train_backbone else far_trunk
+        near_features = None if s.train_backbone else self.bank(near_set, near_trunk)
+        heads = {side: self.head(side, before=name, n_features=far.n_features) for side in SIDES}
+        shared = s.shares_towers(number)
+        if shared:
+            heads[far_side] = heads[near_side]
+        data = PhaseInput(
+            name=name,
+            side=near_side,
+            number=number,
+            limit=self.limit(number) or None,
+            steps_before=sum((run.done(f"phase {n}") or {}).get("steps", 0) for n in names),
+            near_trunk=near_trunk if s.train_backbone else None,
+            near_head=heads[near_side],
+            far_head=heads[far_side],
+            near_images=self.sets[near_set].images if s.train_backbone else None,
+            near_features=near_features,
+            near_gist=self.pca.transform(np.asarray(self.sets[near_set].gist)),
+            far=far,
+            far_key=np.arange(n_keys, dtype=np.int32)
+            if far_rows is None
+            else (far_rows // views).astype(np.int32),
+            far_rows=far_rows,
+            n_keys=n_keys,
+            key_gist=self.pca.transform(np.asarray(self.sets["keys"].gist))
+            if s.ignore_duplicates
+            else None,
+            begin=begin,
+        )
+        moments = (
+            run / "phases" / names[-2] / "optimizer.npz"
+            if not s.reset_optimizer and number >= 2
+            else None
+        )
+        trunks = {near_side: near_trunk, far_side: near_trunk if shared else far_trunk}
+        return data, moments, trunks, heads
 
 
 def _seed_weights(model, seed):

@@ -6,10 +6,10 @@ import dataclasses
 import shutil
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from qknb.data.run_check import damaged_scores, mend_run
 from qknb.evaluation.rows import behind
@@ -18,20 +18,19 @@ from qknb.evaluation.tracking import live_tracking, send_new
 from qknb.run import Run, remaining
 from qknb.system import records
 from qknb.system.files import replacing
+from qknb.system.hosts import host_count, told
 from qknb.system.locks import alone
-from qknb.training.batches import bank_copies
 from qknb.training.budget import images_per_step, spent
 from qknb.training.devices import device_scope
 from qknb.training.hard_negatives import write_hard_negatives
 from qknb.training.monitor import PhaseMonitor
-from qknb.training.phase import PhaseInput, train_phase
+from qknb.training.phase import train_phase
 from qknb.training.phase_checkpoint import CHECKPOINT
-from qknb.training.run_towers import RunTowers
-from qknb.training.switching import next_limit, phase_steps, policy_of
+from qknb.training.run_towers import SIDES, RunTowers
+from qknb.training.switching import phase_steps, policy_of
+from qknb.training.together import check_together, train_together
 
-__all__ = ["Trainer", "evaluate", "train"]
-
-SIDES = "QK"
+__all__ = ["Trainer", "evaluate", "follow", "train"]
 
 
 def train(run: Run, phases: Sequence[str] | None = None) -> list[dict[str, Any]]:
@@ -49,6 +48,8 @@ def train(run: Run, phases: Sequence[str] | None = None) -> list[dict[str, Any]]
     list of dict
         All evaluation rows.
     """
+    if host_count() > 1:
+        check_together(run.experiment)
     with alone(run.path, f"the run at {run.path}"), device_scope(run.experiment):
         trainer = Trainer(run)
         trainer.scorer.baselines(trainer.pretrained())
@@ -62,6 +63,25 @@ def train(run: Run, phases: Sequence[str] | None = None) -> list[dict[str, Any]]
         records.forget(run / "banks")
         shutil.rmtree(run / "banks", ignore_errors=True)
     return run.rows()
+
+
+def follow(path: Path) -> None:
+    """Train the run at `path` together with the first host, until that one has ended.
+
+    For the other hosts (`qknb.system.hosts`); the first one calls `train`. The folder is the same
+    one on all, and is only read here.
+    """
+    while name := told():
+        trainer = Trainer(Run(path))
+        data, moments, *_ = trainer.phase_input(name)
+        train_together(
+            path / "phases" / name,
+            data,
+            trainer.settings,
+            previous_optimizer=moments,
+            evaluate=lambda model, step: {},  # the first host's is told
+            decide=trainer.decide(),
+        )
 
 
 def evaluate(run: Run) -> list[dict[str, Any]]:
@@ -107,18 +127,6 @@ class Trainer(RunTowers):
         super().__init__(run)
         self.scorer = Scorer(run, self.sets, self.bank)
 
-    def limit(self, number):
-        """The most steps that phase `number` may take after those before it; 0: there is no such
-        phase, the run is complete.
-        """
-        s = self.settings
-        done = [
-            (self.run.done(f"phase {name}") or {}).get("steps", 0) for name in s.phase_names(number)
-        ]
-        return next_limit(
-            policy_of(s, phase_steps(len(self.sets["keys"]), s)), done, s.phases, s.total_steps
-        )
-
     def phase_names(self):
         """Names of all phases of the run in order, the finished ones too; each is to be trained
         before the next is asked for.
@@ -152,66 +160,27 @@ class Trainer(RunTowers):
             from qknb.training.pair_phase import run_pair_phase
 
             return run_pair_phase(self, name)
-        begin = time.monotonic()
-        near_side = name[0]
-        far_side = SIDES[1 - SIDES.index(near_side)]
-        folder = run / "phases" / name
-        number = s.phase_number(name)
-        names = s.phase_names(number)
-        near_set, far_set = ("copies", "keys") if near_side == "Q" else ("keys", "copies")
-        far_trunk = self.trunk(far_side, before=name)
-        n_keys, views = len(self.sets["keys"]), s.views
-        far_rows = bank_copies(n_keys, s, number) if far_set == "copies" else None
-        far = self.bank(far_set, far_trunk, rows=far_rows)
-        near_trunk = self.trunk(near_side, before=name) if s.train_backbone else far_trunk
-        near_features = None if s.train_backbone else self.bank(near_set, near_trunk)
-        heads = {side: self.head(side, before=name, n_features=far.n_features) for side in SIDES}
-        shared = s.shares_towers(number)
-        if shared:
-            heads[far_side] = heads[near_side]
-        data = PhaseInput(
-            name=name,
-            side=near_side,
-            number=number,
-            limit=self.limit(number) or None,
-            steps_before=sum((run.done(f"phase {n}") or {}).get("steps", 0) for n in names),
-            near_trunk=near_trunk if s.train_backbone else None,
-            near_head=heads[near_side],
-            far_head=heads[far_side],
-            near_images=self.sets[near_set].images if s.train_backbone else None,
-            near_features=near_features,
-            near_gist=self.pca.transform(np.asarray(self.sets[near_set].gist)),
-            far=far,
-            far_key=np.arange(n_keys, dtype=np.int32)
-            if far_rows is None
-            else (far_rows // views).astype(np.int32),
-            far_rows=far_rows,
-            n_keys=n_keys,
-            key_gist=self.pca.transform(np.asarray(self.sets["keys"].gist))
-            if s.ignore_duplicates
-            else None,
-            begin=begin,
-        )
-        moments = (
-            run / "phases" / names[-2] / "optimizer.npz"
-            if not s.reset_optimizer and number >= 2
-            else None
-        )
-        trunks = {near_side: near_trunk, far_side: near_trunk if shared else far_trunk}
-
-        watch = PhaseMonitor(self.scorer, trunks, heads, near_side)
-        decide = policy_of(s, phase_steps(n_keys, s)).decide
-        result = train_phase(
-            folder, data, s, previous_optimizer=moments, evaluate=watch, decide=decide
-        )
-        self.finish_phase(
-            name,
+        data, moments, trunks, heads = self.phase_input(name)
+        watch = PhaseMonitor(self.scorer, trunks, heads, data.side)
+        several = host_count() > 1
+        if several:
+            told(name)
+        result = (train_together if several else train_phase)(
+            run / "phases" / name,
             data,
-            result,
-            trunks,
-            heads,
-            trained=[near_side, far_side] if shared else [near_side],
+            s,
+            previous_optimizer=moments,
+            evaluate=watch,
+            decide=self.decide(),
         )
+        shared = s.shares_towers(data.number)
+        self.finish_phase(
+            name, data, result, trunks, heads, trained=list(SIDES) if shared else [data.side]
+        )
+
+    def decide(self):
+        """What may end a phase early: see `qknb.training.phase.train_phase`."""
+        return policy_of(self.settings, phase_steps(len(self.sets["keys"]), self.settings)).decide
 
     def finish_phase(self, name, data, result, trunks, heads, trained, began=None):
         """What follows training, for every method: towers saved, the gallery of hardest negatives,
