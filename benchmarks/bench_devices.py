@@ -1,12 +1,14 @@
-"""One bank over several devices: rows and bytes that each holds, and bytes exchanged by a step's
-mining, read from the compiled program.
+"""One bank over several devices: rows and bytes that each holds, and bytes exchanged in a step,
+read from the compiled programs.
 
     python benchmarks/bench_devices.py [--rows 20000] [--devices 1 2 4 8]
 
 JAX with virtual processor devices (so no times: they would say nothing about GPUs). Rows of 1,792,
 head of 512, batch 32, M = 10. The exchange does not depend on the number of rows; the last column
-scales the bank to a million rows. A sharded batch adds the exchange of gradients (all trained
-weights once, about 47 MB for EfficientNetB3 with its heads) and of the batch's descriptors (32 KB).
+scales the bank to a million rows. "Mining" is that of a batch that every device has; "heads" the
+whole step when the devices share the batch, with the gradients of both heads (-: they cannot share
+32 items). A backbone in training adds its weights once, about 43 MB for EfficientNetB3. Bytes are
+what each device is handed, on one host or many: several hosts run the same program.
 """
 
 import argparse
@@ -15,6 +17,8 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 SIZES = {"f32": 4, "s32": 4, "f16": 2, "bf16": 2, "u32": 4, "pred": 1}
 
@@ -32,23 +36,29 @@ def main(arguments=None):
         print("RESULT", json.dumps(measure(options.rows)))
         return
     print(
-        f"{'devices':>8}{'rows each':>12}{'bank each MB':>14}{'exchanged MB a step':>21}"
+        f"{'devices':>8}{'rows each':>12}{'bank each MB':>14}{'mining MB':>11}{'heads MB':>10}"
         f"{'a million rows: bank each GB':>31}"
     )
     for n in options.devices:
-        environment = dict(
-            os.environ, KERAS_BACKEND="jax", XLA_FLAGS=f"--xla_force_host_platform_device_count={n}"
-        )
-        out = subprocess.run(
-            [sys.executable, __file__, "--child", "--rows", str(options.rows)],
-            capture_output=True,
-            text=True,
-            env=environment,
-            check=True,
-        )
-        r = json.loads(out.stdout.split("RESULT")[1])
+        with tempfile.TemporaryDirectory() as programs:
+            flags = [
+                f"--xla_force_host_platform_device_count={n}",
+                f"--xla_dump_to={programs}",
+                "--xla_dump_hlo_as_text",
+            ]
+            out = subprocess.run(
+                [sys.executable, __file__, "--child", "--rows", str(options.rows)],
+                capture_output=True,
+                text=True,
+                env=dict(os.environ, KERAS_BACKEND="jax", XLA_FLAGS=" ".join(flags)),
+                check=True,
+            )
+            r = json.loads(out.stdout.split("RESULT")[1])
+            steps = Path(programs).glob("*jit_train_step*after_optimizations.txt")
+            heads = "".join(f"{exchanged_bytes(p.read_text()) / 1e6:.2f}" for p in steps) or "-"
         print(
-            f"{n:>8}{r['rows']:>12,}{r['bank'] / 1e6:>14.1f}{r['exchanged'] / 1e6:>21.2f}"
+            f"{n:>8}{r['rows']:>12,}{r['bank'] / 1e6:>14.1f}{r['exchanged'] / 1e6:>11.2f}"
+            f"{heads:>10}"
             f"{1e6 / options.rows * r['bank'] / 1e9:>31.2f}",
             flush=True,
         )
@@ -77,7 +87,7 @@ def exchanged_bytes(program):
 
 
 def measure(n_rows):
-    """{"rows", "bank", "exchanged"} of one device."""
+    """{"rows", "bank", "exchanged"} of one device; a training step is compiled beside."""
     import jax
     import numpy as np
     from bench_mining import BATCH, WIDTH, parts
@@ -95,6 +105,10 @@ def measure(n_rows):
         for shard in rows.value.addressable_shards
         if shard.device == jax.devices()[0]
     ]
+    if jax.device_count() > 1 and BATCH % jax.device_count() == 0:
+        use_all_devices("sharded")
+        learner, batch = parts(n_rows, False, 8192)
+        learner.train_on_batch(batch)
     return {
         "rows": sum(x.shape[0] * x.shape[1] for x in mine),
         "bank": sum(x.nbytes for x in mine),

@@ -8,6 +8,7 @@ remedies             what to do about a file that is damaged or missing
 locks                one writer at a time in a folder, on network drives too
 workers, cluster     work in several processes, here or on Dask's workers
 division             work in parts without a scheduler: `--part 2/8`
+hosts                several machines that train together: who is first, and what it tells
 machine              cores, memory, GPUs, versions of packages
 linear_algebra       PCA and unit length, to the same bits on every machine
 keras_import         Keras, imported quietly

@@ -10,7 +10,7 @@ phase, trainer       a phase from checkpoint to checkpoint; all phases of a run
 run_towers           what stands between phases, on disk (backbone_file, hard_negatives)
 monitor              validation inside a phase
 baselines            SimCLR-style and MoCo-style learners; pair_phase: their phases
-devices              several devices, on both backends
+devices              several devices, on both backends; together: several hosts
 budget               what a row has cost
 workload, estimate   what a run has to do and will take (probe, memory_plan)
 auto_preset, summary the preset that suits, and a run in plain words

@@ -27,6 +27,7 @@ __all__ = [
     "AXIS",
     "Replicas",
     "bank_mesh",
+    "bank_shares",
     "device_scope",
     "mirrored_scope",
     "own_share",
@@ -139,6 +140,15 @@ def bank_mesh() -> Any:
     ):
         return None
     return distribution.device_mesh.backend_mesh
+
+
+def bank_shares() -> int:
+    """Memories that a bank is spread over: devices, or hosts where processors are the devices."""
+    mesh = bank_mesh()
+    if mesh is None:
+        return 1
+    virtual = mesh.devices.flat[0].platform == "cpu"
+    return host_count() if virtual else mesh.shape[AXIS]
 
 
 def sharded_hardest(

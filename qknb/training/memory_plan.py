@@ -101,6 +101,7 @@ def plan(
     *,
     trunk: keras.Model | None = None,
     n_features: int | None = None,
+    shares: int = 1,
 ) -> Plan:
     """Plan the larger phase (Q or K) of a run.
 
@@ -118,6 +119,8 @@ def plan(
         trains.
     n_features
         Width of the trunk's features; taken from the trunk when omitted.
+    shares
+        Devices with memories of their own that a bank lies over.
 
     Raises
     ------
@@ -152,7 +155,7 @@ def plan(
 
     def candidate(chunks, stream):
         rows = -(-n_keys // chunks) * _rows_per_key(settings)
-        parts = _parts(settings, n_keys, rows, width, stream, fixed)
+        parts = _parts(settings, n_keys, rows, width, stream, fixed, shares)
         return Plan(name, capacity, usable, rows, width, chunks, stream, parts)
 
     if settings.residency == "stream":
@@ -171,8 +174,9 @@ def _rows_per_key(settings):
     return min(settings.bank_views or settings.views, settings.views) if copies else 1
 
 
-def _parts(settings, n_keys, rows, width, stream, fixed):
+def _parts(settings, n_keys, rows, width, stream, fixed, shares):
     """Everything in memory at the same time, for a bank of `rows` rows."""
+    rows = rows if stream else -(-rows // shares)
     block_rows = even_block_rows(rows, settings.block_rows)
     n_blocks, row_bytes = -(-rows // block_rows), 2 * width + 4
     block = _block(settings, block_rows, width, stream)

@@ -15,6 +15,7 @@ from qknb.system.files import read_text, replacing, write_json
 from qknb.system.progress import progress
 from qknb.training.bank import Bank
 from qknb.training.batches import Batches, chunk_keys, negative_rows
+from qknb.training.devices import bank_shares
 from qknb.training.learner import CoLearner, state_arrays
 from qknb.training.memory_plan import plan
 from qknb.training.optimizers import build_optimizer
@@ -243,7 +244,13 @@ def resolved(folder, data, settings):
             settings, bank_chunks=json.loads(read_text(written[0]))["bank_chunks"]
         )
         write_json(path, {"bank_chunks": settings.bank_chunks})
-    planned = plan(settings, data.n_keys, trunk=data.near_trunk, n_features=data.far.n_features)
+    planned = plan(
+        settings,
+        data.n_keys,
+        trunk=data.near_trunk,
+        n_features=data.far.n_features,
+        shares=bank_shares(),
+    )
     if not settings.bank_chunks or not planned.fits:
         print(planned.text())
     if not settings.bank_chunks:

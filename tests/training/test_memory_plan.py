@@ -35,6 +35,8 @@ def test_auto_halves_and_then_streams():
     assert (
         plan(paper(bank_chunks=3, residency="stream"), MILLION, "T4", n_features=1536).chunks == 3
     )
+    spread = plan(paper(bank_chunks=0), 40 * MILLION, "T4", n_features=1536, shares=16)
+    assert (spread.chunks, spread.stream, spread.fits) == (1, False, True), "over 16 devices"
     forced = plan(paper(residency="device"), 40 * MILLION, "T4", n_features=1536)
     assert not forced.fits and not forced.stream and "DOES NOT FIT" in forced.text()
 
