@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from unittest import mock
 
 import pytest
 from helpers.divided import killing_a_worker
@@ -14,6 +15,7 @@ from qknb.data.prepare import prepare
 from qknb.data.scenes import Scenes
 from qknb.run import Run
 from qknb.system import division
+from qknb.system.block_writer import BlockWriter
 from qknb.system.cluster import cluster
 from qknb.system.locks import alone
 
@@ -88,9 +90,21 @@ def test_parts_side_by_side_one_of_them_killed(photos, whole, tmp_path):
     assert run.done("prepare")["copies"] == whole.done("prepare")["copies"]
 
 
-def test_parts_that_were_left_are_ended_in_one_process(photos, whole, tmp_path):
-    run = Run(tmp_path / "run", settings(photos, n_jobs=1))
+@pytest.mark.parametrize("written", [2, 4])
+def test_parts_that_were_left_are_ended_in_one_process(photos, whole, tmp_path, written):
+    """Though it is ended while it puts them together, between two blocks or two sets."""
+    run, left = Run(tmp_path / "run", settings(photos, n_jobs=1)), [None] * written
     assert prepare(run, (0, 3)) == {} and prepare(run, (2, 3)) == {}
+    real = BlockWriter.write
+
+    def write(*block, **note):
+        if not left:
+            raise KeyboardInterrupt
+        left.pop()
+        return real(*block, **note)
+
+    with mock.patch.object(BlockWriter, "write", write), pytest.raises(KeyboardInterrupt):
+        prepare(run)
     assert prepare(run)["keys"] == whole.done("prepare")["keys"]
     assert contents(run) == contents(whole)
 
