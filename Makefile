@@ -7,7 +7,7 @@ IMAGES ?=
 PRESET ?= auto
 WORKERS ?= 2
 PY = $(VENV)/bin/python
-PYTEST = $(PY) -m pytest -n $(WORKERS) --dist loadfile
+PYTEST = $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: demo test test-fast campaigns check lab explore site bench bench-all bench-gpu clean
@@ -24,10 +24,12 @@ test: $(VENV)/.installed-test
 test-fast: $(VENV)/.installed-test
 	$(PYTEST) -m "not slow and not notebooks and not browser"
 
-# Damaged files and killed processes, hundreds of each: hours. A small part is in `make test`.
+# Damaged files, killed processes, two at once, full disks, hundreds in all: hours. A small part is in `make test`.
 campaigns: $(VENV)/.installed-test
 	$(PY) tests/campaigns/damage.py
 	$(PY) tests/campaigns/kills.py
+	$(PY) tests/campaigns/two_at_once.py
+	$(PY) tests/campaigns/full_disk.py
 
 check: $(VENV)/.installed-test
 	$(PY) -m pytest tests/test_house.py tests/test_imports.py

@@ -50,8 +50,17 @@ def small_backbone():
 
 
 def pytest_collection_modifyitems(items):
-    """Tests in tests/notebooks run notebooks, or drive a browser: marked as such by their place."""
+    """Tests in tests/notebooks run notebooks, or drive a browser: marked as such by their place.
+
+    Files with slow tests come first: begun last, one of them keeps a single core busy at the end.
+    """
     for item in items:
         if item.path.parent.name == "notebooks":
             browser = item.path.name == "test_browser.py"
             item.add_marker(pytest.mark.browser if browser else pytest.mark.notebooks)
+    long = {
+        item.path
+        for item in items
+        if any(map(item.get_closest_marker, ("slow", "notebooks", "browser")))
+    }
+    items.sort(key=lambda item: item.path not in long)

@@ -30,7 +30,6 @@ SMALL = {
     "bench_normalization": "RUN",
     "bench_refreshed": "RUN --steps 30 --every 1 4",
     "bench_retrieval": "--sizes 100x1000 --top 500 --repeat 1",
-    "bench_sweep": "--steps 4 --keys 300 --runs 2 --rounds 1",
 }
 
 

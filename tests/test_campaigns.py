@@ -1,5 +1,6 @@
 """The campaigns of tests/campaigns in small; `make campaigns` runs them whole."""
 
+import json
 import shutil
 
 import pytest
@@ -13,6 +14,8 @@ CASES = [
     damage.Case("metrics.jsonl", "cut at a line end", "report"),
     damage.Case("store/test_references/images.npy", "bit flip", "report"),
     damage.Case("store/copies/complete.json", "cut at half", "report"),
+    damage.Case("store/keys/complete.json", "swapped", "check"),
+    damage.Case("store/test_references/complete.json", "swapped", "report"),
     damage.Case("evaluation/Q1.npz", "deleted", "report"),
     damage.Case("phases/K1/hard_negatives.npz", "deleted", "report"),
     damage.Case("phases/Q1/steps.jsonl", "deleted", "report"),
@@ -29,6 +32,9 @@ def test_damage_is_named_or_does_no_harm(smoke_run, tmp_path):
     (tmp_path / "other" / "report.html").touch()  # it is finished
     for path in (tmp_path / "other").rglob("*.npz"):  # it was made of other images
         path.write_bytes(path.read_bytes()[::-1])
+    for path in (tmp_path / "other").rglob("complete.json"):
+        facts = json.loads(path.read_text())
+        path.write_text(json.dumps(facts | {"fingerprint": facts["fingerprint"][::-1]}))
     said = []
     counts = damage.campaign(tmp_path, CASES, show=said.append)
     assert not counts["silently wrong"] and not counts["traceback"], "\n".join(said)

@@ -101,7 +101,7 @@ def _prepare_images(run: Run, replace: bool, parts: Parts | None) -> dict[str, i
     one = parts is not None and parts.here is not None
     counts, here = {"skipped": 0, "duplicates": 0}, frozenset()
     if s.images == "scenes":
-        source = Scenes(s.n_scenes, seed=s.seed)
+        source = Scenes(s.n_scenes, seed=s.seed, size=s.scene_size)
     else:
         found = _scanned(run, s.images, again=not one)
         counts = {"skipped": len(found.skipped), "duplicates": len(found.duplicates)}
@@ -109,7 +109,7 @@ def _prepare_images(run: Run, replace: bool, parts: Parts | None) -> dict[str, i
     split = plan_split(len(source), s)
     extra = None
     if s.extra_scenes and s.images != "scenes":
-        extra = Scenes(s.extra_scenes, seed=s.seed, start=1_000_000)
+        extra = Scenes(s.extra_scenes, seed=s.seed, start=1_000_000, size=s.scene_size)
     more = _more_images(run, here, again=not one) if s.extra_images else None
     store = run / "store"
     train_source, train_rows = _with_extra(source, split.keys, more)

@@ -37,6 +37,11 @@ class ImageSettings:
     n_scenes: int = _data(
         4000, "Synthetic scenes in all, with images=scenes.", above=0, of_data=True
     )
+    scene_size: int = _data(
+        192,
+        "Longest side of a synthetic scene, in pixels; smaller ones are drawn faster.",
+        above=15,
+    )
     extra_scenes: int = _data(
         0, "Synthetic scenes added to the training keys of a folder.", affects=IMAGES
     )

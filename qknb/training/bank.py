@@ -14,6 +14,7 @@ import sys
 import joblib
 import numpy as np
 
+from qknb.data.gist import GistPCA
 from qknb.models.backbones import weights_fingerprint
 from qknb.system.block_writer import BlockWriter, read_arrays
 from qknb.system.cluster import here, is_on, like
@@ -22,10 +23,32 @@ from qknb.system.keras_import import import_keras
 from qknb.system.progress import progress
 from qknb.system.workers import in_workers
 
-__all__ = ["Bank", "build_bank", "bank_fingerprint"]
+__all__ = ["Bank", "ProjectedGist", "bank_fingerprint", "build_bank"]
 
 BLOCK = 1024  # rows between two safe points of a build
 TOWER = "tower-{}.keras"  # beside the banks, while workers of a cluster make one
+
+
+class ProjectedGist:
+    """GIST of a set after PCA, computed for the rows that are asked for: of a million images, all
+    of it takes a gigabyte.
+
+    Parameters
+    ----------
+    pca : GistPCA
+    gist : (n, 960) float32
+        Usually a memory map.
+    """
+
+    def __init__(self, pca: GistPCA, gist: np.ndarray):
+        self.pca, self.gist = pca, gist
+
+    def __len__(self) -> int:
+        return len(self.gist)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        """Rows by slice or (m,) indices: float32 (m, dim), the same bits however they are asked."""
+        return self.pca.transform(self.gist[rows])
 
 
 class Bank:
@@ -95,9 +118,9 @@ def build_bank(folder, image_set, trunk, pca, *, dtype="float16", batch=128, lab
             f"{folder} is not the bank that the first host made: all hosts need the same folder, "
             "and the same version of qknb"
         )
-    gist = pca.transform(np.asarray(image_set.gist))
+    gist = ProjectedGist(pca, image_set.gist)
     writer = BlockWriter(
-        folder, {"rows": ((n_features + gist.shape[1],), dtype)}, len(image_set), BLOCK, fingerprint
+        folder, {"rows": ((n_features + pca.dim,), dtype)}, len(image_set), BLOCK, fingerprint
     )
     missing = writer.missing()
     todo = sum(stop - start for start, stop in (writer.blocks[i] for i in missing))

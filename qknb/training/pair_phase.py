@@ -17,7 +17,7 @@ from qknb.run import read_json_lines
 from qknb.system import records
 from qknb.system.files import load_npz, replacing
 from qknb.system.progress import progress
-from qknb.training.bank import Bank
+from qknb.training.bank import Bank, ProjectedGist
 from qknb.training.baselines import MocoLearner, SimclrLearner
 from qknb.training.batches import PairBatches
 from qknb.training.budget import images_per_step
@@ -45,7 +45,7 @@ class PairSide(NamedTuple):
 
     images: np.ndarray | None
     features: Bank | None
-    gist: np.ndarray
+    gist: np.ndarray | ProjectedGist
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -191,7 +191,7 @@ def run_pair_phase(trainer: RunTowers, name: str) -> None:
     heads = _towers(
         lambda side: trainer.head(side, before=name, n_features=n_features), s.shared_towers
     )
-    gist = {part: trainer.pca.transform(np.asarray(sets[part].gist)) for part in ("copies", "keys")}
+    gist = {part: ProjectedGist(trainer.pca, sets[part].gist) for part in ("copies", "keys")}
     stored = {part: None if s.train_backbone else trainer.bank(part, trunks["Q"]) for part in gist}
     shown = {
         part: PairSide(sets[part].images if s.train_backbone else None, stored[part], gist[part])

@@ -13,7 +13,7 @@ import numpy as np
 from qknb.run import read_json_lines
 from qknb.system.files import read_text, replacing, write_json
 from qknb.system.progress import progress
-from qknb.training.bank import Bank
+from qknb.training.bank import Bank, ProjectedGist
 from qknb.training.batches import Batches, chunk_keys, negative_rows
 from qknb.training.devices import bank_shares
 from qknb.training.learner import CoLearner, state_arrays
@@ -81,7 +81,7 @@ class PhaseInput:
     far_head: keras.Model
     near_images: np.ndarray | None
     near_features: Bank | None
-    near_gist: np.ndarray
+    near_gist: np.ndarray | ProjectedGist
     far: Bank
     far_key: np.ndarray
     n_keys: int

@@ -67,7 +67,7 @@ def measure_rates(settings: Experiment, source: Any = None) -> Rates:
         embed, step_seconds, mined = _tower_rates(settings)
     finally:
         keras.mixed_precision.set_dtype_policy(before)
-    source = source or Scenes(1000, seed=settings.seed)
+    source = source or Scenes(1000, seed=settings.seed, size=settings.scene_size)
     jobs = joblib.effective_n_jobs(settings.n_jobs)
     rng = np.random.default_rng(0)
     queries, references = (

@@ -16,7 +16,7 @@ from qknb.system import records
 from qknb.system.files import load_npz, replacing
 from qknb.system.keras_import import import_keras
 from qknb.training.backbone_file import check_backbone_file
-from qknb.training.bank import Bank, build_bank
+from qknb.training.bank import Bank, ProjectedGist, build_bank
 from qknb.training.batches import bank_copies
 from qknb.training.phase import PhaseInput
 from qknb.training.switching import next_limit, phase_steps, policy_of
@@ -236,7 +236,7 @@ class RunTowers:
             far_head=heads[far_side],
             near_images=self.sets[near_set].images if s.train_backbone else None,
             near_features=near_features,
-            near_gist=self.pca.transform(np.asarray(self.sets[near_set].gist)),
+            near_gist=ProjectedGist(self.pca, self.sets[near_set].gist),
             far=far,
             far_key=np.arange(n_keys, dtype=np.int32)
             if far_rows is None

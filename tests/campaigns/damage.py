@@ -22,6 +22,7 @@ import sys
 import tempfile
 import traceback
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -135,13 +136,14 @@ class Done(NamedTuple):
     errors: str
 
 
-def call(root: Path, name: str, command: str) -> Done:
-    """Run one command of qknb on the run `name` in this process."""
+def call(root: Path, name: str, command: str, given: Sequence[str] = ()) -> Done:
+    """Run one command of qknb on the run `name` in this process; settings are for "prepare"."""
     from qknb.cli import main
 
     run = root / name
     pictures = root / ("pictures-other" if name.startswith("other") else "pictures-run")
     words = {
+        "prepare": ["prepare", "--run", str(run), "--preset", "smoke", *given],
         "check": ["check", str(run)],
         "index": ["index", str(pictures), "--run", str(run), "--index", str(run / "index" / "i")],
         "find": [

@@ -2,8 +2,9 @@
 
     python tests/campaigns/kills.py --kills 100
 
-Prepare, train, export, index, find and report are killed in turn, each at a moment drawn by the
-seed, between its begin and the time that it takes; some are killed twice. Then the command is given
+Prepare, train (heads alone, backbones too, MoCo), export, index, find and report are killed in
+turn, each at a moment drawn by the seed, between its begin and the time that it takes; some are
+killed twice. Then the command is given
 again. Counted is how often what comes out has the bytes of an uninterrupted command, whether the
 command ends well, and whether `qknb check` finds every file whole.
 """
@@ -18,6 +19,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from pathlib import Path
 
@@ -26,24 +28,34 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import damage
 import numpy as np
 
-COMMANDS = ("prepare", "train", "export", "index", "find", "report")
 SETTINGS = dict(damage.SETTINGS, checkpoint_steps=1, seed=1)
+TRAININGS = {  # beside the one of the run that the other commands use
+    "train-backbones": {"train_backbone": True},
+    "train-moco": {"method": "moco", "queue_size": 32},
+}
+COMMANDS = ("prepare", "train", "export", "index", "find", "report")
+ALL = (*COMMANDS, *TRAININGS)
+CRASHED = 99  # exit status of a child that ended in a traceback
 
 
-def in_child(work) -> int:
-    """Fork, and do `work` in a process group of its own; the child's id."""
+def in_child(work, log: str | Path = os.devnull) -> int:
+    """Fork, and do `work`, which returns an exit status, in a process group of its own, its output
+    in a file; the child's id."""
     child = os.fork()
     if child:
         return child
     os.setsid()
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
-    os.dup2(null, 2)
+    said = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(said, 1)
+    os.dup2(said, 2)
     try:
         status = work()
     except BaseException:
-        status = 99
-    os._exit(status or 0)
+        traceback.print_exc()
+        status = CRASHED
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(CRASHED if status is None else status)
 
 
 def ended(child: int, seconds: float = 600.0) -> int | None:
@@ -57,16 +69,12 @@ def ended(child: int, seconds: float = 600.0) -> int | None:
     return None
 
 
-def take(root: Path, name: str, command: str) -> int:
-    """One command on the run `name`, in this process; its exit status."""
-    if command != "prepare":
-        return damage.call(root, name, command).status
-    from qknb.config import experiment
-    from qknb.data.prepare import prepare
-    from qknb.run import Run
-
-    prepare(Run(root / name, experiment("smoke", **SETTINGS)))
-    return 0
+def take(root: Path, name: str, command: str) -> int | None:
+    """One command on the run `name`, in this process; its exit status, None for a traceback."""
+    given = [f"{name}={value}" for name, value in SETTINGS.items()]
+    done = damage.call(root, name, command.split("-")[0], given)
+    print(done.said, done.errors)
+    return done.status
 
 
 def result(root: Path, name: str, command: str) -> object:
@@ -75,7 +83,7 @@ def result(root: Path, name: str, command: str) -> object:
     if command == "prepare":
         files = sorted(p for p in (run / "store").rglob("*") if p.is_file())
         return [(p.relative_to(run), p.read_bytes()) for p in files if p.name != "journal.jsonl"]
-    if command == "train":
+    if command.startswith("train"):
         from helpers.made_run import contents
 
         return {key: _bits(value) for key, value in contents(run).items()}
@@ -96,19 +104,25 @@ def _bits(value):
 def make_bases(root: Path) -> dict[str, tuple[object, float]]:
     """For each command, what is there before it ("before-COMMAND"), and by command what comes out
     of it uninterrupted, and its seconds."""
+    from qknb.config import experiment
+    from qknb.data.prepare import prepare
     from qknb.data.scenes import Scenes
+    from qknb.run import Run
 
     (root / "pictures-run").mkdir(parents=True)
     for i in range(12):
         Scenes(12, seed=1, size=96).load(i).save(root / "pictures-run" / f"{i:02d}.png")
     (root / "run").mkdir()
     wanted = {}
-    for command in COMMANDS:
-        shutil.copytree(root / "run", root / f"before-{command}")
+    for command in ALL:
+        name = command if command in TRAININGS else "run"
+        if command in TRAININGS:
+            prepare(Run(root / name, experiment("smoke", **SETTINGS | TRAININGS[command])))
+        shutil.copytree(root / name, root / f"before-{command}")
         begin = time.monotonic()
-        child = in_child(lambda command=command: take(root, "run", command))
+        child = in_child(lambda name=name, command=command: take(root, name, command))
         assert ended(child) == 0, command
-        wanted[command] = result(root, "run", command), time.monotonic() - begin
+        wanted[command] = result(root, name, command), time.monotonic() - begin
     return wanted
 
 
@@ -130,7 +144,7 @@ def try_kill(root, command, wanted, seconds, rng) -> str:
     return "identical" if whole == 0 else "identical, but not whole"
 
 
-def campaign(root: Path, kills: int, seed: int = 0, commands=COMMANDS, show=print) -> Counter:
+def campaign(root: Path, kills: int, seed: int = 0, commands=ALL, show=print) -> Counter:
     """Kill `kills` times, commands in turn; counts of (command, how it ended)."""
     import keras  # noqa: F401  imported once, here: children are forks
 
@@ -155,7 +169,7 @@ def main() -> int:
     root = Path(tempfile.mkdtemp(prefix="qknb-kills-"))
     counts = campaign(root, options.kills, options.seed)
     for (command, how), count in sorted(counts.items()):
-        print(f"{command:10} {how:30} {count:4}")
+        print(f"{command:15} {how:30} {count:4}")
     same = sum(count for (_, how), count in counts.items() if how == "identical")
     print(f"{same} of {options.kills} end in the same bytes")
     shutil.rmtree(root)

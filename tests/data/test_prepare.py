@@ -13,10 +13,11 @@ from PIL import Image
 from qknb.cli import main
 from qknb.config import experiment
 from qknb.data import scan as scanning
+from qknb.data.dataset import to_square
 from qknb.data.image_files import BadImage
 from qknb.data.prepare import prepare
 from qknb.data.prepared_sets import prepared
-from qknb.data.scenes import Scenes
+from qknb.data.scenes import Scenes, scene
 from qknb.run import Run
 from qknb.system.locks import alone
 
@@ -102,6 +103,16 @@ def test_a_killed_worker_ends_it_in_one_line_and_it_goes_on(photos, tmp_path, mo
             prepare(run)
     assert run.done("prepare") is None
     assert prepare(run)["keys"] == len(prepared(run)["keys"])
+
+
+def test_scenes_are_drawn_at_the_size_that_is_asked_for(tmp_path):
+    run = Run(tmp_path / "run", experiment("smoke", n_scenes=60, scene_size=48, n_jobs=1))
+    prepare(run)
+    keys = prepared(run)["keys"]
+    for row in (0, len(keys) - 1):
+        number = int(keys.items[row]["source"].removeprefix("scene-"))
+        drawn = to_square(scene(run.experiment.seed, number, 48), 32)
+        np.testing.assert_array_equal(keys.images[row], drawn)
 
 
 def test_two_at_once_are_refused(photos, tmp_path):

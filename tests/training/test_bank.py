@@ -7,7 +7,7 @@ import pytest
 from qknb.data.gist import GistPCA
 from qknb.data.image_sets import ImageSet
 from qknb.training import bank as bank_module
-from qknb.training.bank import bank_fingerprint, build_bank
+from qknb.training.bank import ProjectedGist, bank_fingerprint, build_bank
 
 pytestmark = pytest.mark.both_backends
 
@@ -40,6 +40,15 @@ def test_rows_are_features_and_gist(tmp_path, parts):
     np.testing.assert_array_equal(
         bank.gather(np.array([[3, 1], [20, 3]])), np.asarray(bank.rows)[[[3, 1], [20, 3]]]
     )
+
+
+def test_gist_by_rows_is_gist_at_once_to_the_bit(parts):
+    image_set, _, pca = parts
+    rows, whole = ProjectedGist(pca, image_set.gist), pca.transform(image_set.gist)
+    some = np.array([20, 3, 3, 7])
+    assert len(rows) == 21
+    np.testing.assert_array_equal(rows[some], whole[some])
+    np.testing.assert_array_equal(rows[5:17], whole[5:17])
 
 
 def test_a_pass_cut_off_goes_on(tmp_path, parts, monkeypatch):
