@@ -8,7 +8,10 @@ compared with the truth. Photos whose names share a beginning (as "grocery_Tropi
 look-alikes of each other: unedited ones outside the collection are looked up too.
 
 All photos are those of the test split of the shipped descriptor's run (seed 0), which no training
-and no choice has seen; the descriptor's background is freed of them. Rows, one JSON object a line:
+and no choice has seen; the descriptor's background is freed of them. They are 750: a larger
+collection is filled up from `--fill`, photos that training may have seen, and from synthetic
+scenes; copies are never made of these. Then look-alikes are also flowers of `--fill`, and scenes
+whose shapes have moved. Rows, one JSON object a line:
 what was called a copy from --precision on, by setting (`found`); how often the original is among
 the candidates, by the parts looked up (`parts`); pictures wrongly grouped by a search within 117
 photos and 12 planted near-duplicates (`groups`). Times are core seconds.
@@ -22,8 +25,9 @@ import re
 import sys
 import tempfile
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 from PIL import Image
@@ -31,6 +35,8 @@ from pillow_edits import KINDS, edited
 
 KIND_OF = re.compile(r"[^_]*_[A-Za-z-]*[A-Za-z]")
 TIMED = 24  # queries
+UNSEEN = 600  # photos of a filled collection that no training has seen
+SCENES = 50  # synthetic scenes in a filled collection, each also looked up with its shapes moved
 
 
 def held_out(folder, split):
@@ -64,12 +70,48 @@ def look_alikes(photos, collection, limit):
     return [p for p in others if KIND_OF.match(p.name).group() in kinds][:limit]
 
 
+def moved_scene(seed, number):
+    """A synthetic scene whose shapes, all the same, lie up to a fifth of its size elsewhere."""
+    from qknb.data import scenes
+
+    rng, paint = np.random.default_rng([seed, number, 1]), scenes._leaf
+
+    def elsewhere(canvas, own, centre, *rest):
+        paint(canvas, own, centre + rng.uniform(-0.2, 0.2, 2) * max(canvas.size), *rest)
+
+    with mock.patch.object(scenes, "_leaf", elsewhere):
+        return scenes.scene(seed, number)
+
+
+def fill_up(protocol, fill, count, seed, rng):
+    """Add `count` pictures to a collection, and to its look-alikes 100 flowers and moved scenes."""
+    from qknb.data.scenes import scene
+
+    fill = [fill[i] for i in rng.permutation(len(fill))]
+    for path in fill[: count - SCENES]:
+        os.symlink(path.resolve(), protocol.folder / path.name)
+    flowers = [path for path in fill[count - SCENES :] if path.name.startswith("flowers_")]
+    for path in flowers[:100]:
+        os.symlink(path.resolve(), protocol.root / "alike" / path.name)
+    for number in range(SCENES):
+        scene(seed, number).save(protocol.folder / f"scene_{number}.png")
+        moved_scene(seed, number).save(protocol.root / "alike" / f"scene_{number}_moved.png")
+
+
+def alike_kind(name):
+    """Which look-alikes a file is of."""
+    first = name.split("_")[0]
+    kinds = {"flowers": "flowers", "scene": "scenes whose shapes moved"}
+    return kinds.get(first, "things of one kind")
+
+
 class Protocol:
     """One collection, its queries as files, and the truth."""
 
-    def __init__(self, root, photos, size, seed, copies, distractors):
+    def __init__(self, root, photos, size, seed, copies, distractors, fill=()):
         rng = np.random.default_rng([seed, size])
         order = [photos[i] for i in rng.permutation(len(photos))]
+        whole, size = size, min(size, UNSEEN) if fill else size
         self.root, self.collection, rest = root, order[:size], order[size:]
         outside, others = rest[:distractors], rest[distractors : distractors + 200] or rest
         self.folder, self.queries = root / "collection", root / "queries"
@@ -90,6 +132,8 @@ class Protocol:
                 self.truth[name] = path.name
         for path in look_alikes(order, self.collection, 100):
             os.symlink(path.resolve(), root / "alike" / path.name)
+        if whole > size:
+            fill_up(self, fill, whole - size, seed, rng)
 
     def judge(self, matches):
         """Pairs called copies, those that are right, and the queries found by kind."""
@@ -151,6 +195,12 @@ def measure(protocol, index, descriptor, precision):
                 "seconds": round(seconds, 3),
                 "alike": len(alike.candidates),
                 "alike_called": len(called),
+                "alike_kinds": {
+                    kind: [sum(alike_kind(m.query) == kind for m in called), count]
+                    for kind, count in Counter(
+                        alike_kind(alike.queries[i]) for i in alike.candidates
+                    ).items()
+                },
                 **protocol.judge(change(found).matches(precision)),
             }
 
@@ -230,6 +280,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add = parser.add_argument
     add("--photos", required=True, help="the folder that the descriptor's run was trained on")
+    add("--fill", help="a folder of further photos, for collections of more than 600")
     add("--sizes", type=int, nargs="+", default=[300, 600])
     add("--seeds", type=int, nargs="+", default=[0])
     add("--copies", type=int, default=120)
@@ -243,6 +294,7 @@ def main():
 
     photos, out = held_out(options.photos, "test"), Path(options.out)
     descriptor = without_background(Descriptor.load(), photos)
+    fill = sorted(Path(options.fill).expanduser().glob("*.jpg")) if options.fill else []
     out.parent.mkdir(parents=True, exist_ok=True)
     with open(out, "a", encoding="utf-8") as file:
         for size in options.sizes:
@@ -250,7 +302,7 @@ def main():
                 with tempfile.TemporaryDirectory() as folder:
                     root, shared = Path(folder), {"size": size, "seed": seed}
                     protocol = Protocol(
-                        root, photos, size, seed, options.copies, options.distractors
+                        root, photos, size, seed, options.copies, options.distractors, fill
                     )
                     index = CopyIndex.build(root / "index", protocol.folder, descriptor)
                     rows = [*by_parts(protocol, index, descriptor)]
