@@ -1,6 +1,7 @@
 """One training step against many negatives: ours beside what people use for them, at equal numbers.
 
     python benchmarks/bench_negatives.py [--negatives 4096 65536 1000000] [--steps 5]
+        [--threads 1]
 
 Ours is a bank of float16 rows of 1,792 values, which both heads see as they are now; the others
 keep 256 float32 values of each negative from when it was last in a batch. CrossBatchMemory is
@@ -9,8 +10,10 @@ queue is as in facebookresearch/moco (`moco/builder.py`), in PyTorch. The same h
 hidden units, 256 dimensions, GIST added), batch 32, Adam; backbones do not train. Without PyTorch
 (pip install torch pytorch-metric-learning) ours alone is measured.
 
-Each measurement has a process of its own; seconds are the best of `--steps` after one warm-up, peak
-is its memory less what it held before bank, queue and model existed. "Oldest": steps since the
+Each measurement has a process of its own. Seconds are the best of `--steps` after one warm-up, or
+of as many as fit three seconds: of the clock, and of all processors together, which other programs
+of the machine disturb less; ratios are of these. Peak is the process' memory less what it held
+before bank, queue and model existed. "Oldest": steps since the
 oldest negative was described. "Gradient": whether the loss, with the queries' descriptors held
 constant and no positives counted, has a gradient in the weights of the head that describes
 negatives: tried, not assumed. A million takes some 8 GB of memory and 3.6 GB of disk.
@@ -23,11 +26,13 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
-from bench_mining import BATCH, FEATURES, TAU, WIDTH, parts, write_bank
-from bench_mining import measure as measure_ours
-from measuring import best_of, peak_bytes
+from bench_mining import BATCH, FEATURES, TAU, WIDTH, parts, two_pass_step, write_bank
+from measuring import peak_bytes
+
+from qknb.system.machine import thread_variables
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 NEEDED = ("torch", "pytorch_metric_learning")
@@ -46,6 +51,9 @@ def main(arguments=None):
     )
     parser.add_argument("--negatives", type=int, nargs="+", default=[4096, 65_536, 1_000_000])
     parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument(
+        "--threads", type=int, default=0, help="of each method; 1 where other programs are at work"
+    )
     parser.add_argument("--folder", default=None, help="where the temporary bank is written")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -56,49 +64,69 @@ def main(arguments=None):
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
         print(f"{' and '.join(missing)} not installed (pip install torch pytorch-metric-learning)")
         methods = ["device", "stream"]
-    print(f"{'negatives':>10}  {'method':<22}{'step s':>9}{'x ours':>8}{'peak GB':>9}", end="")
-    print(f"{'oldest':>9}{'gradient':>10}")
+    print(f"{'negatives':>10}  {'method':<22}{'step s':>9}{'processor s':>13}", end="")
+    print(f"{'x ours':>8}{'peak GB':>9}{'oldest':>9}{'gradient':>10}")
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         for n in options.negatives:
             path = Path(folder) / f"{n}.npy"
             write_bank(path, n)
-            rows = {method: child(method, n, path, options.steps) for method in methods}
+            rows = {method: child(method, n, path, options) for method in methods}
             path.unlink()
             for method, row in rows.items():
                 if isinstance(row, str):
                     print(f"{n:>10,}  {METHODS[method]:<22}  did not finish: {row}")
                     continue
-                ratio = row["seconds"] / rows["device"]["seconds"]
+                ratio = row["processor"] / rows["device"]["processor"]
                 oldest = 0 if method in ("device", "stream") else n // BATCH
                 print(
-                    f"{n:>10,}  {METHODS[method]:<22}{row['seconds']:9.4f}{ratio:8.2f}"
-                    f"{row['peak'] / 1e9:9.2f}{oldest:>9,}{'yes' if row['reaches'] else 'no':>10}",
+                    f"{n:>10,}  {METHODS[method]:<22}{row['seconds']:9.4f}"
+                    f"{row['processor']:13.4f}{ratio:8.2f}{row['peak'] / 1e9:9.2f}{oldest:>9,}"
+                    f"{'yes' if row['reaches'] else 'no':>10}",
                     flush=True,
                 )
 
 
-def child(method, n, path, steps):
+def child(method, n, path, options):
     """One measurement in its own process, or the last line of its error."""
-    words = [sys.executable, __file__, "--steps", str(steps), "--child", method, str(n), str(path)]
-    out = subprocess.run(words, capture_output=True, text=True)
+    words = [sys.executable, __file__, "--steps", str(options.steps)]
+    words += ["--child", method, str(n), str(path)]
+    limits = thread_variables(options.threads) if options.threads else {}
+    out = subprocess.run(words, capture_output=True, text=True, env=os.environ | limits)
     if out.returncode:
         return (out.stderr.strip().splitlines() or ["killed"])[-1][:100]
     return json.loads(out.stdout.split("RESULT")[1])
 
 
 def measure(method, n, path, steps):
-    """{"seconds", "peak", "reaches"} of one method."""
+    """{"seconds", "processor", "peak", "reaches"} of one method."""
     if method in ("device", "stream"):
-        return measure_ours(method, path, 8192, steps, {}) | {"reaches": ours_reaches()}
+        import numpy as np
+        from keras import ops
+
+        np.asarray(ops.matmul(ops.ones((64, 64)), ops.ones((64, 64))))
+        before = peak_bytes()
+        rows = np.load(path, mmap_mode="r")
+        step = two_pass_step(rows, 8192, method == "stream")
+        return timed(steps, step) | {"peak": peak_bytes() - before, "reaches": ours_reaches()}
     import torch
 
     torch.manual_seed(0)
     (torch.ones(64, 64) @ torch.ones(64, 64)).sum().item()
     before = peak_bytes()
     step, loss_of_constant_queries = {"xbm": cross_batch_memory, "moco": moco_queue}[method](n)
-    seconds = best_of(steps, step)
-    peak = peak_bytes() - before
-    return {"seconds": seconds, "peak": peak, "reaches": loss_of_constant_queries().requires_grad}
+    row = timed(steps, step) | {"peak": peak_bytes() - before}
+    return row | {"reaches": loss_of_constant_queries().requires_grad}
+
+
+def timed(steps, step):
+    """{"seconds", "processor"}: the least of each, over `steps` steps and three seconds."""
+    step()
+    found, begin = [], time.perf_counter()
+    while len(found) < steps or time.perf_counter() - begin < 3:
+        clock, processor = time.perf_counter(), time.process_time()
+        step()
+        found.append((time.perf_counter() - clock, time.process_time() - processor))
+    return {name: min(pair[k] for pair in found) for k, name in enumerate(("seconds", "processor"))}
 
 
 def ours_reaches():
