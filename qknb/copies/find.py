@@ -71,6 +71,14 @@ class Match(NamedTuple):
         return describe(self.verified)
 
 
+class Ordered(NamedTuple):
+    """A candidate of a query, how sure it is whatever the threshold, whether it is verified."""
+
+    candidate: Checked
+    sure: float
+    shown: bool
+
+
 @dataclass
 class Found:
     """Candidates of every query, before any threshold.
@@ -101,6 +109,7 @@ class Found:
     within: bool = False
     notes: list[tuple[str, str]] = field(default_factory=list)
     _same: dict[tuple[int, int], bool] = field(default_factory=dict, repr=False)
+    _orders: dict[int, list[Ordered]] = field(default_factory=dict, init=False, repr=False)
 
     def matches(
         self, precision: float = PRECISION, unsure: float = UNSURE_FROM, top: int = 1
@@ -117,17 +126,29 @@ class Found:
             So many matches of a query; further ones only if they are verified.
         """
         found: list[Match] = []
-        for query, candidates in self.candidates.items():
-            if not candidates:
-                continue
+        for query in self.candidates:
+            for rank, one in enumerate(self._ordered(query)):
+                if one.sure >= min(unsure, precision) and (rank < top or one.shown):
+                    found.append(self._match(query, one.candidate, one.sure, precision))
+        return sorted(found, key=lambda m: (-m.confidence, m.relative, m.query, m.match))
+
+    def matches_of(self, query: int, precision: float = PRECISION) -> list[Match]:
+        """All candidates of a query by its position, verified ones first, then the surest."""
+        ordered = self._ordered(query)
+        return [self._match(query, one.candidate, one.sure, precision) for one in ordered]
+
+    def _ordered(self, query: int) -> list["Ordered"]:
+        candidates = self.candidates[query]
+        if query not in self._orders and candidates:
             sure = self.rule.confidence([c.row for c in candidates], self.share)
             shown = np.array([one.verified is not None for one in candidates]) & (sure >= 0.5)
             if shown.any():  # what was not compared any more is no match of its own
                 sure = np.where([one.checked for one in candidates], sure, 0)
-            for rank, i in enumerate(np.lexsort((-sure, ~shown)).tolist()):
-                if sure[i] >= min(unsure, precision) and (rank < top or shown[i]):
-                    found.append(self._match(query, candidates[i], float(sure[i]), precision))
-        return sorted(found, key=lambda m: (-m.confidence, m.relative, m.query, m.match))
+            self._orders[query] = [
+                Ordered(candidates[i], float(sure[i]), bool(shown[i]))
+                for i in np.lexsort((-sure, ~shown)).tolist()
+            ]
+        return self._orders.get(query, [])
 
     def _match(self, query: int, one: Checked, confidence: float, precision: float) -> Match:
         picture = one.candidate.picture

@@ -5,7 +5,7 @@ Names from outside are escaped.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from qknb.report.page import THUMBNAIL, shown_name, write_page
 from qknb.report.pairs import Gallery, Pair
 from qknb.system.files import replacing
 
-__all__ = ["copies_gallery", "counted", "write_gallery"]
+__all__ = ["copies_gallery", "counted", "percent", "small_picture", "write_gallery"]
 
 SHOWN = 8000  # pairs on a page
 FILES = 24  # of a group
@@ -165,7 +165,12 @@ class _Thumbnails:
 
 
 def copies_gallery(
-    found: Found, precision: float, *, limit: int = 12, around: bool = False
+    found: Found,
+    precision: float,
+    *,
+    limit: int = 12,
+    around: bool = False,
+    picture: Callable[[Any], Any] | None = None,
 ) -> Gallery:
     """Pairs for `gallery_figure`: also such as are too doubtful to be listed, which it says.
 
@@ -178,6 +183,8 @@ def copies_gallery(
         Pairs at most: the surest ones, or
     around : bool
         those on both sides of that confidence, where a person decides whether it is right.
+    picture : callable, optional
+        A source (path, PIL image or array) -> what `Pair` holds of it; default: a small array.
     """
     matches = found.matches(precision, 0.0)
     if around:
@@ -187,7 +194,7 @@ def copies_gallery(
     return Gallery(
         "Pairs on both sides of the limit" if around else "Surest pairs",
         f"Left: query; right: indexed image. {found.rule.note().capitalize()}.",
-        [_figure_pair(found, match) for match in matches[:limit]],
+        [_shown_pair(found, match, picture or small_picture) for match in matches[:limit]],
     )
 
 
@@ -196,20 +203,30 @@ def _logit(confidence: float) -> float:
     return float(np.log(sure / (1 - sure)))
 
 
-def _figure_pair(found: Found, match: Match) -> Pair:
+def _shown_pair(found: Found, match: Match, picture: Callable[[Any], Any]) -> Pair:
     listed = match.confidence >= 0.5 or match.verdict == COPY
     return Pair(
-        np.asarray(_load(found.query_images[match.query_row])),
-        np.asarray(_load(found.index.folder / match.match)),
+        picture(found.query_images[match.query_row]),
+        picture(found.index.folder / match.match),
         "query",
         "match",
         shown_name(match.query),
         shown_name(match.match),
-        f"{min(100 * match.confidence, 99.9):.3g} of 100",
+        percent(match),
         match.verdict if listed else "not listed",
         match.what(),
         kind="good" if match.verdict == COPY else "unsure",
     )
+
+
+def percent(match: Match) -> str:
+    """Its confidence in words."""
+    return f"{min(100 * match.confidence, 99.9):.3g} of 100"
+
+
+def small_picture(image: Any) -> np.ndarray:
+    """The pixels of a thumbnail, (h, w, 3) uint8."""
+    return np.asarray(_load(image))
 
 
 def _load(image: Any, size: int = THUMBNAIL) -> Image.Image:

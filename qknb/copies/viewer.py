@@ -1,6 +1,10 @@
-"""Found copies to look at, and to move the limit on: in a notebook with a slider and an upload."""
+"""Found copies to look at, and to move the limit on: the state of notebook 08's viewer, and the
+HTML that is drawn from it.
 
-import html
+`CopyViewer` needs no browser; its `widget` puts ipywidgets around it.
+"""
+
+import functools
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,13 +14,16 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from qknb.copies.descriptor import Descriptor
-from qknb.copies.find import COPY, PRECISION, Found, find_copies
-from qknb.copies.gallery import copies_gallery, counted
+from qknb.copies.find import COPY, PRECISION, SAME_FILE, Found, Match, find_copies
+from qknb.copies.gallery import copies_gallery, counted, percent, small_picture
 from qknb.copies.stored_index import StoredIndex
 from qknb.report.gallery_figures import gallery_figure
-from qknb.report.style import COLOURS, Sheet, png, save, styled
+from qknb.report.page import image_address, render_part, shown_name
+from qknb.report.style import COLOURS, Sheet, page_svg, save, styled
 
-__all__ = ["CopyViewer", "distances_figure", "uploaded_files"]
+__all__ = ["CopyViewer", "distances_figure"]
+
+NEAREST = 6  # candidates of a query that are shown
 
 
 @styled
@@ -60,18 +67,8 @@ def distances_figure(found: Found, precision: float) -> Any:
     return sheet
 
 
-def uploaded_files(value: Any) -> list[tuple[str, bytes]]:
-    """[(name, bytes)] of an upload button's value.
-
-    Widgets of version 8 give a sequence, those of 7 (Colab's) a dict by name.
-    """
-    if isinstance(value, dict):
-        return [(name, bytes(file["content"])) for name, file in value.items()]
-    return [(item["name"], bytes(item["content"])) for item in value]
-
-
 class CopyViewer:
-    """Pairs at a limit that can be moved.
+    """Pairs at a limit that can be moved, and the candidates of one query after the other.
 
     Parameters
     ----------
@@ -80,6 +77,13 @@ class CopyViewer:
     found : qknb.copies.find.Found
     precision : float
         Confidence from which a pair is called a copy.
+
+    Attributes
+    ----------
+    found : Found
+        What is shown: as given, or the images of the latest `upload` until `restore`.
+    place : int
+        The query that is browsed, by its place in `browsed`.
     """
 
     def __init__(
@@ -89,9 +93,21 @@ class CopyViewer:
         found: Found,
         precision: float = PRECISION,
     ):
-        self.index, self.descriptor, self.found = index, descriptor, found
-        self.precision = precision
+        self.index, self.descriptor = index, descriptor
+        self._given, self.precision = found, precision
         self._uploads: Any = None
+        self._show(found)
+
+    def _show(self, found: Found) -> None:
+        self.found, self.place = found, 0
+        self.browsed = [q for q, near in found.candidates.items() if near or not found.within]
+        self._address = functools.lru_cache(1024)(lambda image: image_address(small_picture(image)))
+
+    def _picture(self, image: Any) -> str:
+        """A data: address; that of a file is made once."""
+        if isinstance(image, str | Path):
+            return self._address(image)
+        return image_address(small_picture(image))
 
     def figures(self, pairs: int = 12) -> dict[str, Any]:
         """{name: figure}: the surest pairs, those on both sides of the limit, all distances."""
@@ -118,57 +134,71 @@ class CopyViewer:
             text += f" {len(skipped):,} were left out: {', '.join(skipped[:5])}."
         return text
 
+    def pairs_html(self, which: str = "copies_nearest", pairs: int = 9) -> str:
+        """The summary with one of `figures`, as HTML."""
+        if which == "copies_distances":
+            figure = distances_figure(self.found, self.precision)
+            title = figure.axes[0].get_title("left")
+            figure.axes[0].set_title("", loc="left")
+            return render_part("viewer.html", "chart", self.summary(), title, page_svg(figure))
+        around = which == "copies_threshold"
+        gallery = copies_gallery(
+            self.found, self.precision, limit=pairs, around=around, picture=self._picture
+        )
+        return render_part("viewer.html", "threshold", self.summary(), [gallery])
+
+    def query_html(self) -> str:
+        """The query at `place` with its nearest pictures, the likeliest original first."""
+        if not self.browsed:
+            return render_part("viewer.html", "message", "There is no query to browse.")
+        query = self.browsed[self.place]
+        found = self.found.matches_of(query, self.precision)[:NEAREST]
+        name, copies = shown_name(self.found.queries[query]), [m for m in found if _is_copy(m)]
+        title = f"{name}: no copy is found"
+        if copies:
+            title = f"{name}: a copy of {shown_name(copies[0].match)}"
+        near = [self._neighbour(match) for match in found]
+        words = "nearest pictures, the likeliest first" if near else "nothing is near"
+        image = self._picture(self.found.query_images[query])
+        return render_part("viewer.html", "query", title, name, image, [(words, near)])
+
+    def _neighbour(self, match: Match) -> dict[str, Any]:
+        return {
+            "image": self._picture(self.index.folder / match.match),
+            "words": f"{percent(match)}: {match.what()}",
+            "id": shown_name(match.match),
+            "true": _is_copy(match),
+        }
+
     def upload(self, files: Sequence[tuple[str, bytes]]) -> Found:
-        """Look up uploaded images, (name, bytes), instead."""
-        if self._uploads:
-            self._uploads.cleanup()
-        self._uploads = tempfile.TemporaryDirectory(prefix="qknb-")
+        """Look up uploaded images, (name, bytes), instead, until `restore`."""
+        folder = tempfile.TemporaryDirectory(prefix="qknb-")
         paths: dict[str, Path] = {}
         for i, (name, content) in enumerate(files):
             own = name if name not in paths else f"{name} ({i})"
-            paths[own] = Path(self._uploads.name) / f"{i}{Path(name).suffix}"
+            paths[own] = Path(folder.name) / f"{i}{Path(name).suffix}"
             paths[own].write_bytes(content)
-        self.found = find_copies(self.index, self.descriptor, paths)
+        self._show(find_copies(self.index, self.descriptor, paths))
+        self._uploads = folder  # the one before, whose pictures nobody needs now, is removed
         return self.found
 
+    def restore(self) -> Found:
+        """Undo uploads: what was given is shown again."""
+        self._uploads = None
+        self._show(self._given)
+        return self.found
+
+    def html(self) -> str:
+        """All of it as it stands: a still picture for notebooks without a front end."""
+        style = render_part("viewer.html", "style")
+        return style + self.pairs_html() + self.query_html()
+
     def widget(self, pairs: int = 9) -> Any:
-        """The same with a slider for the limit, a choice of pairs and an upload button."""
-        import ipywidgets as w
+        """The viewer as an ipywidgets box: a limit, a choice of pairs, a query, uploads."""
+        from qknb.copies.viewer_widget import copies_box
 
-        slider = w.FloatSlider(
-            value=self.precision,
-            min=0.01,
-            max=0.999,
-            step=0.001,
-            description="confidence",
-            continuous_update=False,
-            readout_format=".3f",
-        )
-        which = w.ToggleButtons(
-            options=[
-                ("surest", "copies_nearest"),
-                ("around the limit", "copies_threshold"),
-                ("distances", "copies_distances"),
-            ]
-        )
-        upload = w.FileUpload(accept="image/*", multiple=True, description="look up images")
-        status, picture = w.HTML(), w.Image(format="png", layout=w.Layout(max_width="100%"))
+        return copies_box(self, pairs)
 
-        def draw(_: Any = None) -> None:
-            status.value = html.escape(self.summary())
-            picture.value = png(self.figures(pairs)[str(which.value)])
 
-        def moved(change: Any) -> None:
-            self.precision = change["new"]
-            draw()
-
-        def uploaded(change: Any) -> None:
-            if change["new"]:
-                self.upload(uploaded_files(change["new"]))
-                draw()
-
-        slider.observe(moved, "value")
-        which.observe(draw, "value")
-        upload.observe(uploaded, "value")
-        draw()
-        return w.VBox([w.HBox([slider, which, upload]), status, picture])
+def _is_copy(match: Match) -> bool:
+    return match.verdict in (COPY, SAME_FILE)

@@ -29,7 +29,12 @@ def evaluation_box(viewer) -> w.VBox:
         options=viewer.rows, value=viewer.row, description="descriptor", style=style, layout=layout
     )
     slider = w.IntSlider(
-        min=0, max=STEPS, description="threshold", readout=False, style=style, layout=layout
+        min=0,
+        max=STEPS,
+        description="threshold",
+        readout=False,
+        style=style,
+        layout=w.Layout(width="26rem", max_width="calc(100% - 4px)"),
     )
     back, onward = (
         w.Button(description=text, layout=w.Layout(width="auto")) for text in ("previous", "next")

@@ -1,4 +1,5 @@
-"""Notebook 03's viewer in JupyterLab: an arrow key held down, rows of other scales, a narrow page.
+"""The viewers of notebooks 03 and 08 in JupyterLab: an arrow key held down, each control, a narrow
+page.
 
 Screenshots stay in build/browser/.
 """
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 from helpers.browser import SHOTS, lab_settings, notebook_in_lab
 from helpers.made_run import item
+from helpers.paths import ROOT
+from helpers.photographs import photographs
 from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
 
@@ -66,10 +69,7 @@ def test_a_key_held_down_is_followed_and_rows_have_their_own_threshold(
         "from qknb.report.evaluation_viewer import EvaluationViewer\n"
         f"EvaluationViewer({str(run)!r}).widget()"
     )
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    notebook = new_notebook(cells=[new_code_cell(code)], metadata=kernel)
-    nbformat.write(notebook, tmp_path / "viewer.ipynb")
-    lab_settings(tmp_path)
+    written(tmp_path, code)
     expected = EvaluationViewer(run)
     with notebook_in_lab(browser, tmp_path, "viewer.ipynb", "viewer_lab.png") as page:
         page.wait_for_selector(".qknb-threshold img", timeout=90_000)
@@ -93,11 +93,79 @@ def test_a_key_held_down_is_followed_and_rows_have_their_own_threshold(
         for button, shown in (("next", "Q00001"), ("next", "Q00002"), ("previous", "Q00001")):
             page.get_by_role("button", name=button).click()
             page.locator(".qknb-query h4", has_text=shown).wait_for(timeout=20_000)
-        for width in (1500, 700):
-            page.set_viewport_size({"width": width, "height": 1100})
-            page.wait_for_timeout(300)
-            assert page.evaluate(CUT_OFF) == [], f"at {width} pixels"
-            page.screenshot(path=SHOTS / f"viewer_{width}.png")
+        nothing_is_cut_off(page, "viewer")
+
+
+COPIES = """
+import sys
+sys.path.insert(0, {tests!r})
+from helpers.corners import Corners
+from helpers.photographs import photographs
+from qknb.copies.find import find_copies
+from qknb.copies.index import CopyIndex
+from qknb.copies.viewer import CopyViewer
+index = CopyIndex.build({folder!r} + "/index", {folder!r} + "/album", Corners(side=8), fit=False)
+images = photographs()
+asked = dict(china=images["china"].crop((50, 40, 300, 200)), coffee=images["coffee"])
+found = find_copies(index, Corners(side=8), asked)
+CopyViewer(index, Corners(side=8), found).widget()
+"""
+
+
+def test_found_copies_each_control(browser, tmp_path):
+    (tmp_path / "album").mkdir()
+    for name in ("china", "coffee", "flower", "rocket"):
+        photographs()[name].save(tmp_path / "album" / f"{name}.png")
+    written(tmp_path, COPIES.format(tests=str(ROOT / "tests"), folder=str(tmp_path)))
+    with notebook_in_lab(browser, tmp_path, "viewer.ipynb", "copies_lab.png") as page:
+        page.wait_for_selector(".qknb-copies img", timeout=90_000)
+        sentence = page.locator(".qknb-copies p").first
+        first = sentence.inner_text()
+        assert first.startswith("From 95 of 100: 2 pairs are called copies")
+        handle = page.locator(".widget-slider .noUi-handle")
+        handle.focus()
+        hold(page, "ArrowLeft", 60)
+        begin = time.monotonic()
+        page.locator(".qknb-copies p", has_text="From 89 of 100").wait_for(timeout=20_000)
+        assert time.monotonic() - begin < 3, "no queue of pictures that nobody waits for"
+        for button, seen in (
+            ("around the limit", "Pairs on both sides of the limit"),
+            ("distances", "Every query and its best match"),
+            ("surest", "Surest pairs"),
+        ):
+            page.get_by_role("button", name=button).click()
+            page.locator(".qknb-copies h4", has_text=seen).wait_for(timeout=20_000)
+        query = page.locator(".qknb-query h4")
+        for button, name in (("next", "coffee"), ("next", "china"), ("previous", "coffee")):
+            page.get_by_role("button", name=button).click()
+            page.locator(".qknb-query h4", has_text=f"{name}: a copy of {name}.png").wait_for()
+        with page.expect_file_chooser() as chooser:
+            page.get_by_role("button", name="look up images").click()
+        chooser.value.set_files(tmp_path / "album" / "rocket.png")
+        page.locator(".qknb-query h4", has_text="rocket.png: a copy of rocket.png").wait_for()
+        assert "1 images were looked up" in sentence.inner_text()
+        page.screenshot(path=SHOTS / "copies_upload.png")
+        page.get_by_role("button", name="undo upload").click()
+        page.locator(".qknb-query h4", has_text="china: a copy of china.png").wait_for()
+        assert query.count() == 1 and "2 images were looked up" in sentence.inner_text()
+        nothing_is_cut_off(page, "copies")
+
+
+def written(folder, code):
+    """A notebook of one cell, viewer.ipynb."""
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    notebook = new_notebook(cells=[new_code_cell(code)], metadata=kernel)
+    nbformat.write(notebook, folder / "viewer.ipynb")
+    lab_settings(folder)
+
+
+def nothing_is_cut_off(page, shot):
+    for width in (1500, 700):
+        page.set_viewport_size({"width": width, "height": 1100})
+        page.wait_for_timeout(300)
+        assert page.evaluate(CUT_OFF) == [], f"at {width} pixels"
+        assert page.locator(".widget-slider .noUi-base").bounding_box()["width"] > 150
+        page.screenshot(path=SHOTS / f"{shot}_{width}.png")
 
 
 CUT_OFF = """() => [...document.querySelectorAll(".qknb *")].filter(part => {

@@ -26,7 +26,8 @@ from qknb.copies.find import Found, find_copies
 from qknb.copies.index import CopyIndex
 from qknb.copies.lookup import Candidate
 from qknb.copies.parts import WHOLE
-from qknb.copies.viewer import CopyViewer, distances_figure, uploaded_files
+from qknb.copies.viewer import CopyViewer, distances_figure
+from qknb.copies.viewer_widget import uploaded_files
 from qknb.data.folders import image_files
 from qknb.data.scenes import Scenes
 from qknb.run import Run
@@ -188,35 +189,60 @@ def test_a_limit_moved_up_and_down_again_lists_what_it_did_before(viewer):
     assert viewer.summary() == before
 
 
-def test_slider_and_upload(viewer, tmp_path):
-    box = viewer.widget()
-    slider, which, upload = box.children[0].children
-    status, picture = box.children[1:]
-    assert slider.value == 0.95
-    pictures = {bytes(picture.value)}
-    slider.value = slider.min
-    assert "5 pairs are called copies" in status.value, "5 queries, each its best match"
-    pictures.add(bytes(picture.value))
-    which.value = "copies_distances"
-    pictures.add(bytes(picture.value))
-    assert len(pictures) == 3 and all(value.startswith(b"\x89PNG") for value in pictures)
+def controls_of(viewer):
+    """The controls and what is shown, by name."""
+    style, first, second, message, shown, third, browser = viewer.widget().children
+    slider, which = first.children
+    upload, undo = second.children
+    back, onward, counter = third.children
+    return SimpleNamespace(**{k: v for k, v in locals().items() if k != "viewer"})
+
+
+def test_slider_choice_and_queries(viewer):
+    box = controls_of(viewer)
+    assert box.slider.value == 0.95 and "0 pairs are called copies" in box.shown.value
+    seen = {box.shown.value}
+    for limit in (box.slider.min, 0.95, box.slider.min):
+        box.slider.value = limit
+        assert box.shown.value == viewer.pairs_html() and viewer.precision == limit
+    assert "5 pairs are called copies" in box.shown.value, "5 queries, each its best match"
+    seen.add(box.shown.value)
+    for which, words in (
+        ("copies_threshold", "Pairs on both sides of the limit"),
+        ("copies_distances", "<svg"),
+    ):
+        box.which.value = which
+        assert words in box.shown.value
+        seen.add(box.shown.value)
+    assert len(seen) == 4
+    assert box.counter.value == "query 1 of 5"
+    for button, place in ((box.onward, 2), (box.back, 1), (box.back, 5), (box.onward, 1)):
+        button.click()
+        assert box.counter.value == f"query {place} of 5"
+        assert viewer.found.queries[viewer.browsed[place - 1]] in box.browser.value
+        assert "a copy of" in box.browser.value and box.browser.value.count("<img") >= 2
+
+
+def test_uploads_are_looked_up_and_undone(viewer, tmp_path):
+    box, given = controls_of(viewer), viewer.found
+    before = box.shown.value, box.browser.value
     content = io.BytesIO()
     with Image.open(next((tmp_path / "collection").iterdir())) as image:
         image.save(content, format="PNG")
-    now = datetime.datetime.now()
     files = (("a.png", content.getvalue()), ("<b>.png", b"no"), ("a.png", content.getvalue()))
-    upload.value = tuple(
-        {
-            "name": name,
-            "type": "",
-            "size": len(data),
-            "content": memoryview(data),
-            "last_modified": now,
-        }
-        for name, data in files
+    now = datetime.datetime.now()
+    value = tuple(
+        {"name": n, "type": "", "size": len(d), "content": memoryview(d), "last_modified": now}
+        for n, d in files
     )
-    assert viewer.found.queries == ["a.png", "<b>.png", "a.png (2)"]
-    assert "2 images were looked up" in status.value
-    assert "1 were left out: &lt;b&gt;.png" in status.value
-    nearest = viewer.found.candidates[0][0].candidate
-    assert nearest.distance < 0.02, "an unedited image is near itself"
+    for _ in range(2):  # the same files again, after they were undone
+        assert box.undo.disabled
+        box.upload.value = value
+        assert viewer.found.queries == ["a.png", "<b>.png", "a.png (2)"]
+        assert "2 images were looked up" in box.shown.value
+        assert "1 were left out: &lt;b&gt;.png" in box.shown.value
+        assert box.counter.value == "query 1 of 2" and "a.png" in box.browser.value
+        nearest = viewer.found.candidates[0][0].candidate
+        assert nearest.distance < 0.02, "an unedited image is near itself"
+        box.undo.click()
+        assert viewer.found is given and (box.shown.value, box.browser.value) == before
