@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 
 import build_site as site
 import pytest
@@ -69,6 +70,15 @@ def test_notebooks_that_a_run_lacks_are_shown_as_stored(tmp_path):
     nav = json.loads(site.configuration(source))["nav"]
     assert {"Home": "README.md"} in nav and any("Notebooks" in entry for entry in nav)
     assert (source / "runs/reference/figures/micro_ap.png").exists()
+
+
+def test_whatever_a_page_links_to_is_among_what_is_gathered(tmp_path):
+    (tmp_path / "run" / "notebooks").mkdir(parents=True)
+    site.gather(tmp_path / "run", tmp_path / "source")
+    for _, name in site.PAGES:
+        page = tmp_path / "source" / name
+        for link in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
+            assert "://" in link or (page.parent / link).exists(), f"{name} links to {link}"
 
 
 def test_without_executed_notebooks_nothing_is_built(tmp_path, capsys):

@@ -48,6 +48,7 @@ def gather(run, source):
         "LICENSE",
         "docs/*.*",
         "runs/README.md",
+        "qknb/copies/shipped_descriptor/MODEL_CARD.md",
         "runs/reference*/**/*.png",
     ):
         for path in sorted(ROOT.glob(pattern)):

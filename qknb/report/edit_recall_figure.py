@@ -67,7 +67,7 @@ def edit_recall_figure(
         bold = line.row.kind != "edit"
         label.set(fontsize=8 if bold else 7.4, fontweight="bold" if bold else "normal")
         label.set_color(COLOURS["ink"])
-    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="y", length=0, pad=8)  # a mark at 0 hides no name
     axes.grid(axis="y", visible=False)
     axes.spines["left"].set_visible(False)
     for strength, (_, style) in MARKS.items():

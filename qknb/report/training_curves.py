@@ -72,6 +72,7 @@ def training_figure(
                 )
         if not log_scale:
             axes.set_ylim(bottom=0)
+        _make_room(axes)
         name_lines(axes, ends, narrow=width < WIDE)
         axes.xaxis.set_major_locator(MaxNLocator(8 if width >= WIDE else 4, integer=True))
     panels[1].set_xlabel("training step, all phases one after another")
@@ -98,6 +99,13 @@ def _scale(axes, values):
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.yaxis.set_minor_locator(NullLocator())
     return True
+
+
+def _make_room(axes, part=0.13):
+    """Leave the top of the panel to the names of the phases: no curve reaches them."""
+    scale = axes.yaxis.get_transform()
+    low, high = scale.transform(axes.get_ylim())
+    axes.set_ylim(top=float(scale.inverted().transform(low + (high - low) / (1 - part))))
 
 
 def _draw_line(axes, log, starts, log_scale, key, label, colour, dashes):

@@ -154,6 +154,9 @@ def test_table_figure_and_csv(tmp_path):
     figure = edit_recall_figure(rows, "Q1", fewest=1)
     assert figure._suptitle.get_text().startswith("Q1 finds 75 % of the copies")
     assert save(figure, tmp_path / "f.png").stat().st_size > 10_000
+    begin = figure.axes[0].transData.transform((0, 0))[0] - 4.5 / 72 * figure.dpi / 2
+    names = figure.axes[0].get_yticklabels()
+    assert all(name.get_window_extent().x1 < begin for name in names), "a mark at 0 hides no name"
     path = next(p for p in draw_all(run) if "recall_by_edit" in p.name and p.suffix == ".csv")
     with open(path, newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))

@@ -50,3 +50,17 @@ def test_training_survives_zero_distances_and_long_logs():
     figure = training_figure({"Q1": fields})
     assert style.png(figure).startswith(b"\x89PNG") and figure.axes[1].get_yscale() == "log"
     assert "No training step" in training_figure({}).get_suptitle()
+
+
+@pytest.mark.parametrize("width", [style.NARROW, style.WIDE])
+@pytest.mark.parametrize("low", [1.0, 1e-4])  # a linear and a logarithmic scale
+def test_no_curve_runs_through_the_name_of_a_phase(width, low):
+    keys = ("loss", "loss_pos", "loss_neg", "d2_pos", "d2_neg", "d2_neg_min")
+    fields = {key: np.linspace(low, 2.0, 9) for key in keys} | {"step": np.arange(1, 10.0)}
+    figure = training_figure({"Q1": fields, "K1": fields}, width=width)
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        highest = axes.transData.transform((0, 2.0))[1]
+        names = [text for text in axes.texts if text.get_text() in ("Q1", "K1")]
+        assert len(names) == 2
+        assert all(highest < name.get_window_extent().y0 for name in names)
