@@ -605,13 +605,29 @@ def copy_parts(folder):
     return markdown(("looked up", "rows a query", "first", "among ten"), lines)
 
 
+def copy_alikes(folder):
+    """Look-alikes called copies, by what they are, all collections together."""
+    counts = {}
+    for (_, setting), rows in _protocol(folder, "found").items():
+        for row in rows:
+            for kind, (called, of) in row["alike_kinds"].items():
+                old = counts.setdefault(kind, {}).get(setting, (0, 0))
+                counts[kind][setting] = old[0] + called, old[1] + of
+    lines = [
+        [kind, str(by["verified"][1]), *(str(by[name][0]) for name in ("verified", "not verified"))]
+        for kind, by in counts.items()
+    ]
+    return markdown(("look-alikes", "looked up", "called copies", "not verified"), lines)
+
+
 def copy_groups(folder):
     """Near-duplicates within a folder, with planted ones."""
-    lines = [
-        [str(row["seed"]), f"{row['found']} of {row['planted']}", str(row["unrelated"])]
+    by_seed = {
+        row["seed"]: [f"{row['found']} of {row['planted']}", str(row["unrelated"])]
         for rows in _protocol(folder, "groups").values()
         for row in rows
-    ]
+    }
+    lines = [[str(seed), *cells] for seed, cells in sorted(by_seed.items())]
     return markdown(("seed", "planted near-duplicates found", "unrelated pictures grouped"), lines)
 
 
@@ -659,6 +675,7 @@ TABLES = {
         copy_protocol,
         copy_kinds,
         copy_parts,
+        copy_alikes,
         copy_groups,
         copy_beside,
     )
