@@ -126,6 +126,7 @@ def _export(options):
 
 
 def _index(options):
+    from qknb.copies.changes import own_place
     from qknb.copies.decision import Rule
     from qknb.copies.descriptor import Descriptor
     from qknb.copies.index import CopyIndex
@@ -136,8 +137,8 @@ def _index(options):
     part = read_part(options.part) if options.part else None
     run = _run_path(options) if options.run else None
     folder = Path(options.folder).expanduser()
-    path = (run or Path(options.root).expanduser() / "shipped") / "index" / folder.absolute().name
-    path = Path(options.index).expanduser() if options.index else path
+    parent = (run or Path(options.root).expanduser() / "shipped") / "index"
+    path = Path(options.index).expanduser() if options.index else own_place(parent, folder)
     whole = build_index(
         path,
         folder,

@@ -8,7 +8,7 @@ from typing import Any
 
 from qknb.copies.stored_index import StoredIndex
 
-__all__ = ["excluded", "file_state", "is_same_folder", "kept_away_items"]
+__all__ = ["excluded", "file_state", "is_same_folder", "kept_away_items", "own_place"]
 
 GONE = 0.5  # of an index: more images than these do not leave it unasked
 
@@ -33,6 +33,28 @@ def is_same_folder(old: StoredIndex, folder: Path) -> bool:
         file_state(folder / item["id"]) == (item["size"], item["mtime_ns"]) for item in known
     )
     return same > len(known) / 2
+
+
+def own_place(parent: str | Path, folder: str | Path, ending: str = "") -> Path:
+    """Where the index of a folder goes: parent/<its name><ending>.
+
+    A number follows where that is the index of another folder of the same name.
+    """
+    folder = Path(folder).absolute()
+    name = place = Path(parent) / f"{folder.name}{ending}"
+    number = 2
+    while _is_of_another(place, folder):
+        place = name.with_name(f"{name.name}-{number}")
+        number += 1
+    return place
+
+
+def _is_of_another(place: Path, folder: Path) -> bool:
+    try:
+        old = StoredIndex(place)
+        return old.folder != folder and not is_same_folder(old, folder)
+    except (ValueError, OSError):  # no index, or something that building will name
+        return False
 
 
 def kept_away_items(

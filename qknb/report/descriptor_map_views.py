@@ -114,12 +114,34 @@ def map_box(frames: Mapping[str, pd.DataFrame], height: int = 560) -> Any:
             "the map for the mouse needs jupyter-scatter: pip install 'qknb[lab]'"
         ) from None
     names = list(frames)
-    shown = {name: frame.assign(pair=_lines(frame)) for name, frame in frames.items()}
-    scatter = jscatter.Scatter(data=shown[names[-1]], x="x", y="y", height=height)
-    scatter.color(by="state", map=[STATE_COLOURS[state] for state in STATES]).size(
-        default=6
-    ).opacity(default=0.9)
-    scatter.connect(by="pair").connection_color(default="#8b93a1").connection_size(default=1)
+    rows = w.ToggleButtons(
+        options=names, value=names[-1], description="after", style={"button_width": "auto"}
+    )
+    legend = " ".join(
+        f'<span style="white-space:nowrap"><b style="color:{STATE_COLOURS[state]}">●</b> {words}'
+        "</span>&ensp;"
+        for state, words in WORDS.items()
+    )
+    maps: dict[str, Any] = {}
+    box = w.VBox([rows, w.HTML(legend)])
+
+    def show(_: Any = None) -> None:
+        if rows.value not in maps:
+            maps[rows.value] = _scatter(jscatter, frames[rows.value], height).show()
+        box.children = (*box.children[:2], maps[rows.value])
+
+    rows.observe(show, "value")
+    show()
+    return box
+
+
+def _scatter(jscatter, frame, height):
+    """The map of one row. Colours go by name: a list would be dealt to the states that occur."""
+    frame, colours = frame.assign(pair=_lines(frame), line=_line_states(frame)), dict(STATE_COLOURS)
+    scatter = jscatter.Scatter(data=frame, x="x", y="y", height=height)
+    scatter.color(by="state", map=colours).size(default=6)  # an opacity given would hide points
+    scatter.connect(by="pair").connection_color(by="line", map=colours)
+    scatter.connection_size(default=2).connection_opacity(default=0.5)
     scatter.tooltip(
         enable=True,
         properties=["state", "name", "note", "d2"],
@@ -128,10 +150,8 @@ def map_box(frames: Mapping[str, pd.DataFrame], height: int = 560) -> Any:
         preview_type="image",
         size="small",
     )
-    scatter.legend(True)
-    rows = w.ToggleButtons(options=names, value=names[-1], description="after")
-    rows.observe(lambda change: scatter.data(shown[change["new"]], animate=True), names="value")
-    return w.VBox([rows, scatter.show()])
+    scatter.camera(distance=1.1)  # no point is cut off at an edge
+    return scatter
 
 
 def _lines(frame):
@@ -139,3 +159,11 @@ def _lines(frame):
     pair = frame["pair"].to_numpy()
     own = np.arange(len(frame)) + pair.max(initial=0) + 1
     return np.where(pair < 0, own, pair)
+
+
+def _line_states(frame):
+    """Of both ends of a line: whether its copy is found or missed."""
+    copies = frame[frame["state"].isin(["found", "missed"])]
+    state_of = dict(zip(copies["pair"], copies["state"], strict=True))
+    states = [state_of.get(pair, "reference") for pair in frame["pair"]]
+    return pd.Categorical(states, categories=STATES)

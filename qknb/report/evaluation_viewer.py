@@ -165,6 +165,11 @@ class EvaluationViewer:
         found = self.judged(self.row).at(self.threshold)
         own = self.threshold == self._validated.get(self.row)
         chosen = " (90 % precision on the validation images)" if own else ""
+        if not found.called:
+            return (
+                f"{self.row}, d² up to {self.threshold:.4g}{chosen}: no pair is called a copy, "
+                f"none of {found.copies:,} copies is found."
+            )
         return (
             f"{self.row}, d² up to {self.threshold:.4g}{chosen}: {found.called:,} pairs are called "
             f"copies, {found.right:,} of them rightly: precision {found.precision:.1%}; "

@@ -13,6 +13,7 @@ from helpers.corners import Corners
 from helpers.divided import killing_a_worker
 from PIL import Image
 
+from qknb.copies.changes import own_place
 from qknb.copies.index import CopyIndex
 from qknb.copies.indexing import build_index
 from qknb.copies.parts import query_parts
@@ -196,6 +197,18 @@ def test_the_same_folder_by_another_name_or_place_needs_no_rebuild(folder, tmp_p
     assert index.folder == tmp_path / "moved"
 
 
+def test_two_folders_of_one_name_have_an_index_each(folder, tmp_path):
+    parent, places = tmp_path / "run" / "index", []
+    for card in ("a", "b"):
+        album = shutil.copytree(folder, tmp_path / card / "DCIM")
+        for _ in range(2):  # the second time it is found again
+            places.append(own_place(parent, album, "-e070"))
+            CopyIndex.build(places[-1], album, Corners(), fit=False)
+    assert [place.name for place in places] == ["DCIM-e070"] * 2 + ["DCIM-e070-2"] * 2
+    (tmp_path / "b" / "DCIM").rename(tmp_path / "DCIM-e070-2")
+    assert own_place(parent, tmp_path / "nowhere" / "DCIM", "-e070") == parent / "DCIM-e070"
+
+
 def test_a_stopped_index_goes_on_and_leaves_the_old_one(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("qknb.copies.describing.BLOCK", 3)
     for descriptor in (Corners(), Corners()):
@@ -342,6 +355,7 @@ OVERLAP = """
 import sys
 from helpers.corners import Corners
 from helpers.divided import killing_a_worker
+from qknb.copies.changes import own_place
 from qknb.copies.index import CopyIndex
 CopyIndex.build(sys.argv[1], sys.argv[2], Corners(), fit=False)
 """

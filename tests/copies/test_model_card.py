@@ -43,6 +43,8 @@ def test_an_own_folders_images_were_split_at_random(tmp_path):
         and "Held out by a random split" in text
         and "challenge's own queries" not in text
     )
+    assert "Synthetic scenes: pictures composed by program" in text, "all of them are"
+    assert "of the originals are synthetic" not in text
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ page.
 Screenshots stay in build/browser/.
 """
 
+import io
 import json
 import re
 import time
@@ -16,8 +17,9 @@ from helpers.made_run import item
 from helpers.paths import ROOT
 from helpers.photographs import photographs
 from nbformat.v4 import new_code_cell, new_notebook
-from PIL import Image
+from PIL import Image, ImageColor
 
+from qknb.report.descriptor_map_views import STATE_COLOURS
 from qknb.report.evaluation_viewer import EvaluationViewer
 from qknb.report.evaluation_widget import STEPS
 
@@ -149,6 +151,43 @@ def test_found_copies_each_control(browser, tmp_path):
         page.locator(".qknb-query h4", has_text="china: a copy of china.png").wait_for()
         assert query.count() == 1 and "2 images were looked up" in sentence.inner_text()
         nothing_is_cut_off(page, "copies")
+
+
+MAP = """
+import pandas as pd
+from qknb.report.descriptor_map import STATES
+from qknb.report.descriptor_map_views import map_box
+def frame(states, turn):
+    places = dict(x=[-1, -1, 1, 1, 0], y=[turn, -turn, turn, -turn, 0], pair=[0, 0, 1, 1, -1])
+    words = dict(name=list("abcde"), note=list("abcde"), d2=[0.1] * 5, thumbnail=[""] * 5)
+    return pd.DataFrame(places | words | {"state": pd.Categorical(states, categories=STATES)})
+map_box({
+    "GIST-256": frame(["missed", "original", "missed", "original", "reference"], 1),
+    "Q1": frame(["found", "original", "found", "original", "reference"], 0.5),
+})
+"""
+
+
+def test_the_map_shows_copies_in_the_colour_of_their_state(browser, tmp_path):
+    pytest.importorskip("jscatter")
+    written(tmp_path, MAP)
+
+    def drawn(page, state):
+        """Whether points of the map have the colour of a state."""
+        shot = page.locator(".jp-OutputArea-output").first.screenshot()
+        with Image.open(io.BytesIO(shot)) as image:
+            pixels = np.asarray(image.convert("RGB"), int)[100:]  # below the legend
+        return (np.abs(pixels - ImageColor.getrgb(STATE_COLOURS[state])).sum(-1) < 30).sum() > 10
+
+    with notebook_in_lab(browser, tmp_path, "viewer.ipynb", "map_lab.png") as page:
+        page.wait_for_selector(".jp-OutputArea-output canvas", timeout=90_000)
+        for row, seen, unseen in (("Q1", "found", "missed"), ("GIST-256", "missed", "found")):
+            page.get_by_role("button", name=row).click()
+            deadline = time.monotonic() + 20
+            while not (drawn(page, seen) and not drawn(page, unseen)):
+                assert time.monotonic() < deadline, f"{row}: no {seen} copy in its colour"
+                page.wait_for_timeout(200)
+        page.screenshot(path=SHOTS / "map_lab.png")
 
 
 def written(folder, code):

@@ -10,7 +10,7 @@ from PIL import Image
 from qknb.data.image_sets import open_set
 from qknb.evaluation.results import ranked_pairs
 from qknb.report.descriptor_map import STATES, descriptor_map
-from qknb.report.descriptor_map_views import STATE_COLOURS, map_box, map_figure
+from qknb.report.descriptor_map_views import STATE_COLOURS, WORDS, map_box, map_figure
 
 ROWS = ["GIST-256", "Q1"]
 
@@ -61,7 +61,11 @@ def test_it_is_drawn_and_can_be_walked_through(frames, smoke_run):
     assert titles == [titles[0], f"Q1: {found} of {copies}"]
     assert set(STATE_COLOURS) == set(STATES)
     pytest.importorskip("jscatter")
-    buttons, _ = map_box(frames).children
-    assert list(buttons.options) == ROWS
+    box = map_box(frames)
+    buttons, legend, last = box.children
+    assert list(buttons.options) == ROWS and all(word in legend.value for word in WORDS.values())
     buttons.value = "GIST-256"
+    assert box.children[2] is not last
+    buttons.value = ROWS[-1]
+    assert box.children[2] is last
     assert len(descriptor_map(smoke_run, ["Q1"], points=20)["Q1"]) <= 20

@@ -105,6 +105,8 @@ def test_the_viewer_begins_at_the_validated_threshold_of_the_last_phase(run, tmp
     assert viewer.threshold == 3.0, "a row of another scale has its own"
     viewer.threshold = 4.5
     assert "validation" not in viewer.sentence(), "moved by hand"
+    viewer.threshold = 0.0
+    assert viewer.sentence().endswith("no pair is called a copy, none of 3 copies is found.")
     with pytest.raises(ValueError, match="no evaluated row"):
         viewer.show("Q9")
 
