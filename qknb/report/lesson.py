@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.ticker import FuncFormatter, NullLocator
 
+from qknb.report.latest import latest
 from qknb.report.style import COLOURS, Sheet, styled, svg
 from qknb.report.tables import metric_rows
 from qknb.run import read_json_lines
@@ -113,12 +114,13 @@ class LossLesson:
         hardest = w.IntSlider(value=self.hardest, min=1, max=100, description="M", layout=wide)
         shown = w.HTML()
 
-        def draw(_=None):
+        def draw():
             self.tau, self.hardest = tau.value, hardest.value
             shown.value = f'<div style="max-width:720px">{_scaled(svg(self.figure()))}</div>'
 
+        ask = latest(draw)
         for slider in (tau, hardest):
-            slider.observe(draw, "value")
+            slider.observe(lambda _: ask(), "value")
         draw()
         return w.VBox([tau, hardest, shown])
 

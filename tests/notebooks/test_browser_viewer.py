@@ -1,5 +1,5 @@
-"""The viewers of notebooks 03 and 08 in JupyterLab: an arrow key held down, each control, a narrow
-page.
+"""The viewers of notebooks 03 and 08, 02's sliders and 09's map in JupyterLab: an arrow key held
+down, each control, a narrow page. The report at the width of a phone.
 
 Screenshots stay in build/browser/.
 """
@@ -12,8 +12,8 @@ import time
 import nbformat
 import numpy as np
 import pytest
-from helpers.browser import SHOTS, lab_settings, notebook_in_lab
-from helpers.made_run import item
+from helpers.browser import SHOTS, lab_settings, notebook_in_lab, page_of
+from helpers.made_run import item, make_run
 from helpers.paths import ROOT
 from helpers.photographs import photographs
 from nbformat.v4 import new_code_cell, new_notebook
@@ -22,6 +22,7 @@ from PIL import Image, ImageColor
 from qknb.report.descriptor_map_views import STATE_COLOURS
 from qknb.report.evaluation_viewer import EvaluationViewer
 from qknb.report.evaluation_widget import STEPS
+from qknb.report.report import write_report
 
 N, SIDE = 60, 96  # queries and references, pixels
 SCALES = {"GIST-256": 1.0, "Q1": 40.0}  # of distances
@@ -188,6 +189,42 @@ def test_the_map_shows_copies_in_the_colour_of_their_state(browser, tmp_path):
                 assert time.monotonic() < deadline, f"{row}: no {seen} copy in its colour"
                 page.wait_for_timeout(200)
         page.screenshot(path=SHOTS / "map_lab.png")
+
+
+LESSON = """
+import numpy as np
+from qknb.report.lesson import LossLesson
+LossLesson(np.linspace(0.05, 2, 80).reshape(4, 20), np.arange(4), tau=0.07, hardest=10).widget()
+"""
+
+
+def test_the_sliders_of_the_loss_are_followed(browser, tmp_path):
+    written(tmp_path, LESSON)
+    with notebook_in_lab(browser, tmp_path, "viewer.ipynb", "lesson_lab.png") as page:
+        figure = page.locator(".widget-html-content svg").first
+        figure.wait_for(timeout=90_000)
+        for place, (slider, key) in enumerate((("τ", "ArrowRight"), ("M", "ArrowLeft"))):
+            before = figure.text_content()
+            track = page.locator(".widget-slider", has_text=slider)
+            assert track.locator(".noUi-base").bounding_box()["width"] > 150
+            track.locator(".noUi-handle").focus()
+            hold(page, key, 8)
+            deadline = time.monotonic() + 20
+            while figure.text_content() == before and time.monotonic() < deadline:
+                page.wait_for_timeout(50)
+            assert figure.text_content() != before, f"slider {place}"
+        page.get_by_text("8 of 76 pairs").first.wait_for(timeout=20_000)
+        page.screenshot(path=SHOTS / "lesson_lab.png")
+
+
+def test_the_report_fits_a_phone(browser, tmp_path):
+    path = write_report(make_run(tmp_path / "run"))
+    for width in (1280, 390):
+        with page_of(browser, f"report_{width}.png", width) as page:
+            page.goto(path.as_uri())
+            assert page.evaluate("document.documentElement.scrollWidth") == width
+            for chart in page.locator("figure.chart svg:visible").all():
+                assert 0.6 * min(width, 900) < chart.bounding_box()["width"] <= width
 
 
 def written(folder, code):
