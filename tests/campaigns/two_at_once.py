@@ -34,6 +34,8 @@ PAIRS = (
     ("report", "report"),
 )
 
+REFUSED = ("another process is at work", "error:")
+
 
 def try_pair(root: Path, pair: tuple[str, str], wanted: object, seconds: float, rng) -> str:
     """How two commands that were at work at once end, and what is there afterwards."""
@@ -48,7 +50,7 @@ def try_pair(root: Path, pair: tuple[str, str], wanted: object, seconds: float, 
     for status, log in zip(ends, logs, strict=True):
         if status == CRASHED or status is None:
             return f"traceback: {log.read_text()[-300:]}"
-        if status and "error:" not in log.read_text():
+        if status and not any(why in log.read_text() for why in REFUSED):
             return f"unclear: {log.read_text()[-300:]}"
     for command in pair:
         if ended(in_child(lambda command=command: take(root, "tried", command), logs[0])) != 0:
