@@ -35,11 +35,15 @@ def counted(found: Found, matches: Sequence[Match]) -> str:
     unsure = sum(match.verdict not in (COPY, SAME_FILE) for match in matches)
     same = sum(match.verdict == SAME_FILE for match in matches)
     right = sum(match.confidence for match in copies)
+    called = f"{len(copies):,} pairs are called copies, of which about {right:,.0f} are"
+    if len(copies) == 1:
+        called = "One pair is called a copy"
+    queries = len(found.candidates)
     return (
-        f"{len(copies):,} pairs are called copies, of which about {right:,.0f} are; {unsure:,} are "
-        f"not sure"
-        + (f"; {same:,} are one and the same file" if same else "")
-        + f". {len(found.candidates):,} images were looked up among {len(found.index):,}"
+        f"{called}; {unsure:,} {'is' if unsure == 1 else 'are'} not sure"
+        + (f"; {same:,} {'is' if same == 1 else 'are'} one and the same file" if same else "")
+        + f". {queries:,} {'image was' if queries == 1 else 'images were'} looked up among "
+        f"{len(found.index):,}"
     )
 
 

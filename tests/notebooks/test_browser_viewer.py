@@ -146,7 +146,7 @@ def test_found_copies_each_control(browser, tmp_path):
             page.get_by_role("button", name="look up images").click()
         chooser.value.set_files(tmp_path / "album" / "rocket.png")
         page.locator(".qknb-query h4", has_text="rocket.png: a copy of rocket.png").wait_for()
-        assert "1 images were looked up" in sentence.inner_text()
+        assert "1 image was looked up" in sentence.inner_text()
         page.screenshot(path=SHOTS / "copies_upload.png")
         page.get_by_role("button", name="undo upload").click()
         page.locator(".qknb-query h4", has_text="china: a copy of china.png").wait_for()
