@@ -34,7 +34,7 @@ PAIRS = (
     ("report", "report"),
 )
 
-REFUSED = ("another process is at work", "error:")
+REFUSED = ("qknb: ", "error: ")  # how a line begins that says why
 
 
 def try_pair(root: Path, pair: tuple[str, str], wanted: object, seconds: float, rng) -> str:
