@@ -56,7 +56,7 @@ def pytest_collection_modifyitems(items):
     """
     for item in items:
         if item.path.parent.name == "notebooks":
-            browser = item.path.name == "test_browser.py"
+            browser = item.path.name.startswith("test_browser")
             item.add_marker(pytest.mark.browser if browser else pytest.mark.notebooks)
     long = {
         item.path

@@ -25,7 +25,7 @@ SMALL = {
     "--steps 1 --block-rows 128",
     "bench_index": "--sizes 3000",
     "bench_memory": "--backbones EfficientNetLite0 --sizes 32 --batch 2 --times 1",
-    "bench_mining": "--rows 2000 --steps 1",
+    "bench_mining": "--rows 500 --steps 1",
     "bench_negatives": "--negatives 320 --steps 1",
     "bench_normalization": "RUN",
     "bench_refreshed": "RUN --steps 30 --every 1 4",

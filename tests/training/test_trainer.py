@@ -20,10 +20,10 @@ from qknb.run import Run
 from qknb.training.trainer import train
 
 SETTINGS = {
-    "steps_per_phase": "12",
+    "steps_per_phase": "6",
     "phases": "2",
     "n_jobs": "1",
-    "checkpoint_steps": "3",
+    "checkpoint_steps": "2",
     "log_every": "1",
     "views": "2",
     "bank_chunks": "2",
