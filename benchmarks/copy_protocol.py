@@ -229,6 +229,7 @@ def by_parts(protocol, index, descriptor):
     choices |= {
         f"without {kind}": tuple(other for other in of.PARTS if other != kind) for kind in of.PARTS
     }
+    choices["with turned"] = (*of.PARTS, "turned")
     for name, chosen in choices.items():
         kept = np.flatnonzero(np.isin(kinds, ["", *chosen]))
         best = lookup.candidates(positions[kept], vectors[kept], [parts[i] for i in kept])

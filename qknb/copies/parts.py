@@ -80,7 +80,7 @@ _FIXED = {
 }
 QUERY_PARTS = (*_FIXED, "rectangles")
 KEY_PARTS = ("middle", "corners")
-PARTS = ("halves", "quarters", "middle", "turned", "rectangles")
+PARTS = ("halves", "quarters", "middle", "rectangles")
 """Parts of a query that pay (docs/finding-copies.md): what is looked up by default."""
 
 
