@@ -179,7 +179,7 @@ def test_from_the_shell(smoke_run, album, tmp_path, capsys, monkeypatch):
     found = ["find", str(suspects), "--index", index]
     assert main(found) == 0
     printed = capsys.readouterr().out
-    assert "again.jpg  =  china.png" in printed and "1 pairs are called copies" in printed
+    assert "again.jpg  =  china.png" in printed and "One pair is called a copy" in printed
     place = next((smoke_run / "found").glob("suspects-*"))
     assert {p.name for p in place.iterdir()} == {
         "copies.csv",
@@ -220,7 +220,7 @@ def test_decisions_are_remembered(smoke_run, album, tmp_path, capsys, monkeypatc
     assert main(found) == 0 and "0 pairs are called copies" in capsys.readouterr().out
     (tmp_path / "said.csv").write_text(lines.replace("wrong", "right"))
     assert main([*found, "--decisions", "said.csv"]) == 0
-    assert "1 pairs are called copies" in capsys.readouterr().out
+    assert "One pair is called a copy" in capsys.readouterr().out
     (tmp_path / "said.csv").write_text(lines.replace("wrong", "perhaps"))
     assert main([*found, "--decisions", "said.csv"]) == 1
     assert "line 2: decision 'perhaps'" in capsys.readouterr().err
