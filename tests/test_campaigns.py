@@ -1,10 +1,15 @@
 """The campaigns of tests/campaigns in small; `make campaigns` runs them whole."""
 
 import json
+import os
+import re
 import shutil
+import subprocess
+import sys
 
 import pytest
 from campaigns import damage
+from helpers.paths import ROOT
 
 CASES = [
     damage.Case("store/keys/images.npy", "bit flip", "check"),
@@ -39,3 +44,19 @@ def test_damage_is_named_or_does_no_harm(smoke_run, tmp_path):
     counts = damage.campaign(tmp_path, CASES, show=said.append)
     assert not counts["silently wrong"] and not counts["traceback"], "\n".join(said)
     assert counts["named"] == len(CASES), "\n".join(said)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forks")
+def test_a_kill_two_at_once_and_a_full_disk_end_in_the_same_bytes():
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests" / "campaigns" / "small.py"],
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    ends = re.findall(r"^1/1 (.*): (\w+)", done.stdout, re.MULTILINE)
+    tried = ["train", "train + train", "train, few files"]
+    if "left out: no disk can be mounted here" in done.stdout:
+        tried.pop()
+    assert done.returncode == 0 and ends == [(name, "identical") for name in tried], done.stdout

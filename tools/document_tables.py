@@ -569,18 +569,23 @@ def copy_protocol(folder):
     return markdown(headings, lines)
 
 
-def copy_kinds(folder):
-    """Copies found by kind of edit, all sizes and seeds added up."""
-    settings = ("verified", "not verified", "whole pictures, verified")
+def _added_up(folder, field):
+    """[number, of how many] by kind and setting, all sizes and seeds of the protocol added up."""
     counts = {}
     for (_, setting), rows in _protocol(folder, "found").items():
         for row in rows:
-            for kind, (found, of) in row["kinds"].items():
+            for kind, (number, of) in row[field].items():
                 old = counts.setdefault(kind, {}).get(setting, (0, 0))
-                counts[kind][setting] = old[0] + found, old[1] + of
+                counts[kind][setting] = old[0] + number, old[1] + of
+    return counts
+
+
+def copy_kinds(folder):
+    """Copies found by kind of edit."""
+    settings = ("verified", "not verified", "whole pictures, verified")
     lines = [
         [kind, str(found["verified"][1]), *(str(found[setting][0]) for setting in settings)]
-        for kind, found in counts.items()
+        for kind, found in _added_up(folder, "kinds").items()
     ]
     headings = ("edit", "copies", "found", "not verified", "whole pictures alone, verified")
     return markdown(headings, lines)
@@ -606,16 +611,10 @@ def copy_parts(folder):
 
 
 def copy_alikes(folder):
-    """Look-alikes called copies, by what they are, all collections together."""
-    counts = {}
-    for (_, setting), rows in _protocol(folder, "found").items():
-        for row in rows:
-            for kind, (called, of) in row["alike_kinds"].items():
-                old = counts.setdefault(kind, {}).get(setting, (0, 0))
-                counts[kind][setting] = old[0] + called, old[1] + of
+    """Look-alikes called copies, by what they are."""
     lines = [
         [kind, str(by["verified"][1]), *(str(by[name][0]) for name in ("verified", "not verified"))]
-        for kind, by in counts.items()
+        for kind, by in _added_up(folder, "alike_kinds").items()
     ]
     return markdown(("look-alikes", "looked up", "called copies", "not verified"), lines)
 

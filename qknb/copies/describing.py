@@ -76,9 +76,8 @@ def describe_files(
                     writer.record(block, told, sums)
                     bar.update(n)
             else:
-                descriptor.tower(
-                    "key"
-                )  # loading it takes seconds that are no part of the time left
+                # loading it takes seconds that are no part of the time left
+                descriptor.tower("key")
                 for block in missing:
                     names = todo[slice(*writer.blocks[block])]
                     rows, told = _described(folder, names, descriptor, wide, bar.update)

@@ -8,6 +8,7 @@ from typing import Any
 import ipywidgets as w
 from traitlets import TraitError
 
+from qknb.report.evaluation_widget import step_buttons
 from qknb.report.latest import latest
 from qknb.report.page import render_part
 
@@ -40,7 +41,6 @@ def copies_box(viewer: Any, pairs: int = 9) -> w.VBox:
         layout=w.Layout(width="26rem", max_width="calc(100% - 4px)"),
     )
     which = w.ToggleButtons(options=CHOICES, style={"button_width": "auto"})
-    back, onward = (w.Button(description=text, layout=narrow) for text in ("previous", "next"))
     counter = w.Label()
     upload = w.FileUpload(
         accept="image/*", multiple=True, description="look up images", layout=narrow
@@ -99,8 +99,6 @@ def copies_box(viewer: Any, pairs: int = 9) -> w.VBox:
 
     slider.observe(moved, "value")
     which.observe(lambda _: ask_pairs(), "value")
-    back.on_click(lambda _: step(-1))
-    onward.on_click(lambda _: step(1))
     upload.observe(uploaded, "value")
     undo.on_click(undone)
     draw_pairs()
@@ -113,7 +111,7 @@ def copies_box(viewer: Any, pairs: int = 9) -> w.VBox:
             w.HBox([upload, undo], layout=wrap),
             message,
             shown,
-            w.HBox([back, onward, counter], layout=wrap),
+            w.HBox([*step_buttons(step), counter], layout=wrap),
             browser,
         ]
     )

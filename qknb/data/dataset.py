@@ -175,7 +175,6 @@ def build_held_out(
 
 
 def prepare_rows(
-    block,
     start,
     stop,
     rows,
@@ -189,8 +188,8 @@ def prepare_rows(
     given,
     how=None,
 ):
-    """Rows start..stop, whose images are `rows` of the source: (block, images, gist, items). Runs
-    in a worker process.
+    """Rows start..stop, whose images are `rows` of the source: (images, gist, items). Runs in a
+    worker process.
     """
     images, small, items = [], [], []
     each, ids, loaded = max(1, views), source.ids, (-1, None)
@@ -232,4 +231,4 @@ def prepare_rows(
                 "edits": edits,
             }
         )
-    return block, np.stack(images), gist_module.gist(np.stack(small)), items
+    return np.stack(images), gist_module.gist(np.stack(small)), items

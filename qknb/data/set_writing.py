@@ -32,7 +32,7 @@ class SetRows:
     Attributes
     ----------
     make : function
-        (block, start, stop, images of these rows) -> (block, images, gist, items).
+        (start, stop, images of these rows) -> (images, gist, items).
     images : sequence of int
         Positions in the source; each has `each` rows.
     each, size : int
@@ -118,5 +118,5 @@ class SetRows:
 
 def _store(files: BlockFiles, make: Callable, block: int, *rows: Any) -> tuple:
     """Make a block and write it: (block, items, checksums). Runs in a worker process."""
-    _, images, gist, items = make(block, *rows)
+    images, gist, items = make(*rows)
     return block, items, files.write(block, {"images": images, "gist": gist})

@@ -2,13 +2,15 @@
 what is seen is drawn from that state alone.
 """
 
+from collections.abc import Callable
+
 import ipywidgets as w
 import numpy as np
 
 from qknb.report.latest import latest
 from qknb.report.page import render_part
 
-__all__ = ["evaluation_box"]
+__all__ = ["evaluation_box", "step_buttons"]
 
 STEPS = 500  # of the slider
 
@@ -35,9 +37,6 @@ def evaluation_box(viewer) -> w.VBox:
         readout=False,
         style=style,
         layout=w.Layout(width="26rem", max_width="calc(100% - 4px)"),
-    )
-    back, onward = (
-        w.Button(description=text, layout=w.Layout(width="auto")) for text in ("previous", "next")
     )
     query = w.BoundedIntText(
         value=viewer.query,
@@ -85,8 +84,6 @@ def evaluation_box(viewer) -> w.VBox:
     row.observe(row_chosen, "value")
     slider.observe(moved, "value")
     query.observe(browsed, "value")
-    back.on_click(lambda _: step(-1))
-    onward.on_click(lambda _: step(1))
     draw_pairs()
     draw_query()
     wrap = w.Layout(flex_flow="row wrap")
@@ -95,10 +92,20 @@ def evaluation_box(viewer) -> w.VBox:
             w.HTML(render_part("viewer.html", "style")),
             w.HBox([row, slider], layout=wrap),
             pairs,
-            w.HBox([back, onward, query], layout=wrap),
+            w.HBox([*step_buttons(step), query], layout=wrap),
             browser,
         ]
     )
+
+
+def step_buttons(step: Callable[[int], None]) -> list[w.Button]:
+    """The buttons "previous" and "next", which call `step` with -1 and 1."""
+    buttons = []
+    for text, by in (("previous", -1), ("next", 1)):
+        button = w.Button(description=text, layout=w.Layout(width="auto"))
+        button.on_click(lambda _, by=by: step(by))
+        buttons.append(button)
+    return buttons
 
 
 def _range(viewer):

@@ -109,9 +109,9 @@ def _preparation(source, settings, views):
         id_format=None,
         given=[],
     )
-    prepare_rows(0, 0, 1, rows[:1], **how)
+    prepare_rows(0, 1, rows[:1], **how)
     begin = time.monotonic()
-    prepare_rows(0, 0, len(rows), rows, **how)
+    prepare_rows(0, len(rows), rows, **how)
     return len(rows) / (time.monotonic() - begin)
 
 

@@ -139,9 +139,7 @@ def test_a_key_and_its_gist_are_of_the_upright_picture(tmp_path, monkeypatch, or
     settings, opened, real = experiment("smoke"), [], Image.open
     monkeypatch.setattr(Image, "open", lambda *a, **k: opened.append(a) or real(*a, **k))
     words = dict(source=Folder(str(tmp_path)), settings=settings, views=0, purpose="")
-    _, images, gists, _ = prepare_rows(
-        0, 0, 1, [0], **words, overlays=None, id_format=None, given=[]
-    )
+    images, gists, _ = prepare_rows(0, 1, [0], **words, overlays=None, id_format=None, given=[])
     assert len(opened) == 1
     np.testing.assert_array_equal(images, [to_square(upright, settings.image_size)])
     small = gist_input(upright, settings.gist_size)

@@ -86,10 +86,10 @@ def test_a_killed_worker_ends_it_in_one_line_and_it_goes_on(photos, tmp_path, mo
     module.write_text(
         "import os\n"
         "from qknb.data import dataset\n"
-        "def prepare_rows(block, *rest, **words):\n"
-        "    if block == 1:\n"
+        "def prepare_rows(start, *rest, **words):\n"
+        "    if start == 64:\n"
         "        os.kill(os.getpid(), 9)\n"
-        "    return real(block, *rest, **words)\n"
+        "    return real(start, *rest, **words)\n"
         "real = dataset.prepare_rows\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
