@@ -121,7 +121,7 @@ def omitted_table(run_dir: str | Path, limit: int = 15) -> Table:
 def changes_table(settings: Experiment) -> Table:
     """The settings that differ from the paper's."""
     rows = [(name, *map(str, values)) for name, values in changes_from_paper(settings).items()]
-    differ = "Settings that differ from the paper's. `qknb settings` says what each one does."
+    differ = "Settings that differ from the paper's. The command qknb settings says what each does."
     caption = differ if rows else "All settings are the paper's."
     return plain_table(caption, ("setting", "the paper", "this run"), rows)
 

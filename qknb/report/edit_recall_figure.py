@@ -60,7 +60,7 @@ def edit_recall_figure(
     axes.set_yticks([line.y for line in lines], [line.row.name.replace("_", " ") for line in lines])
     counts = axes.secondary_yaxis("right")
     counts.set_yticks([line.y for line in lines], [f"{line.row.copies:,}" for line in lines])
-    counts.tick_params(length=0, labelsize=7.4)
+    counts.tick_params(length=0, labelsize=7.4, pad=8)  # a mark at 1 hides no number
     counts.set_ylabel("copies", loc="top", fontsize=7.4, color=COLOURS["soft"])
     counts.spines["right"].set_visible(False)
     for label, line in zip(axes.get_yticklabels(), lines, strict=True):

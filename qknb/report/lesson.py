@@ -150,7 +150,7 @@ def mining_figure(watched, images) -> Sheet:
     when = (counts[:, met] * np.arange(len(counts))[:, None]).sum(0) / counts[:, met].sum(0)
     ordered = counts[:, met[np.argsort(when, kind="stable")]]
     sheet = Sheet(figsize=(5.8, 5.4))
-    grid = sheet.add_gridspec(3, 1, height_ratios=(2.2, 1, 1), hspace=0.55)
+    grid = sheet.add_gridspec(3, 1, height_ratios=(2.2, 1, 1), hspace=0.62)
     sheet.subplots_adjust(left=0.1, right=0.98, top=0.9, bottom=0.01)
     heat = sheet.add_subplot(grid[0])
     edges = np.append(steps, 2 * steps[-1] - steps[-2] if len(steps) > 1 else steps[-1] + 1)
@@ -182,7 +182,7 @@ def _most_mined(sheet, place, counts, images, name, n=7):
         axes.set_axis_off()
         axes.set_title(str(counts[key]), fontsize=8)
         if not i:
-            axes.annotate(name, (0, 1.27), xycoords="axes fraction")
+            axes.annotate(name, (0, 1.36), xycoords="axes fraction")  # above the numbers
 
 
 @styled

@@ -157,6 +157,9 @@ def test_table_figure_and_csv(tmp_path):
     begin = figure.axes[0].transData.transform((0, 0))[0] - 4.5 / 72 * figure.dpi / 2
     names = figure.axes[0].get_yticklabels()
     assert all(name.get_window_extent().x1 < begin for name in names), "a mark at 0 hides no name"
+    end = figure.axes[0].transData.transform((1, 0))[0] + 4.5 / 72 * figure.dpi / 2
+    numbers = figure.axes[0].child_axes[0].get_yticklabels()
+    assert all(number.get_window_extent().x0 > end for number in numbers), "nor one at 1 a number"
     path = next(p for p in draw_all(run) if "recall_by_edit" in p.name and p.suffix == ".csv")
     with open(path, newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
