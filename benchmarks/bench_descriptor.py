@@ -3,9 +3,10 @@ parts on their own.
 
     python benchmarks/bench_descriptor.py [--run runs/reference] [--images folder] [--limit 1000]
 
-Without --run, a run of preset smoke is made first with towers at --image-size (weights do not
-matter for speed); without --images, synthetic scenes of 500 x 375 pixels are written as JPEG. Every
-row is measured in this one run; the parts run on as many threads as in the whole.
+With `--run shipped` it is the descriptor that comes with the package. Without --run, a run of
+preset smoke is made first with towers at --image-size (weights do not matter for speed); without
+--images, synthetic scenes of 500 x 375 pixels are written as JPEG. Every row is measured in this
+one run; the parts run on as many threads as in the whole.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 from measuring import made_run
@@ -82,6 +84,11 @@ def measure(descriptor, paths, threads):
     found, speed = timed(n, lambda: descriptor(paths))
     rows.append((f"whole, {os.cpu_count()} threads decoding (default)", speed))
     assert found.shape == (n, descriptor.dim)
+    with mock.patch("qknb.copies.exported.has_onnx", lambda: False):
+        by_keras = type(descriptor).load(descriptor.path)
+        by_keras(paths[:BATCH])  # the first call builds the graph
+        _, speed = timed(n, lambda: by_keras(paths))
+    rows.insert(-1, ("whole, tower by Keras and not by onnxruntime", speed))
     return rows
 
 
@@ -104,17 +111,13 @@ def main(arguments=None):
         paths = paths[: len(paths) // BATCH * BATCH]
         if not paths:
             sys.exit(f"{folder}: at least {BATCH} images are needed")
-        descriptor = Descriptor.load(
-            options.run
-            or made_run(
-                root,
-                "smoke",
-                image_size=options.image_size,
-                train_backbone=False,
-                phases=1,
-                steps_per_phase=2,
-            )
-        )
+        settings = dict(train_backbone=False, phases=1, steps_per_phase=2)
+        if options.run == "shipped":
+            descriptor = Descriptor.load()
+        else:
+            size = options.image_size
+            run = options.run or made_run(root, "smoke", image_size=size, **settings)
+            descriptor = Descriptor.load(run)
         rows = measure(descriptor, paths, os.cpu_count())
     whole = rows[-1][1]
     print(

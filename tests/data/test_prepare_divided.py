@@ -70,9 +70,7 @@ def test_parts_side_by_side_one_of_them_killed(photos, whole, tmp_path):
     words = [sys.executable, "-m", "qknb", "prepare", *words, f"images={photos}", "--part"]
     subprocess.run([*words, "0/2"], check=True, capture_output=True)
     first, second = (
-        subprocess.Popen([*words, part], stdout=subprocess.PIPE, text=True)
-        for part in "12"
-        for part in [f"{part}/2"]
+        subprocess.Popen([*words, f"{i}/2"], stdout=subprocess.PIPE, text=True) for i in (1, 2)
     )
     journal = tmp_path / "r" / ".qknb-parts" / "1of2" / "copies" / "journal.jsonl"
     while not (journal.exists() and journal.read_bytes().count(b"\n") > 1):
