@@ -68,9 +68,9 @@ def main(arguments=None):
 
 def scores(path, split):
     """{row: {kind: micro-AP}} of one run: the rows without training and the last phase."""
+    from qknb.data.splits import fit_rows
     from qknb.evaluation.metrics import evaluate
     from qknb.evaluation.normalization import ScoreNormalization
-    from qknb.evaluation.scorer import fit_sample
     from qknb.evaluation.search import top_pairs
     from qknb.models.towers import apply_head, fit_whitening
     from qknb.run import Run
@@ -82,8 +82,9 @@ def scores(path, split):
         trainer.sets[f"{split}_{part}"].name for part in ("queries", "references")
     )
     keys = trainer.bank("keys", trainer.pretrained(), name="pretrained")
-    kernel, bias = fit_whitening(fit_sample(keys, run.experiment.seed), 256)
     rows, n = np.asarray(keys.rows, np.float32), keys.n_features
+    fitted = fit_rows(len(keys), run.experiment.seed)
+    kernel, bias = fit_whitening(np.asarray(keys.rows)[fitted, :n], 256)
     bank = trainer.bank("keys", trainer.trunk("K"))
     last = run.finished_phases()[-1]
     train = {

@@ -8,8 +8,10 @@ Files are few and large, written block by block; a killed preparation continues 
 import functools
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -18,12 +20,12 @@ from qknb.config import Experiment
 from qknb.data import gist as gist_module
 from qknb.data.augment import LONGEST_IN, augment, left_out
 from qknb.data.image_sets import ImageSet, open_set
-from qknb.data.set_writing import SetRows
+from qknb.data.set_writing import RowsToMake, SetRows, write_sets
 from qknb.data.sources import Source
 from qknb.data.truth import write_truth
 from qknb.system.division import Parts
 
-__all__ = ["build_held_out", "build_set", "prepare_rows", "to_square"]
+__all__ = ["build_held_out", "build_set", "build_training", "prepare_rows", "to_square"]
 
 
 def to_square(image: Image.Image, size: int) -> np.ndarray:
@@ -37,13 +39,9 @@ def build_set(
     rows: Sequence[int] | np.ndarray,
     settings: Experiment,
     *,
-    views: int = 0,
-    purpose: str = "train",
-    overlays: Source | None = None,
-    id_format: str | None = None,
-    edits: Sequence[tuple[str, dict]] = (),
     replace: bool = True,
     parts: Parts | None = None,
+    **what: Any,
 ) -> ImageSet | None:
     """Prepare one set, or continue it, or open it when it is complete.
 
@@ -54,6 +52,72 @@ def build_set(
     rows : (m,) int
         Positions in `source`.
     settings : Experiment
+    replace : bool
+        False: a whole set that was made of other images is an error and not made anew.
+    parts : qknb.system.division.Parts, optional
+        The set was begun in parts: do one of them, or what is left of all, and put them together.
+    what
+        See `planned_set`.
+
+    Returns
+    -------
+    ImageSet, or None when one part was done
+    """
+    plan = planned_set(folder, source, rows, settings, **what)
+    return _write([plan], source, settings, replace, parts)[0]
+
+
+def build_training(
+    store: Path,
+    source: Source,
+    rows: np.ndarray,
+    settings: Experiment,
+    overlays: Source | None,
+    replace: bool = True,
+    parts: Parts | None = None,
+) -> dict[str, int]:
+    """Prepare the sets that towers are trained on: "keys" and, side by side with them so that each
+    image is read once, "copies".
+
+    Parameters
+    ----------
+    store : Path
+        The run's folder of sets.
+    source, rows, settings, overlays, replace, parts
+        See `build_set`.
+
+    Returns
+    -------
+    dict
+        {set: images}
+    """
+    what = dict(views=settings.views, purpose="train", overlays=overlays)
+    plans = [
+        planned_set(store / "keys", source, rows, settings),
+        planned_set(store / "copies", source, rows, settings, **what),
+    ]
+    _write(plans, source, settings, replace, parts)
+    return {plan.folder.name: len(plan) for plan in plans}
+
+
+def planned_set(
+    folder: Path,
+    source: Source,
+    rows: Sequence[int] | np.ndarray,
+    settings: Experiment,
+    *,
+    views: int = 0,
+    purpose: str = "train",
+    overlays: Source | None = None,
+    id_format: str | None = None,
+    edits: Sequence[tuple[str, dict]] = (),
+) -> SetRows:
+    """What a set is made of.
+
+    Parameters
+    ----------
+    folder, source, rows, settings
+        See `build_set`.
     views : int
         0: the originals. v > 0: v edited copies of each; row = position in `rows` * v + view.
     purpose : str
@@ -66,14 +130,6 @@ def build_set(
         E.g. "Q{:05d}"; default: the source's own id (with "#view" behind it for copies).
     edits : sequence of (name, parameters)
         What is recorded for images taken as they are (views=0).
-    replace : bool
-        False: a whole set that was made of other images is an error and not made anew.
-    parts : qknb.system.division.Parts, optional
-        The set was begun in parts: do one of them, or what is left of all, and put them together.
-
-    Returns
-    -------
-    ImageSet, or None when one part was done
     """
     rows = [int(r) for r in rows]
     recipe = {
@@ -97,34 +153,39 @@ def build_set(
     if training and settings.edit_pixels != LONGEST_IN:
         recipe["edit_pixels"] = settings.edit_pixels
     fingerprint = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
-    ready = open_set(folder, fingerprint)
-    if ready is not None:
-        return ready
-    if not replace and (folder / "complete.json").exists() and open_set(folder) is not None:
-        raise ValueError(
-            f"{folder} is whole, but made of other images or edits than there are now: what is "
-            "missing beside it cannot be made again. Bring the images back as they were, or begin "
-            "a new run"
-        )
-    make = functools.partial(
-        prepare_rows,
-        source=source,
-        settings=settings,
+    how = dict(
         views=views,
         purpose=purpose,
         overlays=overlays,
         id_format=id_format,
         given=list(edits),
-        how={
-            "edits": settings.train_edits if training else "standard",
-            "without": left_out(settings.held_out_edits) if training else frozenset(),
-            "longest": settings.edit_pixels if training else LONGEST_IN,
-        },
+        edits=settings.train_edits if training else "standard",
+        without=left_out(settings.held_out_edits) if training else frozenset(),
+        longest=settings.edit_pixels if training else LONGEST_IN,
     )
-    made = SetRows(make, rows, max(1, views), settings.image_size, recipe, settings.n_jobs)
-    if parts is not None:
-        return made.write_parts(folder, fingerprint, parts)
-    return made.write(folder, fingerprint, (0, len(made)))
+    return SetRows(folder, fingerprint, how, rows, max(1, views), settings.image_size, recipe)
+
+
+def _write(
+    plans: list[SetRows],
+    source: Source,
+    settings: Experiment,
+    replace: bool,
+    parts: Parts | None,
+) -> list[ImageSet | None]:
+    """The sets; ValueError: one that is whole was made of other images, and is not replaced."""
+    for plan in plans:
+        folder = plan.folder
+        if replace or not (folder / "complete.json").exists():
+            continue
+        if open_set(folder, plan.fingerprint) is None and open_set(folder) is not None:
+            raise ValueError(
+                f"{folder} is whole, but made of other images or edits than there are now: what is "
+                "missing beside it cannot be made again. Bring the images back as they were, or "
+                "begin a new run"
+            )
+    make = functools.partial(prepare_rows, source=source, settings=settings)
+    return write_sets(make, plans, settings.n_jobs, parts)
 
 
 def build_held_out(
@@ -175,44 +236,32 @@ def build_held_out(
 
 
 def prepare_rows(
-    start,
-    stop,
-    rows,
-    *,
-    source,
-    settings,
-    views,
-    purpose,
-    overlays,
-    id_format,
-    given,
-    how=None,
-):
-    """Rows start..stop, whose images are `rows` of the source: (images, gist, items). Runs in a
-    worker process.
+    wanted: Sequence[RowsToMake], *, source: Source, settings: Experiment
+) -> list[tuple[np.ndarray, np.ndarray, list[dict]]]:
+    """Rows of one or more sets, each image of the source loaded once. Runs in a worker process.
+
+    Returns
+    -------
+    list of (images, gist, items)
+        (n, s, s, 3) uint8, (n, 960) float32, and n records, for each of `wanted`.
+
+    Raises
+    ------
+    OSError
+        An image cannot be read.
     """
-    images, small, items = [], [], []
-    each, ids, loaded = max(1, views), source.ids, (-1, None)
-    for row in range(start, stop):
-        view = row % each
-        index = rows[row // each - start // each]
+    ids, of_image = source.ids, defaultdict(list)
+    for made, rows in zip(found := [{} for _ in wanted], wanted, strict=True):
+        each = max(1, rows.how["views"])
+        for row in range(rows.start, rows.stop):
+            index = rows.images[row // each - rows.start // each]
+            of_image[index].append((made, row, row % each, rows.how))
+    for index, rows in of_image.items():
         name = ids[index]
         try:
-            if index != loaded[0]:
-                loaded = (index, source.load(index))
-            image = loaded[1]
-            edits = given
-            if views:
-                image, edits = augment(
-                    loaded[1],
-                    seed=settings.seed,
-                    key=name,
-                    view=view,
-                    purpose=purpose,
-                    strength=settings.edit_strength,
-                    overlays=overlays,
-                    **(how or {}),
-                )
+            image = source.load(index)
+            for made, row, view, how in rows:
+                made[row] = _row(image, name, row, view, settings, **how)
         except (OSError, ValueError) as error:
             advice = getattr(
                 source,
@@ -220,15 +269,47 @@ def prepare_rows(
                 "it could be read before: prepare the run again so that it is skipped",
             )
             raise OSError(f"image {name!r} cannot be read now ({error}): {advice}") from error
-        images.append(to_square(image, settings.image_size))
-        small.append(gist_module.gist_input(image, settings.gist_size))
-        own = name if not views else f"{name}#{view}"
-        items.append(
-            {
-                "id": id_format.format(row) if id_format else own,
-                "source": name,
-                "view": view,
-                "edits": edits,
-            }
+    return [_stacked([made[row] for row in sorted(made)]) for made in found]
+
+
+def _row(
+    image: Image.Image,
+    name: str,
+    row: int,
+    view: int,
+    settings: Experiment,
+    *,
+    views: int,
+    purpose: str,
+    overlays: Source | None,
+    id_format: str | None,
+    given: list,
+    **how: Any,
+) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """(pixels, what GIST is computed of, record) of an image, or of an edited copy of it."""
+    edits = given
+    if views:
+        image, edits = augment(
+            image,
+            seed=settings.seed,
+            key=name,
+            view=view,
+            purpose=purpose,
+            strength=settings.edit_strength,
+            overlays=overlays,
+            **how,
         )
-    return np.stack(images), gist_module.gist(np.stack(small)), items
+    own = name if not views else f"{name}#{view}"
+    item = {
+        "id": id_format.format(row) if id_format else own,
+        "source": name,
+        "view": view,
+        "edits": edits,
+    }
+    pixels = to_square(image, settings.image_size)
+    return pixels, gist_module.gist_input(image, settings.gist_size), item
+
+
+def _stacked(rows: list) -> tuple[np.ndarray, np.ndarray, list[dict]]:
+    images, small, items = zip(*rows, strict=True)
+    return np.stack(images), gist_module.gist(np.stack(small)), list(items)

@@ -1,6 +1,5 @@
 """From images to the prepared sets of a run: scan, split, edit, store."""
 
-import functools
 import time
 from collections.abc import Set
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from qknb.config import DISC21
-from qknb.data.dataset import build_held_out, build_set
+from qknb.data.dataset import build_held_out, build_training
 from qknb.data.prepared_sets import prepared
 from qknb.data.scan import Scan, scan
 from qknb.data.scenes import Scenes
@@ -97,8 +96,7 @@ def _read_images(run: Run) -> None:
 
 def _prepare_images(run: Run, replace: bool, parts: Parts | None) -> dict[str, int]:
     """A folder or synthetic scenes: what is held out comes from the same images. Returns counts."""
-    s, build = run.experiment, functools.partial(build_set, replace=replace, parts=parts)
-    one = parts is not None and parts.here is not None
+    s, one = run.experiment, parts is not None and parts.here is not None
     counts, here = {"skipped": 0, "duplicates": 0}, frozenset()
     if s.images == "scenes":
         source = Scenes(s.n_scenes, seed=s.seed, size=s.scene_size)
@@ -114,12 +112,9 @@ def _prepare_images(run: Run, replace: bool, parts: Parts | None) -> dict[str, i
     store = run / "store"
     train_source, train_rows = _with_extra(source, split.keys, more)
     train_source, train_rows = _with_extra(train_source, train_rows, extra)
-    build(store / "keys", train_source, train_rows, s)
     # held-out images must never show up in a copy of another
     overlays = Subset(source, split.keys) if s.images != "scenes" else None
-    edited = dict(views=s.views, purpose="train", overlays=overlays)
-    build(store / "copies", train_source, train_rows, s, **edited)
-    counts |= {"keys": len(train_rows), "copies": len(train_rows) * s.views}
+    counts |= build_training(store, train_source, train_rows, s, overlays, replace, parts)
     counts |= {"extra_scenes": len(extra) if extra else 0}
     if more is not None:
         counts["extra_images"] = len(more)

@@ -12,7 +12,7 @@ import numpy as np
 
 from qknb.config import DISC21, Experiment
 from qknb.data.amounts import Amounts, disk_table, preparation_bytes
-from qknb.data.dataset import build_held_out, build_set
+from qknb.data.dataset import build_held_out, build_set, build_training
 from qknb.data.disc21 import Disc21
 from qknb.data.disc21_layout import SPLITS
 from qknb.data.image_sets import open_set, write_view
@@ -135,8 +135,7 @@ def prepare_disc21(run: Run, replace: bool = True, parts: Parts | None = None) -
 
     train = tree.train()
     overlays = Subset(train, plan.keys[:: max(1, len(plan.keys) // OVERLAYS)])
-    build(store / "keys", train, plan.keys, s)
-    build(store / "copies", train, plan.keys, s, views=s.views, purpose="train", overlays=overlays)
+    build_training(store, train, plan.keys, s, overlays, replace, parts)
     rows = {"references": plan.val_references, "queries": plan.val_queries}
     build_held_out(store, "val", train, rows, s, overlays, replace, parts)
     references = tree.references()

@@ -7,7 +7,10 @@ import numpy as np
 
 from qknb.config import Experiment
 
-__all__ = ["Split", "plan_split"]
+__all__ = ["FITTED", "Split", "fit_rows", "plan_split"]
+
+FITTED = 20_000
+"""Keys that PCA whitening is fitted on, at most."""
 
 
 @dataclass(frozen=True)
@@ -91,3 +94,11 @@ def _held_out_counts(n, settings, held_out):
             "FOLDER --run RUN"
         )
     return counts
+
+
+def fit_rows(n: int, seed: int) -> np.ndarray:
+    """Which of `n` keys whitening is fitted on, ascending: at most `FITTED`, drawn by `seed`.
+
+    No others go through the pretrained backbone for it. (m,) int64.
+    """
+    return np.sort(np.random.default_rng([seed, 21]).permutation(n)[:FITTED])

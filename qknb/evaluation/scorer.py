@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from qknb.data.prepared_sets import PreparedSets
+from qknb.data.splits import fit_rows
 from qknb.evaluation.metrics import bootstrap_interval, evaluate
 from qknb.evaluation.normalization import ScoreNormalization
 from qknb.evaluation.rows import PRETRAINED, Cost, EvaluationRow
@@ -22,7 +23,7 @@ from qknb.system.files import load_npz, replacing
 from qknb.system.linear_algebra import unit_rows
 from qknb.system.machine import device_name
 
-__all__ = ["BASELINES", "BankLike", "Scorer", "fit_sample"]
+__all__ = ["BASELINES", "BankLike", "Scorer"]
 
 BASELINES = ("GIST-256", "pretrained cosine", "pretrained whitened")
 SIDE_OF = {"queries": "Q", "references": "K"}
@@ -37,7 +38,6 @@ _MEASURES = (
 _NORMALIZING = 100_000  # training descriptors that score normalization uses, at most
 WIDE = 200_000  # references; beyond, only rows of 256 values are searched
 _RESAMPLES = 300  # of the queries, for the 95 % interval of micro-AP
-_FITTED = 20_000  # keys that PCA whitening is fitted on, at most
 
 
 class BankLike(Protocol):
@@ -52,15 +52,6 @@ class BankLike(Protocol):
         """Rows at `index`."""
 
 
-def fit_sample(bank: BankLike, seed: int) -> np.ndarray:
-    """Features that whitening is fitted on: those of at most 20,000 rows, drawn by `seed`.
-
-    (n, n_features) float16 or float32.
-    """
-    rows = np.sort(np.random.default_rng([seed, 21]).permutation(len(bank))[:_FITTED])
-    return bank.gather(rows)[:, : bank.n_features]
-
-
 class Scorer:
     """Evaluates one run.
 
@@ -71,7 +62,7 @@ class Scorer:
     sets
         From `qknb.data.prepared_sets.prepared`.
     bank_of
-        bank_of(set name, trunk, dtype, name) gives the bank of a set.
+        bank_of(set name, trunk, dtype, name, rows=None) gives the bank of a set, or of some rows.
     """
 
     def __init__(self, run: Run, sets: PreparedSets, bank_of: Callable[..., BankLike]):
@@ -147,9 +138,10 @@ class Scorer:
         if self.run.done("baselines"):
             return
         started = time.monotonic()
-        keys = self.bank_of("keys", backbone, "float16", "pretrained")
-        kernel, bias = fit_whitening(fit_sample(keys, self.settings.seed), 256)
+        fitted = fit_rows(len(self.sets["keys"]), self.settings.seed)
+        keys = self.bank_of("keys", backbone, "float16", "pretrained", fitted)
         n = keys.n_features
+        kernel, bias = fit_whitening(np.asarray(keys.rows)[:, :n], 256)
         descriptors = {
             "GIST-256": lambda rows: rows[:, n:],
             "pretrained cosine": lambda rows: unit_rows(rows[:, :n]),

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from qknb.data.gist import normalize_gist
-from qknb.evaluation.scorer import SIDE_OF, WIDE, fit_sample
+from qknb.data.splits import fit_rows
+from qknb.evaluation.scorer import SIDE_OF, WIDE
 from qknb.experiments.sweep_results import sweep_rows
 from qknb.models.names import gives_vectors
 from qknb.models.towers import apply_whitening, fit_whitening
@@ -79,9 +80,10 @@ def _gist_rows(trainer, splits):
 
 def _gem_rows(trainer, splits, narrow):
     backbone, name = trainer.pretrained(pooling="gem"), "gem"
-    keys = trainer.bank("keys", backbone, name=name)
+    fitted = fit_rows(len(trainer.sets["keys"]), trainer.settings.seed)
+    keys = trainer.bank("keys", backbone, name=name, rows=fitted)
     n = keys.n_features
-    whitening = fit_whitening(fit_sample(keys, trainer.settings.seed), _WHITENED)
+    whitening = fit_whitening(np.asarray(keys.rows)[:, :n], _WHITENED)
     train = np.asarray(keys.rows[:_SEEN, :n], np.float32)
     for split in splits:
         banks = {

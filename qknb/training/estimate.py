@@ -9,6 +9,7 @@ import time
 
 from qknb.config import DISC21, Experiment
 from qknb.data.amounts import Amounts, disk_table, is_copy
+from qknb.data.splits import FITTED
 from qknb.run import Run
 from qknb.system.dataframes import Table, make_table
 from qknb.system.keras_import import import_keras
@@ -158,7 +159,7 @@ def run_disk_table(counts: dict[str, int], settings: Experiment, n_features: int
     held = sum(n for name, n in counts.items() if name not in ("keys", "copies"))
     width = (settings.whiten_dim if settings.head_input == "whitened" else n_features) + gist
     trained = counts["keys"] + counts["copies"]
-    bank_bytes = 2 * (trained * width + counts["keys"] * (n_features + gist))
+    bank_bytes = 2 * (trained * width + min(counts["keys"], FITTED) * (n_features + gist))
     bank_bytes += 4 * held * (width + n_features + gist)
     n_rows = len(planned_lengths(counts["keys"], settings)) + 3
     further = [
@@ -213,7 +214,9 @@ def _preparation(work, settings, rates):
         found = plain - settings.extra_scenes + sum(distractors)
         yield "read the folder", found, None, found / rates.originals
     yield "prepare originals", plain, None, plain / rates.originals
-    yield "prepare edited copies", edited, None, edited / rates.copies
+    # training copies are made beside the keys, of one loaded image
+    saved = work.counts["copies"] / rates.loaded
+    yield "prepare edited copies", edited, None, max(edited / rates.copies - saved, 0.0)
 
 
 def _rounded(value):

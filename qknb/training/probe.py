@@ -1,5 +1,6 @@
 """How fast this machine is at each part of a run, by a few images, batches and searches."""
 
+import functools
 import time
 from typing import Any, NamedTuple
 
@@ -8,6 +9,7 @@ import numpy as np
 from qknb.config import Experiment
 from qknb.data.dataset import prepare_rows
 from qknb.data.scenes import Scenes
+from qknb.data.set_writing import RowsToMake
 from qknb.evaluation.search import top_pairs
 from qknb.system.machine import cores, detect_device
 
@@ -22,8 +24,10 @@ class Rates(NamedTuple):
 
     Attributes
     ----------
+    loaded
+        Images read, or drawn.
     originals, copies
-        Images prepared, with GIST.
+        Images prepared, with GIST; loading them counts.
     embed
         Images through a frozen backbone.
     step_seconds
@@ -36,6 +40,7 @@ class Rates(NamedTuple):
         In words.
     """
 
+    loaded: float
     originals: float
     copies: float
     embed: float
@@ -76,6 +81,7 @@ def measure_rates(settings: Experiment, source: Any = None) -> Rates:
     searching = _seconds(lambda: top_pairs(queries, references, 5_000))
     device, _ = detect_device()
     return Rates(
+        loaded=jobs * _loading(source),
         originals=jobs * _preparation(source, settings, 0),
         copies=jobs * _preparation(source, settings, 1),
         embed=embed,
@@ -97,21 +103,28 @@ def _seconds(action):
     return float(np.median(times))
 
 
+def _some(source):
+    return np.unique(np.linspace(0, len(source) - 1, IMAGES + 1).astype(int)).tolist()
+
+
+def _loading(source):
+    """Images a second that one process loads."""
+    rows = _some(source)
+    source.load(rows[0])
+    begin = time.monotonic()
+    for row in rows:
+        source.load(row)
+    return len(rows) / (time.monotonic() - begin)
+
+
 def _preparation(source, settings, views):
     """Images a second that one process prepares."""
-    rows = np.unique(np.linspace(0, len(source) - 1, IMAGES + 1).astype(int)).tolist()
-    how = dict(
-        source=source,
-        settings=settings,
-        views=views,
-        purpose="probe",
-        overlays=None,
-        id_format=None,
-        given=[],
-    )
-    prepare_rows(0, 1, rows[:1], **how)
+    rows = _some(source)
+    how = dict(views=views, purpose="probe", overlays=None, id_format=None, given=[])
+    make = functools.partial(prepare_rows, source=source, settings=settings)
+    make([RowsToMake(0, 1, rows[:1], how)])
     begin = time.monotonic()
-    prepare_rows(0, len(rows), rows, **how)
+    make([RowsToMake(0, len(rows), rows, how)])
     return len(rows) / (time.monotonic() - begin)
 
 

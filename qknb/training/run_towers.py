@@ -9,7 +9,7 @@ import numpy as np
 
 from qknb.data.gist import GistPCA
 from qknb.data.prepared_sets import prepared
-from qknb.evaluation.scorer import fit_sample
+from qknb.data.splits import fit_rows
 from qknb.models.backbones import build_backbone
 from qknb.models.towers import build_head, build_trunk, fit_whitening
 from qknb.system import records
@@ -107,10 +107,10 @@ class RunTowers:
         path = self.run / "whitening.npz"
         if not path.exists():
             records.check(path)
-            bank = self.bank("keys", self.pretrained(), name="pretrained")
-            kernel, bias = fit_whitening(
-                fit_sample(bank, self.settings.seed), self.settings.whiten_dim
-            )
+            fitted = fit_rows(len(self.sets["keys"]), self.settings.seed)
+            bank = self.bank("keys", self.pretrained(), name="pretrained", rows=fitted)
+            features = np.asarray(bank.rows)[:, : bank.n_features]
+            kernel, bias = fit_whitening(features, self.settings.whiten_dim)
             with replacing(path) as temporary:
                 np.savez(temporary, kernel=kernel, bias=bias)
         file = load_npz(path)

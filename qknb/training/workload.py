@@ -5,7 +5,7 @@ from qknb.data.amounts import Amounts
 from qknb.data.folders import image_files
 from qknb.data.image_sets import open_set
 from qknb.data.prepared_sets import open_split, split_names
-from qknb.data.splits import plan_split
+from qknb.data.splits import FITTED, plan_split
 from qknb.run import Run
 from qknb.training.switching import planned_lengths
 
@@ -79,7 +79,8 @@ def embedded_images(counts: dict[str, int], settings: Experiment) -> list[tuple[
         return sum(counts[name] for name in new)
 
     held = [name for name in counts if name not in ("keys", "copies")]
-    out = [("reference rows", counts["keys"] + sum(counts[name] for name in held))]
+    fitted = min(counts["keys"], FITTED)
+    out = [("reference rows", fitted + sum(counts[name] for name in held))]
     lengths = planned_lengths(counts["keys"], settings)
     phases = settings.phase_names(len(lengths))
     for number, (phase, steps) in enumerate(zip(phases, lengths, strict=True)):

@@ -7,11 +7,12 @@ import pytest
 from PIL import Image
 
 from qknb.config import experiment
-from qknb.data.dataset import build_set, prepare_rows, to_square
+from qknb.data.dataset import build_set, build_training, prepare_rows, to_square
 from qknb.data.gist import gist, gist_input
 from qknb.data.image_sets import open_set
 from qknb.data.prepared_sets import truth_pairs
 from qknb.data.scenes import Scenes
+from qknb.data.set_writing import RowsToMake
 from qknb.data.sources import Folder
 from qknb.data.splits import plan_split
 
@@ -138,8 +139,9 @@ def test_a_key_and_its_gist_are_of_the_upright_picture(tmp_path, monkeypatch, or
     upright = stored.rotate(turns.get(orientation, 0), expand=True)
     settings, opened, real = experiment("smoke"), [], Image.open
     monkeypatch.setattr(Image, "open", lambda *a, **k: opened.append(a) or real(*a, **k))
-    words = dict(source=Folder(str(tmp_path)), settings=settings, views=0, purpose="")
-    images, gists, _ = prepare_rows(0, 1, [0], **words, overlays=None, id_format=None, given=[])
+    how = dict(views=0, purpose="", overlays=None, id_format=None, given=[])
+    wanted = [RowsToMake(0, 1, [0], how)]
+    ((images, gists, _),) = prepare_rows(wanted, source=Folder(str(tmp_path)), settings=settings)
     assert len(opened) == 1
     np.testing.assert_array_equal(images, [to_square(upright, settings.image_size)])
     small = gist_input(upright, settings.gist_size)
@@ -196,3 +198,23 @@ def test_a_set_that_was_lost_is_made_again_from_the_same_images_only(tmp_path, h
         for path in sorted((run / "store").rglob("*"))
         if path.is_file()
     }
+
+
+def test_keys_and_copies_made_side_by_side_are_those_made_alone_of_images_loaded_once(tmp_path):
+    source, loaded = Scenes(150, size=48), []
+
+    class Counted(Scenes):
+        def load(self, i):
+            loaded.append(i)
+            return super().load(i)
+
+    s, rows = experiment("smoke", views=3, n_jobs=1), list(range(2, 150, 2))
+    counts = build_training(tmp_path / "both", Counted(150, size=48), rows, s, None)
+    assert counts == {"keys": 74, "copies": 222}
+    assert sorted(set(loaded) - {0}) == rows and len(loaded) - loaded.count(0) == len(rows)
+    for name, what in (("keys", {}), ("copies", dict(views=3, purpose="train"))):
+        alone = build_set(tmp_path / "alone" / name, source, rows, s, **what)
+        both = open_set(tmp_path / "both" / name, alone.fingerprint)
+        np.testing.assert_array_equal(both.images, alone.images)
+        np.testing.assert_array_equal(both.gist, alone.gist)
+        assert both.items == alone.items

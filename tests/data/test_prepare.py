@@ -86,10 +86,10 @@ def test_a_killed_worker_ends_it_in_one_line_and_it_goes_on(photos, tmp_path, mo
     module.write_text(
         "import os\n"
         "from qknb.data import dataset\n"
-        "def prepare_rows(start, *rest, **words):\n"
-        "    if start == 64:\n"
+        "def prepare_rows(wanted, **words):\n"
+        "    if wanted[0].start == 64:\n"
         "        os.kill(os.getpid(), 9)\n"
-        "    return real(start, *rest, **words)\n"
+        "    return real(wanted, **words)\n"
         "real = dataset.prepare_rows\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
@@ -99,7 +99,7 @@ def test_a_killed_worker_ends_it_in_one_line_and_it_goes_on(photos, tmp_path, mo
     run = Run(tmp_path / "run", experiment("smoke", n_scenes=200, n_jobs=2))
     with monkeypatch.context() as patch:
         patch.setattr("qknb.data.dataset.prepare_rows", killing.prepare_rows)
-        with pytest.raises(OSError, match="preparing keys: a worker process was ended from outs"):
+        with pytest.raises(OSError, match="preparing keys and copies: a worker process was ended"):
             prepare(run)
     assert run.done("prepare") is None
     assert prepare(run)["keys"] == len(prepared(run)["keys"])

@@ -108,7 +108,7 @@ def test_notebook_01_prepares_the_challenge(tmp_path, layout, capsys, monkeypatc
     """A tree as it lies, or its zips; counted against what the tree was made of."""
     monkeypatch.setattr(
         "qknb.training.estimate.measure_rates",
-        lambda *_: Rates(100, 100, 100, 0.1, 1e6, 1e6, "a device that was not measured"),
+        lambda *_: Rates(1000, 100, 100, 100, 0.1, 1e6, 1e6, "a device that was not measured"),
     )
     tree = make_tree(tmp_path / "DISC21", layout)
     settings = QUICK | {"disc21_splits": "25k"}
@@ -136,7 +136,7 @@ def test_its_cells_on_the_other_layouts(tmp_path, layout, capsys, monkeypatch):
     monkeypatch.setattr("qknb.evaluation.scorer.WIDE", 10)  # as if the references were a million
     monkeypatch.setattr(
         "qknb.training.estimate.measure_rates",
-        lambda *_: Rates(100, 100, 100, 0.1, 1e6, 1e6, "a device that was not measured"),
+        lambda *_: Rates(1000, 100, 100, 100, 0.1, 1e6, 1e6, "a device that was not measured"),
     )
     tree = make_tree(tmp_path / "DISC21", layout)
     settings = QUICK | {"disc21_splits": "25k"}
