@@ -48,9 +48,9 @@ def made_images(root, n):
 def measure(descriptor, paths, threads):
     """[(what, images a second)]."""
     from qknb.copies.describer import BATCH
-    from qknb.data.dataset import to_square
     from qknb.data.gist import gist, gist_input
     from qknb.data.image_files import read_rgb
+    from qknb.data.set_rows import to_square
 
     n, tower = len(paths), descriptor.tower("query")
     rows = []

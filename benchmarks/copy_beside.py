@@ -54,7 +54,7 @@ def gists(images):
 
 def pretrained():
     """Features of the network that the shipped descriptor began with, L2-normalized."""
-    from qknb.data.dataset import to_square
+    from qknb.data.set_rows import to_square
     from qknb.models.backbones import build_backbone
 
     model = build_backbone("EfficientNetLite0", 128)

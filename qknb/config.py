@@ -144,6 +144,10 @@ class Experiment(Settings):
             return round_number
         return 2 * round_number + (name[0] != self.first_side)
 
+    def keys_trained(self, n_keys: int) -> int:
+        """How many of the prepared keys training sees: `train_keys`, or all."""
+        return min(self.train_keys or n_keys, n_keys)
+
     def shares_towers(self, number: int) -> bool:
         """Whether phase `number` (from 0) trains one tower for both sides (bool)."""
         return self.shared_towers and (not self.shared_phases or number < self.shared_phases)

@@ -21,10 +21,10 @@ from qknb.copies.export import export_run
 from qknb.copies.exported import open_tower, read_background, read_facts
 from qknb.copies.parts import LONGEST, WHOLE, Part
 from qknb.copies.shipped import SHIPPED
-from qknb.data.dataset import to_square
 from qknb.data.gist import GistPCA, gist, gist_input
 from qknb.data.image_files import BadImage, read_picture, read_rgb, upright_rgb
 from qknb.data.pixels import is_flat
+from qknb.data.set_rows import to_square
 
 __all__ = ["Batch", "Describer", "read_image"]
 

@@ -12,7 +12,7 @@ augment              edited copies: `augment`, `replay`, `describe`
 transforms, edits    the table of edits, and how each is applied (augly_compat: by AugLy)
 gist, gabor          colour GIST, and its PCA
 splits, amounts      which images serve where, and how much that is
-prepare              `prepare` a run (prepare_disc21, dataset, set_writing)
+prepare              `prepare` a run (prepare_disc21, dataset, set_rows, set_writing)
 image_sets           one prepared set, memory-mapped
 prepared_sets        all sets of a run: `prepared`
 truth                ground truth as CSV

@@ -41,7 +41,7 @@ class RowsToMake:
     images : sequence of int
         Positions in the source of the images that these rows show.
     how : dict
-        What is done to the images (`qknb.data.dataset.prepare_rows`).
+        What is done to the images (`qknb.data.set_rows.prepare_rows`).
     """
 
     start: int

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from qknb.data.augment import augment, describe
-from qknb.data.dataset import to_square
 from qknb.data.image_sets import open_set
 from qknb.data.materials import PHOTOGRAPHS, photographs
+from qknb.data.set_rows import to_square
 from qknb.evaluation.results import Ranked, ranked_pairs
 from qknb.evaluation.search import pair_scores
 from qknb.report.pairs import Gallery, Pair, pick_false, pick_hardest, pick_missed, query_pair

@@ -118,6 +118,11 @@ def _check_method(s):
             f"loss='infonce', which takes all negatives of the "
             f"{'batch' if s.method == 'simclr' else 'queue'}: leave it at {hardest}"
         )
+    if s.train_keys and s.train_keys < s.batch_size:
+        raise ValueError(
+            f"train_keys={s.train_keys} are fewer than batch_size={s.batch_size}: a batch has one "
+            "copy of each of so many keys"
+        )
     if s.batch_size % s.replicas:
         raise ValueError(
             f"replicas={s.replicas}: batch_size={s.batch_size} cannot be divided into so many "

@@ -55,6 +55,11 @@ class TrainingSettings:
     focal_gamma: float = _loss(
         2.0, "Exponent of the focal loss; 0: the same as bce.", only=Only("loss", ("focal",))
     )
+    train_keys: int = _loss(
+        0,
+        "Keys that training sees, drawn once from those prepared; 0: all. Runs of many sizes share "
+        "one preparation.",
+    )
     max_negatives: int = _loss(
         0, "Keys, drawn once, that serve as negatives; 0: all of them.", only=_QK
     )

@@ -37,7 +37,8 @@ class _Lines:
     def __exit__(self, kind, *_):
         if kind is None and self.n > self._first:
             took = show_clock(time.monotonic() - self._start)
-            print(f"{self.label}: {self.n:,} {self.unit}s in {took}", flush=True)
+            here = f", {self.n - self._first:,} of them now," if self._first else ""
+            print(f"{self.label}: {self.n:,} {self.unit}s{here} in {took}", flush=True)
 
 
 def progress(total: int, label: str, unit: str = "step", initial: int = 0):

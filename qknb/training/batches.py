@@ -2,6 +2,8 @@
 on is "start at step s".
 """
 
+import functools
+
 import keras
 import numpy as np
 
@@ -18,11 +20,11 @@ __all__ = [
 ]
 
 
-def chunk_keys(n_keys, n_chunks, seed):
+def chunk_keys(n_keys, n_chunks, seed, most=None):
     """Keys of each chunk (section 4.1: a small GPU trains on halves, one after another): list of
-    sorted (m,) int64, drawn once by `seed`.
+    sorted (m,) int64, drawn once by `seed`; of `most` keys, the same for any number of chunks.
     """
-    order = np.random.default_rng([seed, 11]).permutation(n_keys)
+    order = np.random.default_rng([seed, 11]).permutation(n_keys)[:most]
     return [np.sort(part) for part in np.array_split(order, n_chunks)]
 
 
@@ -37,9 +39,16 @@ def key_order(keys, seed, phase, first, count):
     out = np.empty(count, np.int64)
     for epoch in np.unique(epochs):
         here = epochs == epoch
-        permutation = np.random.default_rng([seed, 12, phase, epoch]).permutation(len(keys))
-        out[here] = keys[permutation[np.arange(first, first + count)[here] % len(keys)]]
+        order = _pass(seed, phase, int(epoch), len(keys))
+        out[here] = keys[order[np.arange(first, first + count)[here] % len(keys)]]
     return out, epochs
+
+
+@functools.lru_cache(maxsize=2)
+def _pass(seed, phase, epoch, n):
+    """The order of one pass over n keys; drawn once, since that of a million takes as long as a
+    small step."""
+    return np.random.default_rng([seed, 12, phase, epoch]).permutation(n)
 
 
 def copy_order(key, epoch, settings, phase, n_keys):
@@ -212,8 +221,10 @@ class PairBatches(keras.utils.PyDataset):
 
     def __init__(self, n_keys, query, key, settings, start, steps):
         super().__init__(workers=1, use_multiprocessing=False)
+        (keys,) = chunk_keys(n_keys, 1, settings.seed, settings.keys_trained(n_keys))
+        self.n_keys = n_keys
         self.keys, self.query, self.key, self.settings, self.start, self.steps = (
-            np.arange(n_keys),
+            keys,
             query,
             key,
             settings,
@@ -229,7 +240,7 @@ class PairBatches(keras.utils.PyDataset):
         key, epoch = key_order(self.keys, s.seed, 0, (self.start + i) * s.batch_size, s.batch_size)
         batch = {"group": key.astype(np.int32)}
         for name, (images, features, gist), row in (
-            ("query", self.query, copy_order(key, epoch, s, 0, len(self.keys))),
+            ("query", self.query, copy_order(key, epoch, s, 0, self.n_keys)),
             ("key", self.key, key),
         ):
             batch |= {name: _shown(images, features, row), f"{name}_gist": gist[row]}

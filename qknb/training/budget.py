@@ -48,7 +48,7 @@ def negatives_per_step(
         return s.batch_size * (s.batch_size - 1)
     if s.method == "moco":
         return s.batch_size * s.queue_size
-    keys = n_keys // (s.bank_chunks or chunks or 1)
+    keys = s.keys_trained(n_keys) // (s.bank_chunks or chunks or 1)
     keys = min(s.max_negatives or keys, keys - 1)
     views = min(s.bank_views or s.views, s.views) if side == "K" else 1
     return s.batch_size * keys * views

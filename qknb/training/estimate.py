@@ -183,6 +183,7 @@ def time_table(work: Amounts, settings: Experiment, rates: Rates) -> Table:
         if part != "reference rows":
             steps = lengths[settings.phase_number(part)]
             bank = bank_rows(counts, settings, part) / (settings.bank_chunks or 1)
+            bank *= settings.keys_trained(counts["keys"]) / counts["keys"]
             seconds = steps * (rates.step_seconds + bank / rates.mined)
             seconds += is_scored(part, phases, settings) * scoring
             seconds += validations(settings, steps) * validation

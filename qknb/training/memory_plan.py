@@ -127,6 +127,7 @@ def plan(
     ValueError
         An unknown device, no key, or a method without a bank.
     """
+    n_keys = settings.keys_trained(n_keys)
     if n_keys < 1:
         raise ValueError(f"{n_keys} keys: at least one")
     if settings.method != "qk":

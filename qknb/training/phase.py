@@ -108,14 +108,15 @@ def chunk_plan(n_keys, settings, steps=None):
     """[(keys of the chunk, steps)] of a phase: chunks are trained one after another, steps
     (default: `qknb.training.switching.phase_steps`) shared in proportion.
     """
-    chunks = chunk_keys(n_keys, settings.bank_chunks or 1, settings.seed)
+    n = settings.keys_trained(n_keys)
+    chunks = chunk_keys(n_keys, settings.bank_chunks or 1, settings.seed, n)
     if min(map(len, chunks)) < settings.batch_size:
         raise ValueError(
             f"bank_chunks={settings.bank_chunks} leaves {min(map(len, chunks))} keys to a chunk, "
             f"fewer than batch_size={settings.batch_size}: use fewer chunks"
         )
     total = steps or phase_steps(n_keys, settings)
-    ends = np.round(np.cumsum([len(c) for c in chunks]) / n_keys * total).astype(int)
+    ends = np.round(np.cumsum([len(c) for c in chunks]) / n * total).astype(int)
     return [
         (keys, int(end - begin))
         for keys, begin, end in zip(chunks, [0, *ends[:-1]], ends, strict=True)

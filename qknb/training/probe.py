@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qknb.config import Experiment
-from qknb.data.dataset import prepare_rows
 from qknb.data.scenes import Scenes
+from qknb.data.set_rows import prepare_rows
 from qknb.data.set_writing import RowsToMake
 from qknb.evaluation.search import top_pairs
 from qknb.system.machine import cores, detect_device

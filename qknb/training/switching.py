@@ -187,7 +187,8 @@ def phase_steps(n_keys, settings):
     """Steps of a phase whose length no policy decides: steps_per_phase, or epochs_per_phase passes
     over the keys."""
     return settings.steps_per_phase or max(
-        1, round(settings.epochs_per_phase * n_keys / settings.batch_size)
+        1,
+        round(settings.epochs_per_phase * settings.keys_trained(n_keys) / settings.batch_size),
     )
 
 

@@ -7,11 +7,12 @@ import pytest
 from PIL import Image
 
 from qknb.config import experiment
-from qknb.data.dataset import build_set, build_training, prepare_rows, to_square
+from qknb.data.dataset import build_set, build_training
 from qknb.data.gist import gist, gist_input
 from qknb.data.image_sets import open_set
 from qknb.data.prepared_sets import truth_pairs
 from qknb.data.scenes import Scenes
+from qknb.data.set_rows import prepare_rows, to_square
 from qknb.data.set_writing import RowsToMake
 from qknb.data.sources import Folder
 from qknb.data.splits import plan_split

@@ -13,11 +13,11 @@ from PIL import Image
 from qknb.cli import main
 from qknb.config import experiment
 from qknb.data import scan as scanning
-from qknb.data.dataset import to_square
 from qknb.data.image_files import BadImage
 from qknb.data.prepare import prepare
 from qknb.data.prepared_sets import prepared
 from qknb.data.scenes import Scenes, scene
+from qknb.data.set_rows import to_square
 from qknb.run import Run
 from qknb.system.locks import alone
 

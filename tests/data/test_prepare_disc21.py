@@ -12,12 +12,12 @@ from helpers.made_disc21 import LAYOUTS, QUERIES, REFERENCES, TRAIN, TRUTH, make
 
 from qknb.cli import main
 from qknb.config import absolute_images, experiment
-from qknb.data.dataset import to_square
 from qknb.data.disc21 import Disc21
 from qknb.data.image_sets import open_set
 from qknb.data.prepare import prepare
 from qknb.data.prepare_disc21 import chosen_splits
 from qknb.data.prepared_sets import open_split, prepared
+from qknb.data.set_rows import to_square
 from qknb.run import Run
 
 SIZES = {"batch_size": 4, "val_references": 5, "val_queries": 4, "n_jobs": 1}

@@ -7,10 +7,11 @@ import pytest
 
 from qknb.config import experiment
 from qknb.data.augment import replay
-from qknb.data.dataset import build_set, to_square
+from qknb.data.dataset import build_set
 from qknb.data.image_sets import open_set
 from qknb.data.prepare import prepare
 from qknb.data.scenes import Scenes
+from qknb.data.set_rows import to_square
 from qknb.data.sources import Subset
 from qknb.run import Run
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from qknb.config import experiment
 from qknb.data.augment import augment, describe
-from qknb.data.dataset import to_square
+from qknb.data.set_rows import to_square
 from qknb.report import galleries, gallery_figures, style
 
 

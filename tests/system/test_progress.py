@@ -41,6 +41,14 @@ def test_lines_say_how_much_is_left_and_when_it_ends(capsys, monkeypatch):
     )
 
 
+def test_what_was_done_before_does_not_count_as_quick(capsys, monkeypatch):
+    seconds = iter([0, 0, 30, 40])
+    monkeypatch.setattr("qknb.system.progress.time.monotonic", lambda: next(seconds))
+    with progress(400, "reading", unit="image", initial=300) as bar:
+        bar.update(100)
+    assert capsys.readouterr().out.endswith("reading: 400 images, 100 of them now, in 0:40\n")
+
+
 @pytest.mark.parametrize("cut", ["official", "drivendata", "knn"])
 def test_every_search_shows_progress_when_asked(cut, capsys):
     shown = candidates(Q, R, cut, k=3, progress=True)

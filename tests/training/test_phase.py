@@ -23,11 +23,13 @@ from qknb.config import experiment
 from qknb.models.towers import build_head
 from qknb.run import read_json_lines
 from qknb.training.bank import Bank
-from qknb.training.batches import Batches, chunk_keys, key_order, negative_rows
+from qknb.training.batches import Batches, PairBatches, chunk_keys, key_order, negative_rows
 from qknb.training.learner import CoLearner, state_arrays
 from qknb.training.optimizers import build_optimizer
+from qknb.training.pair_phase import PairSide
 from qknb.training.phase import chunk_plan, train_phase
 from qknb.training.phase_checkpoint import moments_count, restore_moments
+from qknb.training.switching import phase_steps
 
 pytestmark = pytest.mark.both_backends
 
@@ -503,3 +505,21 @@ def test_backbone_has_its_own_rate():
     assert not np.array_equal(
         weights(learner.near_head)[0], build_head(s, FEATURES, "x").get_weights()[0]
     )
+
+
+def test_training_of_some_keys_sees_no_other():
+    s = settings(views=3, train_backbone=False, train_keys=12, bank_chunks=2)
+    plan = chunk_plan(KEYS, s)
+    seen = np.concatenate([keys for keys, _ in plan])
+    assert len(seen) == 12 == len(set(seen)) and seen.max() >= 12, "drawn, not the first ones"
+    assert set(seen) == set(chunk_plan(KEYS, settings(train_keys=12))[0][0])
+    fewer = chunk_plan(KEYS, settings(train_keys=9))[0][0]
+    assert set(fewer) < set(seen), "nested, so that sizes can be compared"
+    assert phase_steps(KEYS, settings(train_keys=16, steps_per_phase=0, batch_size=8)) == 4
+    data = phase_input(s, "Q")
+    bank = Bank(np.zeros((KEYS * 3, FEATURES + GIST), np.float16), FEATURES, "near")
+    side = PairSide(None, bank, np.zeros((KEYS * 3, GIST), np.float32))
+    pairs = PairBatches(KEYS, side, PairSide(None, data.far, data.near_gist), s, 0, 20)
+    assert {key for i in range(20) for key in pairs[i][0]["group"]} == set(seen)
+    whole, none = (chunk_plan(KEYS, settings(train_keys=n))[0][0] for n in (KEYS, 0))
+    np.testing.assert_array_equal(whole, none)
