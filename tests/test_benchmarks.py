@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import run_times
 from bench_devices import exchanged_bytes
 from helpers.paths import ROOT
 from helpers.photographs import photographs
@@ -99,3 +100,16 @@ def test_bytes_exchanged_are_read_from_the_program():
       %c = f32[100]{0} add(%p, %q)
     """
     assert exchanged_bytes(re.sub("^ *", "", program)) == 8 * 320 * 4 + 320 * 16 * 2 + 5 * 4
+
+
+def test_times_of_a_run_are_read_from_its_lines():
+    text = (
+        "prepare keys and copies: 64 of 2,000 images, 0:31 left, ends 10:00:00\n"
+        "prepare keys and copies: 2,000 images, 1,936 of them now, in 1:02:03\n"
+        "embed keys: 1,000 images in 0:08\ntrain Q1: 300 steps in 0:26\nQ1: 37 s, validation\n"
+    )
+    assert run_times.parts(text) == [
+        ("prepare keys and copies", "image", 1936, 3723),
+        ("embed keys", "image", 1000, 8),
+        ("train Q1", "step", 300, 26),
+    ]

@@ -406,6 +406,63 @@ def fixed_draws(folder):
     return markdown(("negatives from", "seed 1", "seed 2"), lines)
 
 
+GROWTH_METHODS = {"qk": "QK Iteration", "simclr": "SimCLR-style", "moco": "MoCo-style"}
+GROWTH_BANKS = {
+    "qk-1000000": "all 1,000,000 keys",
+    "qk-fresh-100000": "100,000 keys, drawn afresh in every step",
+    "qk-fixed-100000": "100,000 keys, drawn once",
+    "qk-fresh-10000": "10,000 keys, drawn afresh in every step",
+    "qk-fixed-10000": "10,000 keys, drawn once",
+    "qk-fresh-320": "320 keys, drawn afresh in every step",
+}
+
+
+def growth(folder):
+    """The methods by the number of keys that training sees."""
+    rows, lines = seed_rows(folder), []
+    for keys in (1_000, 10_000, 100_000, 1_000_000):
+        found = {method: last_phase(rows, f"{method}-{keys}") for method in GROWTH_METHODS}
+        cells = [_with_normalized_each(own) for own in found.values()]
+        qk, simclr = found["qk"], found["simclr"]
+        ratios = ", ".join(
+            f"{qk[s]['micro_ap'] / simclr[s]['micro_ap']:.2f}" for s in qk if s in simclr
+        )
+        lines.append([whole(keys), *cells, ratios, _step_seconds(qk)])
+    headings = ("keys", *GROWTH_METHODS.values(), "QK / SimCLR", "seconds a step of QK")
+    return markdown(headings, lines)
+
+
+def growth_banks(folder):
+    """QK Iteration on a million keys, with negatives from a part of them."""
+    rows, lines = seed_rows(folder), []
+    for name, label in GROWTH_BANKS.items():
+        found = last_phase(rows, name)
+        if found:
+            lines.append([label, _with_normalized_each(found), _step_seconds(found)])
+    return markdown(("negatives from", "micro-AP", "seconds a step"), lines)
+
+
+def growth_phases(folder):
+    """The run with a million keys, phase by phase."""
+    rows, lines = seed_rows(folder), []
+    for name in (*FIXED_ROWS, "Q1", "K1", "Q2"):
+        for row in by_seed(rows, combination="qk-1000000", row=name).values():
+            low, high = (short(value) for value in row["micro_ap_interval"])
+            cells = [short(row[k]) for k in ("micro_ap", "micro_ap_normalized", "recall_at_p90")]
+            lines.append([FIXED_ROWS.get(name, name), f"{cells[0]} ({low} to {high})", *cells[1:]])
+    return markdown(("", "micro-AP (95 % interval)", "normalized", "recall at P90"), lines)
+
+
+def _step_seconds(found):
+    seconds = [row["training_seconds"] / row["steps"] for row in found.values()]
+    return ", ".join(f"{value:.2g}" for value in seconds)
+
+
+def _with_normalized_each(found):
+    cells = (f"{short(r['micro_ap'])} ({short(r['micro_ap_normalized'])})" for r in found.values())
+    return ", ".join(cells)
+
+
 def _with_normalized(found):
     normalized = statistics.mean(row["micro_ap_normalized"] for row in found.values())
     return f"{column(found, 'micro_ap')} ({short(normalized)})"
@@ -678,6 +735,9 @@ TABLES = {
         starts,
         beginnings,
         fixed_draws,
+        growth,
+        growth_banks,
+        growth_phases,
         ablations,
         switching,
         switching_pairs,

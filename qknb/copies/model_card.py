@@ -142,10 +142,12 @@ def _data(run):
         if added
         else ""
     )
+    few = settings.phases and 0 < settings.train_keys < counts.get("keys", 0)
+    fewer = f"; training saw {show_count(settings.train_keys)} of them" if few else ""
     lines = [
         f"- {origin}.",
         f"- {'Training' if settings.phases else 'Whitening'}: {show_count(counts.get('keys'))} "
-        f"originals{edited}{scenes}.",
+        f"originals{edited}{scenes}{fewer}.",
     ]
     if official:
         lines += [

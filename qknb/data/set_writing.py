@@ -181,10 +181,10 @@ def _part(rows: SetRows, parts: Parts, i: int, first: int, last: int) -> _Span:
 def _write(make: Make, spans: Sequence[_Span], n_jobs: int) -> list[ImageSet]:
     ready = [open_set(span.folder, span.fingerprint) for span in spans]
     todo = [span for span, whole in zip(spans, ready, strict=True) if whole is None]
-    begun = [span for span in todo if not (span.folder / "journal.jsonl").exists()]
-    if len(begun) > 1:  # each looks again for itself, and the files grow only later
-        names = " and ".join(span.folder.name for span in begun)
-        need_disk(begun[0].folder, sum(map(_Span.bytes, begun)), f"writing {names}")
+    if len(todo) > 1:  # each looks again for itself, but its files grow only later
+        names = " and ".join(span.folder.name for span in todo)
+        left = sum(span.bytes() - _taken(span.folder) for span in todo)
+        need_disk(todo[0].folder, left, f"writing {names}")
     writers = [s.set.writer(s.folder, s.fingerprint, s.last - s.first) for s in todo]
     if todo:
         _fill(make, todo, writers, n_jobs)
@@ -192,13 +192,25 @@ def _write(make: Make, spans: Sequence[_Span], n_jobs: int) -> list[ImageSet]:
     return [next(made) if whole is None else whole for whole in ready]
 
 
+def _taken(folder: Path) -> int:
+    """Bytes of the files of a folder, which writing it takes over or frees."""
+    files = [path.stat() for path in folder.glob("*") if path.is_file()]
+    return sum(getattr(f, "st_blocks", 0) * 512 for f in files if f.st_nlink == 1)
+
+
 def _fill(make: Make, spans: list[_Span], writers: list[BlockWriter], n_jobs: int) -> None:
-    """Write the blocks that are missing: in one task those that show the same images."""
-    together: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    """Write the blocks that are missing: in one task those that show the same images, unless these
+    are too few for all workers.
+    """
+    groups = max(
+        -(-writer.n // (BLOCK * s.set.each)) for s, writer in zip(spans, writers, strict=True)
+    )
+    divided = groups < 2 * joblib.effective_n_jobs(n_jobs)
+    together: dict[tuple[int, ...], list[tuple[int, int]]] = defaultdict(list)
     for k, (span, writer) in enumerate(zip(spans, writers, strict=True)):
         for block in writer.missing():
             images = (span.first // BLOCK + block) // span.set.each
-            together[images].append((k, block))
+            together[(images, k, block) if divided else (images,)].append((k, block))
     names = " and ".join(writer.folder.name for writer in writers)
     n, label = sum(writer.n for writer in writers), f"prepare {names}"
     left = sum(stop - start for start, stop in _ends(writers, together))

@@ -10,7 +10,7 @@ from qknb.config import Experiment
 __all__ = ["FITTED", "Split", "fit_rows", "plan_split"]
 
 FITTED = 20_000
-"""Keys that PCA whitening is fitted on, at most."""
+"""Keys that PCA whitening is fitted on and scores are normalized by, at most."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,9 @@ def _held_out_counts(n, settings, held_out):
 
 
 def fit_rows(n: int, seed: int) -> np.ndarray:
-    """Which of `n` keys whitening is fitted on, ascending: at most `FITTED`, drawn by `seed`.
+    """Which of `n` keys whitening is fitted on and scores are normalized by: at most `FITTED`,
+    drawn by `seed`, ascending.
 
-    No others go through the pretrained backbone for it. (m,) int64.
+    No others go through the pretrained backbone. (m,) int64.
     """
     return np.sort(np.random.default_rng([seed, 21]).permutation(n)[:FITTED])

@@ -35,7 +35,6 @@ _MEASURES = (
     "recall_at_rank10",
     "macro_ap",
 )
-_NORMALIZING = 100_000  # training descriptors that score normalization uses, at most
 WIDE = 200_000  # references; beyond, only rows of 256 values are searched
 _RESAMPLES = 300  # of the queries, for the 95 % interval of micro-AP
 
@@ -117,8 +116,9 @@ class Scorer:
             Of the phase so far.
         """
         keys = self.bank_of("keys", trunks["K"], "float16", "trunk")
+        seen = keys.gather(fit_rows(len(keys), self.settings.seed))
         for split in self.splits:
-            train = apply_head(heads["K"], keys.rows[:_NORMALIZING], keys.n_features)
+            train = apply_head(heads["K"], seen, keys.n_features)
             self._record(
                 name,
                 number + 1,
@@ -149,7 +149,7 @@ class Scorer:
                 apply_whitening(rows[:, :n], kernel, bias)
             ),
         }
-        train = np.asarray(keys.rows[:_NORMALIZING], np.float32)
+        train = np.asarray(keys.rows, np.float32)
         for split in self.splits:
             rows = {
                 part: np.asarray(

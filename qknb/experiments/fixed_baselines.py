@@ -24,7 +24,6 @@ __all__ = ["GEM_ROWS", "GIST_960", "fixed_baselines", "fixed_rows_of_sweep"]
 GIST_960 = "GIST-960"
 GEM_ROWS = ("pretrained GeM cosine", "pretrained GeM whitened")
 _WHITENED = 256  # components of the whitened GeM row, as of the row with average pooling
-_SEEN = 100_000  # training descriptors that score normalization uses, at most
 
 
 def fixed_baselines(trainer) -> list[str]:
@@ -70,7 +69,8 @@ def fixed_rows_of_sweep(folder: str | Path) -> dict[int, list[str]]:
 
 
 def _gist_rows(trainer, splits):
-    keys = normalize_gist(np.asarray(trainer.sets["keys"].gist[:_SEEN]))
+    gist = trainer.sets["keys"].gist
+    keys = normalize_gist(np.asarray(gist[fit_rows(len(gist), trainer.settings.seed)]))
     for split in splits:
         begin = time.monotonic()
         gist = {part: np.asarray(trainer.sets[f"{split}_{part}"].gist) for part in SIDE_OF}
@@ -84,7 +84,7 @@ def _gem_rows(trainer, splits, narrow):
     keys = trainer.bank("keys", backbone, name=name, rows=fitted)
     n = keys.n_features
     whitening = fit_whitening(np.asarray(keys.rows)[:, :n], _WHITENED)
-    train = np.asarray(keys.rows[:_SEEN, :n], np.float32)
+    train = np.asarray(keys.rows, np.float32)[:, :n]
     for split in splits:
         banks = {
             part: trainer.bank(f"{split}_{part}", backbone, dtype="float32", name=name)

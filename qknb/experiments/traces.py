@@ -83,7 +83,7 @@ def trace_of(run_dir: str | Path, label: str | None = None) -> dict:
     trace = {
         "name": run.path.name,
         "images": label or ("scenes" if s.images == "scenes" else Path(s.images).name),
-        "keys": prepared["keys"],
+        "keys": s.keys_trained(prepared["keys"]),
         "settings": {name: getattr(s, name) for name in shown},
         "policy": policy,
         "cycle": policy["steps_per_phase"] if s.switch_policy == "fixed" else None,

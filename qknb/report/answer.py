@@ -77,7 +77,9 @@ def _trained(settings, steps, prepared):
     keys, views = prepared.get("keys"), settings.get("views")
     extra = prepared.get("extra_scenes") or 0
     data = f"{_number(keys and keys - extra)} images from {_images(settings)}"
-    if extra:
+    if keys and 0 < (settings.get("train_keys") or 0) < keys:
+        data = f"{_number(settings['train_keys'])} of the {_number(keys)} images prepared"
+    elif extra:
         data += f" and {_number(extra)} synthetic scenes"
     data += f", with {views} edited {'copy' if views == 1 else 'copies'} of each"
     if not done:

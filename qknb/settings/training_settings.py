@@ -58,7 +58,7 @@ class TrainingSettings:
     train_keys: int = _loss(
         0,
         "Keys that training sees, drawn once from those prepared; 0: all. Runs of many sizes share "
-        "one preparation.",
+        "one preparation: its images, whitening and banks are of all keys.",
     )
     max_negatives: int = _loss(
         0, "Keys, drawn once, that serve as negatives; 0: all of them.", only=_QK

@@ -159,11 +159,12 @@ def run_disk_table(counts: dict[str, int], settings: Experiment, n_features: int
     held = sum(n for name, n in counts.items() if name not in ("keys", "copies"))
     width = (settings.whiten_dim if settings.head_input == "whitened" else n_features) + gist
     trained = counts["keys"] + counts["copies"]
-    bank_bytes = 2 * (trained * width + min(counts["keys"], FITTED) * (n_features + gist))
+    fitted = min(counts["keys"], FITTED)
+    bank_bytes = 2 * (trained * width + fitted * (n_features + gist))
     bank_bytes += 4 * held * (width + n_features + gist)
     n_rows = len(planned_lengths(counts["keys"], settings)) + 3
     further = [
-        ("banks, until training ends", trained + counts["keys"] + 2 * held, bank_bytes),
+        ("banks, until training ends", trained + fitted + 2 * held, bank_bytes),
         ("held-out descriptors", held * n_rows, 4 * n_rows * held * gist),
     ]
     return disk_table(counts, settings, further)

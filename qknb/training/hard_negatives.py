@@ -6,6 +6,7 @@ import numpy as np
 
 from qknb.models.towers import apply_head
 from qknb.system.files import replacing
+from qknb.training.batches import chunk_keys
 from qknb.training.duplicates import same_picture
 from qknb.training.mining import hardest_pairs
 
@@ -24,17 +25,20 @@ def write_hard_negatives(folder, data, settings):
     settings : Experiment
     """
     s = settings
-    n = min(256, len(data.near_gist))
-    near_index = np.sort(
-        np.random.default_rng([s.seed, 22, data.number]).permutation(len(data.near_gist))[:n]
-    )
+    drawn = np.random.default_rng([s.seed, 22, data.number]).permutation(len(data.near_gist))
+    far_key = data.far_key
+    if s.train_keys:  # what training has not seen is no negative of it
+        (seen,) = chunk_keys(data.n_keys, 1, s.seed, s.keys_trained(data.n_keys))
+        drawn = drawn[np.isin(drawn // s.views if data.side == "Q" else drawn, seen)]
+        far_key = np.where(np.isin(far_key, seen), far_key, -1).astype(np.int32)
+    near_index = np.sort(drawn[:256])
     near = _near_descriptors(near_index, data)
     key = (near_index // s.views if data.side == "Q" else near_index).astype(np.int32)
     same = same_picture(data.key_gist, s.ignore_duplicates) if s.ignore_duplicates else None
-    both = {"": _hardest_of(near, key, data, same)}
+    both = {"": _hardest_of(near, key, data, far_key, same)}
     if same is not None:
         kept = {pair[1:] for pair in both[""]}
-        plain = _hardest_of(near, key, data, None)
+        plain = _hardest_of(near, key, data, far_key, None)
         both["removed_"] = [
             pair
             for pair in plain
@@ -63,14 +67,14 @@ def _near_descriptors(index, data):
     return apply_head(data.near_head, rows, data.far.n_features)
 
 
-def _hardest_of(near, key, data, ignore, count=64, block_rows=4096):
+def _hardest_of(near, key, data, far_key, ignore, count=64, block_rows=4096):
     """[(d2, row of near, bank row)] of the `count` hardest negatives, ascending."""
     best = []
     for at in range(0, len(data.far), block_rows):
         far = apply_head(
             data.far_head, np.asarray(data.far.rows[at : at + block_rows]), data.far.n_features
         )
-        block = lambda _, r=far, g=data.far_key[at : at + block_rows]: (r, g)  # noqa: E731
+        block = lambda _, r=far, g=far_key[at : at + block_rows]: (r, g)  # noqa: E731
         d2, i, _, j = (
             np.asarray(x) for x in hardest_pairs(near, key, block, 1, lambda x: x, count, ignore)
         )

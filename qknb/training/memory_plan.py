@@ -127,7 +127,6 @@ def plan(
     ValueError
         An unknown device, no key, or a method without a bank.
     """
-    n_keys = settings.keys_trained(n_keys)
     if n_keys < 1:
         raise ValueError(f"{n_keys} keys: at least one")
     if settings.method != "qk":
@@ -155,7 +154,7 @@ def plan(
     fixed = _fixed(settings, width, trunk if settings.train_backbone else None)
 
     def candidate(chunks, stream):
-        rows = -(-n_keys // chunks) * _rows_per_key(settings)
+        rows = -(-settings.keys_trained(n_keys) // chunks) * _rows_per_key(settings)
         parts = _parts(settings, n_keys, rows, width, stream, fixed, shares)
         return Plan(name, capacity, usable, rows, width, chunks, stream, parts)
 

@@ -178,11 +178,12 @@ class RunTowers:
             self.run / "banks" / f"{images.name}-{name}-{dtype}"
         )  # splits that share a set share its bank
         if trunk is self._unchanging.get("trunk"):
-            if folder not in self._unchanging:
-                self._unchanging[folder] = build_bank(
+            made = folder, images.fingerprint  # parts of a set share a folder, one after another
+            if made not in self._unchanging:
+                self._unchanging[made] = build_bank(
                     folder, images, trunk, self.pca, dtype=dtype, batch=self.settings.embed_batch
                 )
-            return self._unchanging[folder]
+            return self._unchanging[made]
         return build_bank(
             folder, images, trunk, self.pca, dtype=dtype, batch=self.settings.embed_batch
         )

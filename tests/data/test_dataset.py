@@ -219,3 +219,12 @@ def test_keys_and_copies_made_side_by_side_are_those_made_alone_of_images_loaded
         np.testing.assert_array_equal(both.images, alone.images)
         np.testing.assert_array_equal(both.gist, alone.gist)
         assert both.items == alone.items
+
+
+def test_the_disk_is_looked_at_for_both_sets_before_either_is_begun(tmp_path, monkeypatch):
+    s, one = experiment("smoke", n_jobs=1), 64 * (3 * 32**2 + 4 * 960)
+    free = shutil._ntuple_diskusage(10**9, 0, int(1.5 * one))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: free)
+    with pytest.raises(OSError, match=r"writing keys and copies needs 0\.00 GB"):
+        build_training(tmp_path, Scenes(64, size=32), np.arange(64), s, None)
+    assert not list(tmp_path.rglob("*.part"))

@@ -3,11 +3,16 @@
 import keras
 import numpy as np
 import pytest
+from helpers.made_backbone import use_small_backbone
 
+from qknb.config import experiment
 from qknb.data.gist import GistPCA
 from qknb.data.image_sets import ImageSet
+from qknb.data.prepare import prepare
+from qknb.run import Run
 from qknb.training import bank as bank_module
 from qknb.training.bank import ProjectedGist, bank_fingerprint, build_bank
+from qknb.training.trainer import Trainer
 
 pytestmark = pytest.mark.both_backends
 
@@ -99,3 +104,17 @@ def test_features_beyond_float16_are_an_error_not_infinity(tmp_path, parts):
     with pytest.raises(FloatingPointError, match="float16"):
         build_bank(tmp_path, image_set, trunk, pca)
     assert build_bank(tmp_path, image_set, trunk, pca, dtype="float32").rows.dtype == np.float32
+
+
+def test_phases_k_have_each_its_own_views_in_the_bank(tmp_path, monkeypatch):
+    """Also where the backbone does not change, and one process trains both."""
+    use_small_backbone(monkeypatch)
+    changes = dict(train_backbone=False, views=2, bank_views=1, phases=4, n_jobs=1)
+    run = Run(tmp_path / "run", experiment("smoke", **changes))
+    prepare(run)
+    trainer = Trainer(run)
+    both = [trainer.phase_input(name)[0] for name in ("K1", "K2")]
+    whole = trainer.bank("copies", trainer.trunk("Q"))
+    for data in both:
+        np.testing.assert_array_equal(data.far.rows, whole.rows[data.far_rows])
+    assert not np.array_equal(both[0].far_rows, both[1].far_rows)

@@ -24,6 +24,7 @@ from qknb.models.towers import build_head
 from qknb.run import read_json_lines
 from qknb.training.bank import Bank
 from qknb.training.batches import Batches, PairBatches, chunk_keys, key_order, negative_rows
+from qknb.training.hard_negatives import write_hard_negatives
 from qknb.training.learner import CoLearner, state_arrays
 from qknb.training.optimizers import build_optimizer
 from qknb.training.pair_phase import PairSide
@@ -523,3 +524,16 @@ def test_training_of_some_keys_sees_no_other():
     assert {key for i in range(20) for key in pairs[i][0]["group"]} == set(seen)
     whole, none = (chunk_plan(KEYS, settings(train_keys=n))[0][0] for n in (KEYS, 0))
     np.testing.assert_array_equal(whole, none)
+
+
+@pytest.mark.parametrize("side", "QK")
+def test_the_gallery_shows_keys_that_training_has_seen(tmp_path, side):
+    s = settings(views=3, train_keys=12)
+    data = phase_input(s, side)
+    write_hard_negatives(tmp_path, data, s)
+    seen = set(chunk_plan(KEYS, s)[0][0])
+    found = np.load(tmp_path / "hard_negatives.npz")
+    near, far = found["near_index"], found["far_index"]
+    keys = (near // 3, far) if side == "Q" else (near, far // 3)
+    assert len(near) > 3 and set(np.concatenate(keys)) <= seen
+    assert (keys[0] != keys[1]).all()
