@@ -23,7 +23,7 @@ from qknb.system.files import write_json
 from qknb.system.machine import import_variables
 from qknb.training.auto_preset import AUTO, auto_settings
 
-__all__ = ["NOTEBOOKS", "as_text", "open_run", "run_notebooks"]
+__all__ = ["NOTEBOOKS", "as_text", "open_named_run", "open_run", "run_notebooks"]
 
 NOTEBOOKS = ("00_quickstart", "01_prepare_images", "02_train_qk", "03_evaluate", "08_find_copies")
 _KERNEL = "python3"
@@ -83,6 +83,37 @@ def open_run(
     overrides["images"] = absolute_images(images)
     make = partial(auto_settings, path) if preset == AUTO else partial(experiment, preset)
     return Run(path, make(**overrides))
+
+
+def open_named_run(
+    run_root: str | Path,
+    run_name: str,
+    preset: str = "",
+    images: str = "scenes",
+    settings: str | Mapping[str, Any] = "",
+) -> tuple[Run | None, Path]:
+    """`open_run`, or no run where none is named: then the descriptor that comes with qknb serves.
+
+    Returns
+    -------
+    run : Run or None
+    folder : Path
+        The run's, or run_root/shipped: where what is found goes.
+
+    Raises
+    ------
+    ValueError
+        As `open_run`; or settings or images without a run that they could be of.
+    """
+    if as_text("run_name", run_name):
+        run = open_run(run_root, run_name, preset, images, settings)
+        return run, run.path
+    if images != "scenes" or read_settings(settings):
+        raise ValueError(
+            "images and settings are those of a run to be trained: name one (run_name), or leave "
+            "them as they are to use the descriptor that comes with qknb"
+        )
+    return None, Path(as_text("run_root", run_root)).expanduser() / "shipped"
 
 
 def as_text(name: str, value: object) -> str:

@@ -30,6 +30,7 @@ from qknb.copies.viewer import CopyViewer, distances_figure
 from qknb.copies.viewer_widget import uploaded_files
 from qknb.data.folders import image_files
 from qknb.data.scenes import Scenes
+from qknb.notebooks import open_named_run
 from qknb.run import Run
 
 NOTEBOOK = ROOT / "notebooks" / "08_find_copies.ipynb"
@@ -114,6 +115,7 @@ def test_folders_of_ones_own_and_a_collection_alone(smoke_run, tmp_path, capsys)
     for given, originals in wanted.items():
         space |= {
             "run": Run(run),
+            "home": run,
             "collection": str(collection),
             "queries": given,
             "figures": {},
@@ -246,3 +248,17 @@ def test_uploads_are_looked_up_and_undone(viewer, tmp_path):
         assert nearest.distance < 0.02, "an unedited image is near itself"
         box.undo.click()
         assert viewer.found is given and (box.shown.value, box.browser.value) == before
+
+
+def test_without_a_run_the_shipped_descriptor_serves(tmp_path, capsys):
+    cells = {cell["id"]: source for _, source, cell in code_cells()}
+    space = {}
+    exec(cells["parameters"], space)  # noqa: S102
+    assert space["run_name"] == "", "what a photographer sees needs no training"
+    space["run_root"] = str(tmp_path)
+    for name in ("open", "estimate", "train", "descriptor"):
+        exec(cells[name], space)  # noqa: S102
+    assert space["run"] is None and space["home"] == tmp_path / "shipped"
+    assert space["descriptor"].fingerprint == Descriptor.load().fingerprint
+    with pytest.raises(ValueError, match="name one"):
+        open_named_run(tmp_path, "", "auto", "/photos")
