@@ -31,7 +31,7 @@ from qknb.run import Run, read_json_lines, versions
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("grid", nargs="?", default="experiments/recipe-smoke.yml")
+    parser.add_argument("grid")
     parser.add_argument("--root", type=Path, default=Path("runs"))
     parser.add_argument("--out", type=Path, default=Path("runs"))
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")

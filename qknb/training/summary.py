@@ -10,7 +10,7 @@ from qknb.run import Run
 from qknb.system.formatting import show_share
 from qknb.training.workload import run_amounts
 
-__all__ = ["FEW", "advice", "before", "verdict"]
+__all__ = ["FEW", "SOME", "advice", "before", "verdict"]
 
 FEW, SOME, MANY, VERY_MANY = 300, 2_000, 50_000, 500_000  # images found
 
@@ -45,8 +45,8 @@ def advice(images: int, matched_queries: int, settings: Experiment) -> str:
         text = f"{found}, hundreds: {_hundreds(settings)}"
     elif images < MANY:
         text = (
-            f"{found}, thousands: what the preset cpu is made for. With hours to spare, the preset "
-            "night learns far more."
+            f"{found}, thousands: what the presets cpu and night are made for. With a GPU, or hours "
+            "to spare, night learns far more."
         )
     elif images < VERY_MANY:
         text = (

@@ -30,7 +30,8 @@ T4, P100, A100 = (
         (10**6, T4, "t4"),
         (10**6, P100, "paper"),
         (10**6, A100, "paper"),
-        (3_000, T4, "cpu"),
+        (1_000, T4, "cpu"),
+        (3_000, T4, "night"),
         (60_000, T4, "t4"),
         (500, ("CPU", 8e9), "cpu"),
     ],
@@ -38,6 +39,11 @@ T4, P100, A100 = (
 def test_preset_by_device_and_images(images, device, preset):
     name, reason = choose_preset(images, device)
     assert name == preset and (device[0] in reason or device[0] == "CPU")
+
+
+def test_scenes_train_heads_alone_also_on_a_gpu(tmp_path, monkeypatch):
+    monkeypatch.setattr("qknb.training.auto_preset.this_device", lambda: A100)
+    assert auto_settings(tmp_path / "r", images="scenes").preset == "cpu"
 
 
 def folder_of(path, n):
