@@ -45,8 +45,8 @@ def advice(images: int, matched_queries: int, settings: Experiment) -> str:
         text = f"{found}, hundreds: {_hundreds(settings)}"
     elif images < MANY:
         text = (
-            f"{found}, thousands: what the presets cpu and night are made for. With a GPU, or hours "
-            "to spare, night learns far more."
+            f"{found}, thousands: what the presets cpu and night are made for. With a GPU, or with "
+            "hours to spare, night learns far more."
         )
     elif images < VERY_MANY:
         text = (
