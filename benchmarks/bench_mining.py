@@ -11,15 +11,17 @@ head's bare products), side by side.
         that all ways find the same pairs and the same loss
 
 A random float16 bank of 1,792 values a row is written block by block to a temporary file; head of
-512 hidden units, 256 dimensions, batch 32, M = 10. Each measurement has a process of its own, so
-that its peak memory is its own: peak less what the same process held before the bank and the model
-existed (pages of the bank's file in the system's cache are not counted). Best of `--steps` after
-one warm-up; what the other programs of the machine take shows as noise, so ratios are of one run.
+512 hidden units, 256 dimensions, batch 32, M = 10. With `--preset cpu`: 512 values a row, and a head
+that is one product. Each measurement has a process of its own, so that its peak memory is its own:
+peak less what the same process held before the bank and the model existed (pages of the bank's file
+in the system's cache are not counted). Best of `--steps` after one warm-up; what the other programs
+of the machine take shows as noise, so ratios are of one run.
 Where dense autodiff needs more memory than the machine has (scaled from the row before it), that is
 said instead of tried. A million rows take some six minutes on two cores and 3.6 GB of disk.
 """
 
 import argparse
+import functools
 import json
 import os
 import subprocess
@@ -32,7 +34,9 @@ from measuring import best_of, peak_bytes
 from qknb.system.machine import free_memory
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-WIDTH, FEATURES, BATCH = 1792, 1536, 32
+WIDTH, FEATURES, BATCH, PRESET = 1792, 1536, 32, "paper"
+PRODUCTS = [(WIDTH, 512), (512, 256), (256, BATCH)]
+"""Shapes of the weights that every row of the bank meets, and of the queries."""
 TAU = 5.0
 WAYS = {
     "floor": "bare products",
@@ -64,7 +68,9 @@ def main(arguments=None):
         help="compare what the ways find, on as many rows as dense can hold",
     )
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--preset", choices=("paper", "cpu"), default="paper", help="whose head")
     options = parser.parse_args(arguments)
+    use_head_of(options.preset)
     if options.child:
         print(
             "RESULT",
@@ -80,6 +86,8 @@ def main(arguments=None):
         )
         return
     if options.parts:
+        if options.preset != "paper":
+            parser.error("--parts takes the paper's head apart: leave --preset out")
         return one_block(options.block_rows)
     if options.trials:
         return trials(options)
@@ -117,6 +125,14 @@ def main(arguments=None):
                     flush=True,
                 )
             path.unlink()
+
+
+def use_head_of(preset):
+    """Rows and head as a preset has them."""
+    global WIDTH, FEATURES, PRODUCTS, PRESET
+    if preset == "cpu":
+        WIDTH, FEATURES, PRESET = 512, 256, preset
+        PRODUCTS = [(WIDTH, 256), (256, BATCH)]
 
 
 def check(options):
@@ -182,6 +198,8 @@ def child(way, path, options, **trial):
     command = [
         sys.executable,
         __file__,
+        "--preset",
+        PRESET,
         "--block-rows",
         str(trial.pop("block_rows", options.block_rows)),
         "--steps",
@@ -249,10 +267,7 @@ def one_block(block_rows):
         tf.constant(rng.random(block_rows * BATCH, np.float32)),
         tf.stack([rows, rows]),
     )
-    w1, w2, near = (
-        tf.constant(rng.normal(size=s).astype(np.float32))
-        for s in [(WIDTH, 512), (512, 256), (256, BATCH)]
-    )
+    w1, w2, near = (tf.constant(rng.normal(size=s).astype(np.float32)) for s in PRODUCTS)
     bfloat = [tf.cast(x, "bfloat16") for x in (wide, w1)]
     parts = {
         "head and distances (the floor's products)": lambda: tf.reduce_max((wide @ w1) @ w2 @ near),
@@ -321,12 +336,13 @@ def floor_step(rows, block_rows):
     n = len(rows)
     block_rows = min(block_rows, n)
     block = tf.constant(np.asarray(rows[:block_rows], np.float32))
-    w1, w2, near = (
+    weights = [
         tf.constant(np.random.default_rng(i).normal(size=s).astype(np.float32))
-        for i, s in enumerate([(WIDTH, 512), (512, 256), (256, BATCH)])
-    )
-    products = tf.function(lambda: tf.reduce_max((block @ w1) @ w2 @ near))
-    last = tf.function(lambda: tf.reduce_max((block[: n % block_rows] @ w1) @ w2 @ near))
+        for i, s in enumerate(PRODUCTS)
+    ]
+    products = tf.function(lambda: tf.reduce_max(functools.reduce(tf.matmul, weights, block)))
+    rest = block[: n % block_rows]
+    last = tf.function(lambda: tf.reduce_max(functools.reduce(tf.matmul, weights, rest)))
 
     def step():
         for _ in range(n // block_rows):
@@ -347,7 +363,7 @@ def parts(n, stream, block_rows, jit=None, **changes):
     from qknb.training.learner import CoLearner
     from qknb.training.optimizers import build_optimizer
 
-    s = experiment("paper", train_backbone=False, block_rows=block_rows, **changes)
+    s = experiment(PRESET, train_backbone=False, block_rows=block_rows, **changes)
     learner = CoLearner(
         None,
         build_head(s, FEATURES, "near"),
