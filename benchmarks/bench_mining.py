@@ -12,12 +12,12 @@ head's bare products), side by side.
 
 A random float16 bank of 1,792 values a row is written block by block to a temporary file; head of
 512 hidden units, 256 dimensions, batch 32, M = 10. With `--preset cpu`: 512 values a row, and a
-head that is one product. Each measurement has a process of its own, so that its peak memory is its own:
-peak less what the same process held before the bank and the model existed (pages of the bank's file
-in the system's cache are not counted). Best of `--steps` after one warm-up; what the other programs
-of the machine take shows as noise, so ratios are of one run.
-Where dense autodiff needs more memory than the machine has (scaled from the row before it), that is
-said instead of tried. A million rows take some six minutes on two cores and 3.6 GB of disk.
+head that is one product. Each measurement has a process of its own, so that its peak memory is its
+own: peak less what the same process held before the bank and the model existed (pages of the bank's
+file in the system's cache are not counted). Best of `--steps` after one warm-up; what the other
+programs of the machine take shows as noise, so ratios are of one run. Where dense autodiff needs
+more memory than the machine has (scaled from the row before it), that is said instead of tried. A
+million rows take some six minutes on two cores and 3.6 GB of disk.
 """
 
 import argparse
