@@ -69,17 +69,16 @@ def _near_descriptors(index, data):
 
 def _hardest_of(near, key, data, far_key, ignore, count=64, block_rows=4096):
     """[(d2, row of near, bank row)] of the `count` hardest negatives, ascending."""
-    best = []
-    for at in range(0, len(data.far), block_rows):
-        far = apply_head(
-            data.far_head, np.asarray(data.far.rows[at : at + block_rows]), data.far.n_features
-        )
-        block = lambda _, r=far, g=far_key[at : at + block_rows]: (r, g)  # noqa: E731
+    best, wanted = [], np.flatnonzero(far_key >= 0)
+    for at in range(0, len(wanted), block_rows):
+        part = wanted[at : at + block_rows]
+        far = apply_head(data.far_head, np.asarray(data.far.rows[part]), data.far.n_features)
+        block = lambda _, r=far, g=far_key[part]: (r, g)  # noqa: E731
         d2, i, _, j = (
             np.asarray(x) for x in hardest_pairs(near, key, block, 1, lambda x: x, count, ignore)
         )
         best += [
-            (float(d), int(a), int(b) + at)
+            (float(d), int(a), int(part[b]))
             for d, a, b in zip(d2, i, j, strict=True)
             if np.isfinite(d)
         ]
