@@ -53,7 +53,8 @@ def figure(rows):
             axes.axhline(level, color=COLOURS["soft"], linewidth=0.9)
             axes.annotate(row, (1, level), xycoords=("axes fraction", "data"), ha="right",
                           va="bottom", fontsize=7.5, color=COLOURS["soft"])  # fmt: skip
-        axes.set(xscale="log", xlabel=label)
+        axes.set(xscale="log", xlabel=label, ylim=(0, None))
+        axes.xaxis.set_major_formatter(lambda keys, _: f"{keys:,.0f}")
         axes.set_title(title)
         axes.legend(**LEGEND, loc="best")
     left.set_ylabel("test micro-AP, 100,000 references")
