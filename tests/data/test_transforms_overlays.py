@@ -31,7 +31,7 @@ def prepared_folder(tmp_path_factory):
     run = Run(root / "run", experiment("smoke", images=str(root / "images"), **SETTINGS))
     used = []
     with pytest.MonkeyPatch.context() as patch:
-        from qknb.data import dataset as store
+        from qknb.data import set_rows as store
 
         real = store.augment
         patch.setattr(
