@@ -86,13 +86,14 @@ def open_run(
 
 
 def open_named_run(
-    run_root: str | Path,
-    run_name: str,
-    preset: str = "",
-    images: str = "scenes",
-    settings: str | Mapping[str, Any] = "",
+    run_root: str | Path, run_name: str, *, images: str = "scenes", settings: Any = "", **more: Any
 ) -> tuple[Run | None, Path]:
     """`open_run`, or no run where none is named: then the descriptor that comes with qknb serves.
+
+    Parameters
+    ----------
+    run_root, run_name, images, settings, **more
+        Of `open_run`.
 
     Returns
     -------
@@ -106,14 +107,16 @@ def open_named_run(
         As `open_run`; or settings or images without a run that they could be of.
     """
     if as_text("run_name", run_name):
-        run = open_run(run_root, run_name, preset, images, settings)
+        run = open_run(run_root, run_name, images=images, settings=settings, **more)
         return run, run.path
     if images != "scenes" or read_settings(settings):
         raise ValueError(
             "images and settings are those of a run to be trained: name one (run_name), or leave "
             "them as they are to use the descriptor that comes with qknb"
         )
-    return None, Path(as_text("run_root", run_root)).expanduser() / "shipped"
+    place = run_path(as_text("run_root", run_root), "shipped")
+    mount_drive(place.absolute())
+    return None, place
 
 
 def as_text(name: str, value: object) -> str:

@@ -250,7 +250,9 @@ def test_uploads_are_looked_up_and_undone(viewer, tmp_path):
         assert viewer.found is given and (box.shown.value, box.browser.value) == before
 
 
-def test_without_a_run_the_shipped_descriptor_serves(tmp_path, capsys):
+def test_without_a_run_the_shipped_descriptor_serves(tmp_path, monkeypatch):
+    mounted = []
+    monkeypatch.setattr("qknb.notebooks.mount_drive", mounted.append)
     cells = {cell["id"]: source for _, source, cell in code_cells()}
     space = {}
     exec(cells["parameters"], space)  # noqa: S102
@@ -259,6 +261,7 @@ def test_without_a_run_the_shipped_descriptor_serves(tmp_path, capsys):
     for name in ("open", "estimate", "train", "descriptor"):
         exec(cells[name], space)  # noqa: S102
     assert space["run"] is None and space["home"] == tmp_path / "shipped"
+    assert mounted == [tmp_path / "shipped"], "in Colab, what is found on the Drive stays there"
     assert space["descriptor"].fingerprint == Descriptor.load().fingerprint
     with pytest.raises(ValueError, match="name one"):
-        open_named_run(tmp_path, "", "auto", "/photos")
+        open_named_run(tmp_path, "", preset="auto", images="/photos")
