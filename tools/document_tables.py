@@ -417,6 +417,19 @@ GROWTH_BANKS = {
 }
 
 
+def growth_rates(folder):
+    """Validation micro-AP after the last phase, by method and learning rate."""
+    rows = [row for row in read_lines(folder / "seed-0.jsonl") if row["split"] == "val"]
+    found = {row["combination"]: row for row in rows if row["phase_index"]}  # the last phase stays
+    rates = ("3e-4", "1e-3", "3e-3", "1e-2", "3e-2")
+    lines = [
+        [name, *(short(found[at]["micro_ap"]) if (at := f"{method}-{rate}") in found else ""
+                 for rate in rates)]
+        for method, name in GROWTH_METHODS.items()
+    ]  # fmt: skip
+    return markdown(("rate", *rates), lines)
+
+
 def growth(folder):
     """The methods by the number of keys that training sees."""
     rows, lines = seed_rows(folder), []
@@ -735,6 +748,7 @@ TABLES = {
         starts,
         beginnings,
         fixed_draws,
+        growth_rates,
         growth,
         growth_banks,
         growth_phases,

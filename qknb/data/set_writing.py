@@ -149,18 +149,18 @@ def write_sets(
     list of ImageSet
         In the order of `sets`; None for one of which a part was done.
     """
+    if parts is None:
+        return _write(make, [_Span(s, s.folder, s.fingerprint, 0, len(s)) for s in sets], n_jobs)
     whole = {s.folder: open_set(s.folder, s.fingerprint) for s in sets}
     left = [s for s in sets if whole[s.folder] is None]
-    made = zip(left, _written(make, left, n_jobs, parts), strict=True)
+    made = zip(left, _write_parts(make, left, n_jobs, parts), strict=True)
     whole |= {rows.folder: image_set for rows, image_set in made}
     return [whole[s.folder] for s in sets]
 
 
-def _written(
-    make: Make, sets: Sequence[SetRows], n_jobs: int, parts: Parts | None
+def _write_parts(
+    make: Make, sets: Sequence[SetRows], n_jobs: int, parts: Parts
 ) -> list[ImageSet | None]:
-    if parts is None:
-        return _write(make, [_Span(s, s.folder, s.fingerprint, 0, len(s)) for s in sets], n_jobs)
     spans = [parts.at_work(len(s), BLOCK) for s in sets]
     found: list[dict[int, ImageSet]] = [{} for _ in sets]
     for i in sorted({i for own in spans for i in own}):

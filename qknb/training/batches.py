@@ -17,6 +17,7 @@ __all__ = [
     "fresh_negatives",
     "key_order",
     "negative_rows",
+    "trained_keys",
 ]
 
 
@@ -26,6 +27,12 @@ def chunk_keys(n_keys, n_chunks, seed, most=None):
     """
     order = np.random.default_rng([seed, 11]).permutation(n_keys)[:most]
     return [np.sort(part) for part in np.array_split(order, n_chunks)]
+
+
+def trained_keys(n_keys, settings):
+    """The keys that training sees (`train_keys`), in all chunks together: sorted (m,) int64."""
+    (keys,) = chunk_keys(n_keys, 1, settings.seed, settings.keys_trained(n_keys))
+    return keys
 
 
 def key_order(keys, seed, phase, first, count):
@@ -221,10 +228,9 @@ class PairBatches(keras.utils.PyDataset):
 
     def __init__(self, n_keys, query, key, settings, start, steps):
         super().__init__(workers=1, use_multiprocessing=False)
-        (keys,) = chunk_keys(n_keys, 1, settings.seed, settings.keys_trained(n_keys))
         self.n_keys = n_keys
         self.keys, self.query, self.key, self.settings, self.start, self.steps = (
-            keys,
+            trained_keys(n_keys, settings),
             query,
             key,
             settings,

@@ -6,7 +6,7 @@ import numpy as np
 
 from qknb.models.towers import apply_head
 from qknb.system.files import replacing
-from qknb.training.batches import chunk_keys
+from qknb.training.batches import trained_keys
 from qknb.training.duplicates import same_picture
 from qknb.training.mining import hardest_pairs
 
@@ -28,7 +28,7 @@ def write_hard_negatives(folder, data, settings):
     drawn = np.random.default_rng([s.seed, 22, data.number]).permutation(len(data.near_gist))
     far_key = data.far_key
     if s.train_keys:  # what training has not seen is no negative of it
-        (seen,) = chunk_keys(data.n_keys, 1, s.seed, s.keys_trained(data.n_keys))
+        seen = trained_keys(data.n_keys, s)
         drawn = drawn[np.isin(drawn // s.views if data.side == "Q" else drawn, seen)]
         far_key = np.where(np.isin(far_key, seen), far_key, -1).astype(np.int32)
     near_index = np.sort(drawn[:256])
