@@ -430,9 +430,14 @@ def growth_rates(folder):
     return markdown(("rate", *rates), lines)
 
 
+def growth_rows(folder):
+    """Rows of growth.yml and of growth-seed-1.yml, whose preparation is another."""
+    return seed_rows(folder) + seed_rows(folder.with_name(f"{folder.name}-seed-1"))
+
+
 def growth(folder):
     """The methods by the number of keys that training sees."""
-    rows, lines = seed_rows(folder), []
+    rows, lines = growth_rows(folder), []
     for keys in (1_000, 10_000, 100_000, 1_000_000):
         found = {method: last_phase(rows, f"{method}-{keys}") for method in GROWTH_METHODS}
         cells = [_with_normalized_each(own) for own in found.values()]
@@ -447,11 +452,12 @@ def growth(folder):
 
 def growth_banks(folder):
     """QK Iteration on a million keys, with negatives from a part of them."""
-    rows, lines = seed_rows(folder), []
-    for name, label in GROWTH_BANKS.items():
-        found = last_phase(rows, name)
-        if found:
-            lines.append([label, _with_normalized_each(found), _step_seconds(found)])
+    rows = seed_rows(folder)
+    lines = [
+        [label, _with_normalized_each(found), _step_seconds(found)]
+        for name, label in GROWTH_BANKS.items()
+        if (found := last_phase(rows, name))
+    ]
     return markdown(("negatives from", "micro-AP", "seconds a step"), lines)
 
 

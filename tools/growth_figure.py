@@ -2,7 +2,7 @@
 
     python tools/growth_figure.py
 
-From the kept rows of `qknb sweep experiments/growth.yml`.
+From the kept rows of `qknb sweep experiments/growth.yml` and `growth-seed-1.yml`.
 """
 
 import sys
@@ -12,7 +12,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from document_tables import ROOT, by_seed, last_phase, seed_rows
+from document_tables import ROOT, by_seed, growth_rows, last_phase, seed_rows
 
 from qknb.report.style import COLOURS, LEGEND, StyledFigure, save, styled
 
@@ -34,22 +34,30 @@ def found(rows, names):
 
 
 @styled
-def figure(rows):
-    """Two panels: what keys are worth, and what the bank is worth at a million keys."""
+def figure(rows, million):
+    """Two panels: what keys are worth, and what the bank is worth at a million keys.
+
+    Parameters
+    ----------
+    rows : list of dict
+        Of all seeds.
+    million : list of dict
+        Of the preparation with a million keys.
+    """
     sheet = StyledFigure(figsize=(7.2, 3.6), layout="constrained")
     left, right = sheet.subplots(1, 2, sharey=True)
     for method, (name, colour, line) in METHODS.items():
         _curve(left, found(rows, {n: f"{method}-{n}" for n in KEYS}), name, colour, line)
-    whole = found(rows, {KEYS[-1]: f"qk-{KEYS[-1]}"})
+    whole = found(million, {KEYS[-1]: f"qk-{KEYS[-1]}"})
     for kind, (name, line) in BANKS.items():
-        parts = found(rows, {n: f"qk-{kind}-{n}" for n in DRAWS})
+        parts = found(million, {n: f"qk-{kind}-{n}" for n in DRAWS})
         _curve(right, parts | whole, f"a part, {name}", COLOURS["Q"], line)
-    for axes, title, label in (
-        (left, "By the keys that training sees", "keys"),
-        (right, "QK Iteration on a million keys, by the bank", "keys in the bank of a step"),
+    for axes, own, title, label in (
+        (left, rows, "By the keys that training sees", "keys"),
+        (right, million, "QK Iteration on a million keys, by the bank", "keys in the bank of a step"),
     ):
         for row in ("GIST-256", "pretrained whitened"):
-            level = np.mean([r["micro_ap"] for r in by_seed(rows, row=row, split="test").values()])
+            level = np.mean([r["micro_ap"] for r in by_seed(own, row=row, split="test").values()])
             axes.axhline(level, color=COLOURS["soft"], linewidth=0.9)
             axes.annotate(row, (1, level), xycoords=("axes fraction", "data"), ha="right",
                           va="bottom", fontsize=7.5, color=COLOURS["soft"])  # fmt: skip
@@ -69,7 +77,7 @@ def _curve(axes, points, name, colour, line):
 
 
 def main():
-    drawn = figure(seed_rows(KEPT))
+    drawn = figure(growth_rows(KEPT), seed_rows(KEPT))
     for kind in (".png", ".svg"):
         print(save(drawn, TARGET.with_suffix(kind)).relative_to(ROOT))
 
