@@ -31,7 +31,7 @@ RESUMABLE = frozenset(name for name, known in SETTINGS.items() if known.resumabl
 """Settings that may differ when a run folder is opened again: they change how far or how fast a
 run goes, not its numbers."""
 
-_CPU = dict(
+_HEADS = dict(
     backbone="EfficientNetLite0",
     image_size=96,
     head_input="whitened",
@@ -47,19 +47,24 @@ _CPU = dict(
     steps_per_phase=800,
     eval_every=200,
 )
-_NIGHT = _CPU | dict(
+_CPU = _HEADS | dict(
     train_backbone=True,
     shared_towers=True,
     image_size=128,
+    extra_scenes=0,
+    tau=0.28,
+    phases=3,
+    steps_per_phase=200,
+    eval_every=100,
+    learning_rate=3e-3,
+    backbone_lr_scale=0.1,
+)
+_NIGHT = _CPU | dict(
     views=8,
     edit_pixels=192,
     train_edits="wide",
-    extra_scenes=0,
-    tau=0.28,
     batch_size=64,
-    phases=3,
     steps_per_phase=3000,
-    learning_rate=3e-3,
     backbone_lr_scale=0.03,
     eval_every=500,
 )
@@ -69,8 +74,10 @@ PRESETS = {
     "paper": dict(eval_every=2000),
     # A 15 GB T4: mixed precision, the bank in halves trained one after another.
     "t4": dict(dtype_policy="mixed_float16", bank_chunks=2, eval_every=2000),
-    # Two processor cores and minutes.
+    # Ten minutes on two processor cores: one tower, its backbone in training.
     "cpu": _CPU,
+    # The same time or less, whatever the number of copies: heads alone, on stored features.
+    "heads": _HEADS,
     # Hours on two processor cores, or minutes on a GPU: backbones in training (docs/results.md).
     "night": _NIGHT,
     # An evening on a 15 GB T4: the same recipe in half precision, with more keys. Not measured.
@@ -83,7 +90,7 @@ PRESETS = {
         steps_per_phase=6000,
     ),
     # Seconds: every part runs, nothing is learned. For tests.
-    "smoke": _CPU
+    "smoke": _HEADS
     | dict(
         image_size=32,
         n_scenes=96,

@@ -44,19 +44,20 @@ def test_presets_look_at_the_validation_images_during_a_phase():
     assert {preset: experiment(preset).eval_every for preset in PRESETS} == {
         "paper": 2000,
         "t4": 2000,
-        "cpu": 200,
+        "cpu": 100,
+        "heads": 200,
         "night": 500,
         "t4-evening": 500,
         "smoke": 0,
     }
-    assert "eval_every" not in changes_from_paper(experiment("cpu")), (
+    assert "eval_every" not in changes_from_paper(experiment("heads")), (
         "it touches no number of the method"
     )
 
 
 def test_unknown_setting_lists_near_names():
     with pytest.raises(ValueError, match="batch_siz.*did you mean.*batch_size"):
-        experiment("cpu", batch_siz=4)
+        experiment("heads", batch_siz=4)
     with pytest.raises(ValueError, match="unknown preset 'gpu'"):
         experiment("gpu")
 
@@ -73,7 +74,7 @@ def test_unknown_setting_lists_near_names():
     ],
 )
 def test_text_is_read_as_the_fields_type(name, value, expected):
-    got = getattr(experiment("cpu", **{name: value}), name)
+    got = getattr(experiment("heads", **{name: value}), name)
     assert got == expected and type(got) is type(expected)
 
 
@@ -98,7 +99,7 @@ def test_text_is_read_as_the_fields_type(name, value, expected):
 )
 def test_wrong_values_are_refused_by_name(name, value):
     with pytest.raises(ValueError, match=name):
-        experiment("cpu", **{name: value})
+        experiment("heads", **{name: value})
 
 
 def test_departures_name_the_papers_value():
@@ -110,8 +111,8 @@ def test_first_side_k():
 
 
 def test_phases_of_the_other_methods_are_stretches_of_one_training():
-    assert experiment("cpu", method="simclr", phases=3).phase_names() == ("S1", "S2", "S3")
-    assert experiment("cpu", method="moco", phases=2).phase_names() == ("M1", "M2")
+    assert experiment("heads", method="simclr", phases=3).phase_names() == ("S1", "S2", "S3")
+    assert experiment("heads", method="moco", phases=2).phase_names() == ("M1", "M2")
 
 
 @pytest.mark.parametrize(
@@ -154,14 +155,14 @@ def test_phases_of_the_other_methods_are_stretches_of_one_training():
 )
 def test_settings_without_effect_or_sense_are_refused_by_name(name, value, others):
     with pytest.raises(ValueError, match=name):
-        experiment("cpu", **{name: value}, **others)
+        experiment("heads", **{name: value}, **others)
 
 
 def test_combinations_of_the_comparisons_are_allowed():
     experiment("paper", method="simclr", batch_size=192, replicas=8, learning_rate=1e-3)
-    experiment("cpu", method="moco", queue_size=4096, loss="infonce", temperature=0.1)
+    experiment("heads", method="moco", queue_size=4096, loss="infonce", temperature=0.1)
     experiment(
-        "cpu",
+        "heads",
         gist_residual=False,
         head_init="glorot",
         max_negatives=100,
@@ -169,9 +170,9 @@ def test_combinations_of_the_comparisons_are_allowed():
         optimizer="lars",
         weight_decay=1e-4,
     )
-    experiment("cpu", shared_towers=True, loss="focal", focal_gamma=1.0)
+    experiment("heads", shared_towers=True, loss="focal", focal_gamma=1.0)
     experiment(
-        "cpu",
+        "heads",
         train_backbone=True,
         backbone_lr_scale=0.1,
         head_layers=1,
@@ -185,7 +186,7 @@ def test_a_setting_without_effect_that_stands_at_its_default_or_in_an_older_run_
     for preset in PRESETS:
         whole = dataclasses.asdict(experiment(preset))
         assert dataclasses.asdict(experiment(**whole)) == whole
-    assert Experiment(**dataclasses.asdict(experiment("cpu")) | {"patience": 9}).patience == 9
+    assert Experiment(**dataclasses.asdict(experiment("heads")) | {"patience": 9}).patience == 9
 
 
 def test_every_setting_says_what_it_is():
@@ -202,7 +203,7 @@ def test_a_range_refuses_what_lies_outside_and_reads_as_words():
     assert SETTINGS["optimizer"].range() == "one of adam, lars" and SETTINGS["images"].range() == ""
     assert str(SETTINGS["tau"].only) == "loss='bce' or 'focal'"
     assert str(SETTINGS["head_units"].only) == "head_layers above 0"
-    assert experiment("cpu", bank_chunks="auto").bank_chunks == 0
+    assert experiment("heads", bank_chunks="auto").bank_chunks == 0
     for name, value in (("momentum", 1.0), ("phases", -1), ("n_jobs", -2), ("gist_dim", 961)):
         with pytest.raises(ValueError, match=f"{name}={value}"):
             Experiment(**{name: value})
@@ -211,7 +212,7 @@ def test_a_range_refuses_what_lies_outside_and_reads_as_words():
 def test_files_of_backbones_are_absolute_and_looked_for_before_any_work(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "b.weights.h5").touch()
-    made = experiment("cpu", weights="b.weights.h5")
+    made = experiment("heads", weights="b.weights.h5")
     assert made.weights == str(tmp_path / "b.weights.h5")
     for given, error, message in [
         ({"weights": "none.keras"}, FileNotFoundError, f"{tmp_path}/none.keras: there is no such"),
@@ -227,7 +228,7 @@ def test_files_of_backbones_are_absolute_and_looked_for_before_any_work(tmp_path
         ({"backbone": "InceptionV3", "image_size": 64}, ValueError, "at least 75 pixels"),
     ]:
         with pytest.raises(error, match=message):
-            experiment("cpu", **given)
+            experiment("heads", **given)
     stored = dataclasses.asdict(made) | {"backbone": "onnx:/gone.onnx", "weights": "imagenet"}
     assert Experiment(**stored).backbone == "onnx:/gone.onnx", "a run of it still opens"
 

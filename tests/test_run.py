@@ -28,11 +28,13 @@ def test_other_settings_are_refused_by_name_but_free_ones_pass(tmp_path):
 
 
 def test_how_often_a_phase_looks_is_free_unless_a_policy_decides_by_it(tmp_path):
-    Run(tmp_path / "r", experiment("cpu", eval_every=0)).mark("prepare")
-    assert Run(tmp_path / "r", experiment("cpu")).experiment.eval_every == 200
-    Run(tmp_path / "s", experiment("cpu", switch_policy="micro_ap", eval_every=50)).mark("prepare")
+    Run(tmp_path / "r", experiment("heads", eval_every=0)).mark("prepare")
+    assert Run(tmp_path / "r", experiment("heads")).experiment.eval_every == 200
+    Run(tmp_path / "s", experiment("heads", switch_policy="micro_ap", eval_every=50)).mark(
+        "prepare"
+    )
     with pytest.raises(ValueError, match="eval_every: run has 50, asked for 200"):
-        Run(tmp_path / "s", experiment("cpu", switch_policy="micro_ap"))
+        Run(tmp_path / "s", experiment("heads", switch_policy="micro_ap"))
 
 
 def test_foreign_and_missing_folders(tmp_path):

@@ -54,7 +54,12 @@ def figure(rows, million):
         _curve(right, parts | whole, f"a part, {name}", COLOURS["Q"], line)
     for axes, own, title, label in (
         (left, rows, "By the keys that training sees", "keys"),
-        (right, million, "QK Iteration on a million keys, by the bank", "keys in the bank of a step"),
+        (
+            right,
+            million,
+            "QK Iteration on a million keys, by the bank",
+            "keys in the bank of a step",
+        ),
     ):
         for row in ("GIST-256", "pretrained whitened"):
             level = np.mean([r["micro_ap"] for r in by_seed(own, row=row, split="test").values()])

@@ -45,15 +45,17 @@ def choose_preset(images: int, device: tuple[str, float] | None = None) -> tuple
     Returns
     -------
     name, reason
-        "cpu", "night", "t4" or "paper"; and one sentence.
+        "heads", "cpu", "night", "t4" or "paper"; and one sentence.
     """
     name, capacity = device or this_device()
+    if images < SOME:
+        return "heads", f"{images:,} images are few, so the heads alone learn"
+    if name == "CPU" and images < MANY:
+        return "cpu", "there is no GPU, so this is a recipe of minutes"
     if name == "CPU":
-        return "cpu", "there is no GPU, so the heads alone learn"
+        return "heads", f"there is no GPU, so with {images:,} images the heads alone learn"
     gpu = f"the GPU ({name}, {capacity / 1e9:.0f} GB)"
     preset = "paper" if capacity >= PAPER_GB * 1e9 else "t4"
-    if images < SOME:
-        return "cpu", f"{images:,} images are few, so the heads alone learn, on {gpu}"
     if images < MANY:
         return "night", f"{gpu} trains the backbones too, with a recipe for thousands of images"
     holds = "holds the paper’s bank whole"
@@ -89,13 +91,13 @@ def auto_settings(path: str | Path, **overrides: Any) -> Experiment:
     n = _count(images, int(overrides.get("n_scenes", default.n_scenes)))
     if images != "scenes" and n < FEW:
         print(
-            f"preset: cpu without training, for {n:,} images are too few to learn from: the "
+            f"preset: heads without training, for {n:,} images are too few to learn from: the "
             "pretrained features are the descriptor (phases=5 trains all the same)"
         )
-        return experiment("cpu", **PRETRAINED | overrides)
+        return experiment("heads", **PRETRAINED | overrides)
     name, reason = choose_preset(n)
-    if name == "night" and images == "scenes":
-        name, reason = "cpu", "a demonstration with synthetic scenes, where the heads alone learn"
+    if images == "scenes":
+        name, reason = "cpu", "a demonstration with synthetic scenes"
     print(f"preset: {name}, for {reason}")
     return experiment(name, **overrides)
 

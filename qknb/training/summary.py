@@ -18,8 +18,7 @@ FEW, SOME, MANY, VERY_MANY = 300, 2_000, 50_000, 500_000  # images found
 def advice(images: int, matched_queries: int, settings: Experiment) -> str:
     """What to expect of a number of images, in sentences.
 
-    The bounds are rules of thumb: from thousands of photos, heads alone learn to beat the
-    pretrained rows; whole backbones need more.
+    The bounds are rules of thumb.
 
     Parameters
     ----------
@@ -50,14 +49,14 @@ def advice(images: int, matched_queries: int, settings: Experiment) -> str:
         )
     elif images < VERY_MANY:
         text = (
-            f"{found}: enough to train the backbones as well. Take a GPU and the preset t4-evening "
-            "or t4; on processors alone, the presets cpu and night still work."
+            f"{found}: take a GPU and the preset t4-evening or t4; on processors alone, the preset "
+            "heads."
         )
     else:
         text = (
             f"{found}, about the paper's million: take a GPU and the preset paper or t4, and "
             "expect hours to days for each phase; the disk below is the other thing to have. "
-            'On processors alone, the preset cpu with settings="max_keys=100000" takes a part of '
+            'On processors alone, the preset heads with settings="max_keys=100000" takes a part of '
             "them."
         )
     if matched_queries < 1000:

@@ -52,7 +52,7 @@ def test_an_own_folders_images_were_split_at_random(tmp_path):
     [("qk", "in turns by QK Iteration"), ("simclr", "SimCLR-style"), ("moco", "MoCo-style")],
 )
 def test_the_card_says_how_its_towers_were_trained(method, words):
-    text = _origin(experiment("cpu", method=method))
+    text = _origin(experiment("heads", method=method))
     assert words in text and text.count("-style") == (method != "qk")
 
 

@@ -20,7 +20,7 @@ from qknb.data.splits import plan_split
 
 @pytest.mark.parametrize("n", [60, 96, 500, 2726, 5000])
 def test_nothing_held_out_is_trained_on(n):
-    s = experiment("cpu", batch_size=8)
+    s = experiment("heads", batch_size=8)
     split = plan_split(n, s)
     references = {part: set(getattr(split, f"{part}_references")) for part in ("val", "test")}
     queries = {part: set(getattr(split, f"{part}_queries")) for part in ("val", "test")}
@@ -58,7 +58,7 @@ def test_every_number_of_images_is_divided_or_refused(changes):
     """Sets that are at their least do not keep the others from shrinking, and every split has a
     match.
     """
-    s, found = experiment("cpu", **changes), 0
+    s, found = experiment("heads", **changes), 0
     for n in range(30, 800, 7):
         try:
             split = plan_split(n, s)
@@ -82,11 +82,11 @@ def test_every_number_of_images_is_divided_or_refused(changes):
 
 def test_too_few_images_says_how_many_are_needed():
     with pytest.raises(ValueError, match="too few.*at least"):
-        plan_split(40, experiment("cpu"))
+        plan_split(40, experiment("heads"))
 
 
 def test_split_depends_on_the_seed_alone():
-    a, b, c = (plan_split(300, experiment("cpu", seed=s)).keys for s in (1, 1, 2))
+    a, b, c = (plan_split(300, experiment("heads", seed=s)).keys for s in (1, 1, 2))
     assert np.array_equal(a, b) and not np.array_equal(a, c)
 
 

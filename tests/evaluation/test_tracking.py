@@ -93,7 +93,7 @@ def test_it_is_live_and_no_service_stops_training(run, monkeypatch, capsys):
     seen = []
     monkeypatch.setattr("qknb.evaluation.tracking.SECONDS", 0.01)
     monkeypatch.setattr("qknb.evaluation.tracking.track", lambda path: seen.append(path))
-    live = types.SimpleNamespace(path=run.path, experiment=experiment("cpu", track="tensorboard"))
+    live = types.SimpleNamespace(path=run.path, experiment=experiment("heads", track="tensorboard"))
     with live_tracking(live):
         while len(seen) < 3:
             pass
@@ -148,7 +148,7 @@ def test_wandb_and_trackio_are_told_the_same(tmp_path, monkeypatch, service):
 def test_a_missing_package_is_named_before_any_work(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"track=wandb needs .* pip install 'qknb\[wandb"):
-        check_files(experiment("cpu", track="wandb"))
+        check_files(experiment("heads", track="wandb"))
     words = ["prepare", "--root", str(tmp_path), "--run", "a", "--preset", "smoke", "track=mlflow"]
     assert main(words) != 0 and "pip install 'qknb[mlflow]'" in capsys.readouterr().err
     assert not (tmp_path / "a").exists()

@@ -280,7 +280,7 @@ def test_the_button_writes_a_policy_that_a_run_accepts(explorer, tmp_path):
     named, shown = parts(explorer_box(explorer, tmp_path / "p.yml"))
     named["patience (evaluations)"].value = 4
     named["write policy"].click()
-    settings = experiment("cpu", **read_settings([f"@{tmp_path / 'p.yml'}"]))
+    settings = experiment("heads", **read_settings([f"@{tmp_path / 'p.yml'}"]))
     assert (
         settings.switch_policy,
         settings.patience,

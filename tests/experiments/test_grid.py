@@ -46,7 +46,7 @@ def test_labels_and_a_value_taken_back_to_the_presets(tmp_path):
     found = grid(
         tmp_path,
         """
-base: {preset: cpu, tau: 0.28, learning_rate: 3e-3}
+base: {preset: heads, tau: 0.28, learning_rate: 3e-3}
 rows:
   - {name: qk, label: "QK Iteration, two towers"}
   - {name: nce, loss: infonce, tau: null}
@@ -57,7 +57,7 @@ grid: {backbone_lr_scale: [null]}
         "QK Iteration, two towers, backbone_lr_scale as preset",
         "nce, backbone_lr_scale as preset",
     ]
-    assert found.runs[1].settings == experiment("cpu", loss="infonce", learning_rate=3e-3)
+    assert found.runs[1].settings == experiment("heads", loss="infonce", learning_rate=3e-3)
     assert "tau" not in found.runs[1].overrides
     with pytest.raises(ValueError, match="nce: tau=0.28 has no effect"):
         grid(tmp_path, "base: {tau: 0.28}\nrows: [{name: nce, loss: infonce}]")

@@ -187,7 +187,7 @@ def test_a_finished_preparation_is_known_without_opening_its_features(
 
 
 def test_which_runs_may_share():
-    a = experiment("cpu", seed=1)
+    a = experiment("heads", seed=1)
     for change in (
         {"tau": 0.1},
         {"steps_per_phase": 3},

@@ -104,7 +104,7 @@ def test_a_folder_that_has_no_trace_takes_none_from_the_others(tmp_path, capsys)
 
 
 def test_a_run_that_is_not_prepared_has_no_trace(tmp_path):
-    Run(tmp_path / "r", experiment("cpu"))
+    Run(tmp_path / "r", experiment("heads"))
     with pytest.raises(ValueError, match="not prepared"):
         trace_of(tmp_path / "r")
     assert read_traces([tmp_path / "r", tmp_path]) == []

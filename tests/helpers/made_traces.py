@@ -40,7 +40,7 @@ def made_trace(cycle=100, budget=600, seed=1, final=None, policy=None, every=50,
         "drift_far": [0.001] * n,
     }
     settings = {
-        "preset": "cpu",
+        "preset": "heads",
         "seed": seed,
         "batch_size": 32,
         "views": 2,

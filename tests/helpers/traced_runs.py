@@ -12,7 +12,7 @@ def make_run(path, done=2, total_steps=100, **settings):
     """
     run = Run(
         path,
-        experiment("cpu", steps_per_phase=50, total_steps=total_steps, eval_every=25, **settings),
+        experiment("heads", steps_per_phase=50, total_steps=total_steps, eval_every=25, **settings),
     )
     run.mark("prepare", keys=1000)
     for number, name in enumerate(("Q1", "K1")):

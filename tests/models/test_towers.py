@@ -55,14 +55,14 @@ def test_competition_tower_adds_one_block():
 
 def test_zero_start_is_gist_itself():
     features, gist = inputs()
-    head = build_head(experiment("cpu"), 20)
+    head = build_head(experiment("heads"), 20)
     np.testing.assert_array_equal(numpy(head([features, gist])), gist)
 
 
 def test_parts_can_be_taken_away():
     features, gist = inputs()
     residual, no_residual = (
-        build_head(experiment("cpu", gist_residual=yes, head_init="glorot"), 20)
+        build_head(experiment("heads", gist_residual=yes, head_init="glorot"), 20)
         for yes in (True, False)
     )
     np.testing.assert_allclose(
@@ -105,7 +105,7 @@ def test_trunk_with_whitening_gives_unit_rows_and_keeps_it_fixed():
         numpy(trunk(images)), expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-4
     )
     assert len(trunk.trainable_variables) == 2, "the backbone's own, not the whitening's"
-    tower = join_tower(trunk, build_head(experiment("cpu", gist_dim=16), 5), 8)
+    tower = join_tower(trunk, build_head(experiment("heads", gist_dim=16), 5), 8)
     gist = rng.normal(size=(40, 16)).astype("float32")
     np.testing.assert_allclose(numpy(tower([images, gist])), gist, atol=1e-6)
 

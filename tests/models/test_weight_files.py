@@ -86,4 +86,4 @@ def test_the_shipped_descriptor_is_a_start():
     assert weights_fingerprint(theirs) == loaded_from(path)
     assert weights_fingerprint(theirs) != weights_fingerprint(build_backbone(NAME, SIZE))
     with pytest.raises(ValueError, match="weights='qknb' are of EfficientNetLite0"):
-        experiment("cpu", weights="qknb", backbone="EfficientNetB0")
+        experiment("heads", weights="qknb", backbone="EfficientNetB0")

@@ -70,8 +70,8 @@ def test_towers_part_after_the_phases_asked_for():
     s = experiment("night", shared_phases=2)
     assert [s.shares_towers(n) for n in range(4)] == [True, True, False, False]
     assert all(experiment("night").shares_towers(n) for n in range(4))
-    assert not experiment("cpu").shares_towers(0)
+    assert not experiment("heads").shares_towers(0)
     with pytest.raises(ValueError, match="shared_towers"):
-        experiment("cpu", shared_phases=2)
+        experiment("heads", shared_phases=2)
     with pytest.raises(ValueError, match="max_negatives"):
-        experiment("cpu", negatives_resample=True)
+        experiment("heads", negatives_resample=True)

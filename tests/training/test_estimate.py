@@ -73,7 +73,7 @@ def test_banks_are_made_anew_only_when_their_side_has_changed():
         "K2": 20 + 10 + 3,
         "Q3": 4,
     }
-    frozen = dict(embedded_images(counts, experiment("cpu", phases=3)))
+    frozen = dict(embedded_images(counts, experiment("heads", phases=3)))
     assert frozen == {"reference rows": 17, "Q1": 30 + 7, "K1": 0, "Q2": 0}
     part = dict(embedded_images(counts, experiment("paper", views=2, bank_views=1, eval_every=0)))
     assert part == found | {"K1": 10 + 10 + 3, "K2": 10 + 10 + 3}, "one of two views in the bank"

@@ -255,7 +255,7 @@ def test_moments_that_go_on_take_steps_of_the_size_they_had(tmp_path, policy, fi
     """Under a constant gradient Adam moves by its rate in every step, before a switch and after it,
     wherever the schedule stands.
     """
-    s = experiment("cpu", cosine_steps=4000, learning_rate=1e-3)
+    s = experiment("heads", cosine_steps=4000, learning_rate=1e-3)
 
     def learner(count):
         weight = keras.Variable(np.ones(3, np.float32), dtype="float32", name="weight")

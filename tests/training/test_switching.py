@@ -112,13 +112,13 @@ def test_a_total_ends_the_run():
         next_limit(FixedSteps(30), [30, 30, 30], 2, 100) == 10
         and next_limit(FixedSteps(30), [30, 30, 30, 10], 2, 100) == 0
     )
-    assert planned_lengths(1000, experiment("cpu", steps_per_phase=30, total_steps=100)) == [
+    assert planned_lengths(1000, experiment("heads", steps_per_phase=30, total_steps=100)) == [
         30,
         30,
         30,
         10,
     ]
-    assert planned_lengths(1000, experiment("cpu", steps_per_phase=30, phases=2)) == [30, 30]
+    assert planned_lengths(1000, experiment("heads", steps_per_phase=30, phases=2)) == [30, 30]
     assert planned_lengths(1000, experiment("paper", phases=2)) == [62, 62]
 
 
@@ -135,7 +135,7 @@ def test_a_total_ends_the_run():
 def test_a_policy_survives_settings_and_its_file(tmp_path, policy, more):
     path = write_policy(tmp_path / "policy.yml", policy, **more)
     found = read_settings([f"@{path}"])
-    settings = experiment("cpu", **found)
+    settings = experiment("heads", **found)
     assert (
         policy_of(settings, settings.steps_per_phase) == policy
         and found == policy.settings() | more
@@ -170,12 +170,12 @@ def test_files_that_are_no_settings_are_refused(tmp_path):
 )
 def test_settings_that_do_not_fit_each_other(changes, message):
     with pytest.raises(ValueError, match=message):
-        experiment("cpu", **changes)
+        experiment("heads", **changes)
 
 
 def test_names_and_numbers_of_phases():
     for first in "QK":
-        settings = experiment("cpu", first_side=first)
+        settings = experiment("heads", first_side=first)
         assert [settings.phase_number(name) for name in settings.phase_names(7)] == list(range(7))
     with pytest.raises(ValueError, match="not the name of a phase"):
         settings.phase_number("P1")
@@ -191,10 +191,10 @@ def test_a_schedule_cannot_be_opened_with_another_number_of_phases(tmp_path):
 def test_one_schedule_over_the_whole_budget():
     from qknb.training.optimizers import build_optimizer
 
-    settings = experiment("cpu", restart_schedule=False, total_steps=1000, steps_per_phase=10)
+    settings = experiment("heads", restart_schedule=False, total_steps=1000, steps_per_phase=10)
     rate = lambda first: float(build_optimizer(settings, 10, first_step=first)._learning_rate(0))  # noqa: E731
     assert [rate(0), rate(500), rate(1000)] == pytest.approx([1e-3, 5e-4, 0], abs=1e-9)
-    restarted = build_optimizer(experiment("cpu", total_steps=1000, steps_per_phase=10), 10)
+    restarted = build_optimizer(experiment("heads", total_steps=1000, steps_per_phase=10), 10)
     assert float(restarted._learning_rate(10)) == pytest.approx(0, abs=1e-9)
 
 
