@@ -124,7 +124,7 @@ def demo(folder):
 
 
 def photos(folder):
-    """Preset `cpu` on photos, phase by phase, over three seeds."""
+    """A preset on photos, phase by phase, over three seeds."""
     rows = seed_rows(folder)
     gist, lines = by_seed(rows, row="GIST-256"), []
     for name in dict.fromkeys(row["row"] for row in rows):
@@ -143,7 +143,7 @@ def photos(folder):
 
 
 WAYS = {
-    "Q3": "qknb, heads alone (preset `cpu`)",
+    "Q3": "qknb, heads alone (preset `heads`)",
     "pretrained whitened": "features of the pretrained network, whitened",
     "GIST-256": "GIST-256",
     "pHash": "pHash (64 bits, from ImageHash)",
@@ -157,6 +157,17 @@ def _csv(path):
 
 def _of(number, of=100):
     return f"{float(number) * of:.0f}"
+
+
+def cpu_sizes(folder):
+    """Validation micro-AP by image size and phase length, one tower in training."""
+    lines = []
+    for row in read_lines(folder / "sizes.jsonl"):
+        cells = [short(value) for value in row["micro_ap"]]
+        lines.append(
+            [row["pixels"], row["steps"], *cells, *[""] * (3 - len(cells)), row["seconds"]]
+        )
+    return markdown(("pixels", "steps a phase", "Q1", "K1", "Q2", "training, s"), lines)
 
 
 def copies(folder):
@@ -742,6 +753,7 @@ TABLES = {
     for function in (
         demo,
         photos,
+        cpu_sizes,
         copies,
         copies_by_edit,
         methods,

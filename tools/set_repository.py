@@ -18,9 +18,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 BADGE = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
 TEXT = (
-    "**Set-up.** In Colab the first cell installs what Colab lacks, for a minute; keep `run_root` "
-    "on the Drive (`/content/drive/MyDrive/qknb`) when the session may end. The second prints the "
-    "versions: quote them when you report a result or a problem."
+    "**Set-up.** In Colab the first cell installs what is missing there, which takes a minute. A "
+    "session in Colab may end at any time: to keep results, let `run_root` be a folder on the "
+    "Drive, such as `/content/drive/MyDrive/qknb`. The second cell prints the versions; quote them "
+    "when you report a result or a problem."
 )
 FOLDED = {"cellView": "form", "jupyter": {"source_hidden": True}}  # Colab, JupyterLab
 CELL = """\

@@ -22,8 +22,9 @@ from qknb.training.phase import PhaseInput, train_phase
 __all__ = ["Watched", "rehearse", "start_distances"]
 
 ASIDE = dict(train_keys=0, train_backbone=False, views=1, bank_chunks=1, residency="device") | dict(
-    total_steps=0, switch_policy="fixed", extra_scenes=0, optimizer="adam", learning_rate=3e-3
-)  # what a phase on the side has, whatever the run
+    total_steps=0, switch_policy="fixed", extra_scenes=0, optimizer="adam", learning_rate=3e-3,
+    shared_towers=False, shared_phases=0, tau=0.07,
+)  # fmt: skip  # what a phase on the side has, whatever the run: two heads, and the paper's τ
 LOOK_SECONDS = 1.0  # between two calls of `show`
 
 
