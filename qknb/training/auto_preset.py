@@ -95,9 +95,10 @@ def auto_settings(path: str | Path, **overrides: Any) -> Experiment:
             "pretrained features are the descriptor (phases=5 trains all the same)"
         )
         return experiment("heads", **PRETRAINED | overrides)
-    name, reason = choose_preset(n)
     if images == "scenes":
         name, reason = "cpu", "a demonstration with synthetic scenes"
+    else:
+        name, reason = choose_preset(n)
     print(f"preset: {name}, for {reason}")
     return experiment(name, **overrides)
 
