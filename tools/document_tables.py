@@ -170,6 +170,16 @@ def cpu_sizes(folder):
     return markdown(("pixels", "steps a phase", "Q1", "K1", "Q2", "training, s"), lines)
 
 
+def cpu_scenes(folder):
+    """Preset `cpu` on the demo's scenes."""
+    lines = [
+        [FIXED_ROWS.get(row["row"], row["row"]), short(row["micro_ap"]),
+         short(row["micro_ap_normalized"])]
+        for row in read_lines(folder / "scenes.jsonl") if row["split"] == "test"
+    ]  # fmt: skip
+    return markdown(("descriptor", "micro-AP", "normalized"), lines)
+
+
 def copies(folder):
     """Beside pHash, GIST and pretrained features, in words for people who look for copies."""
     lines = []
@@ -754,6 +764,7 @@ TABLES = {
         demo,
         photos,
         cpu_sizes,
+        cpu_scenes,
         copies,
         copies_by_edit,
         methods,

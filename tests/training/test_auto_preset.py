@@ -42,9 +42,9 @@ def test_preset_by_device_and_images(images, device, preset):
     assert name == preset and (device[0] in reason or preset in {"heads", "cpu"})
 
 
-def test_scenes_take_the_preset_of_minutes_also_on_a_gpu(tmp_path, monkeypatch):
+def test_scenes_train_heads_alone_also_on_a_gpu(tmp_path, monkeypatch):
     monkeypatch.setattr("qknb.training.auto_preset.this_device", lambda: A100)
-    assert auto_settings(tmp_path / "r", images="scenes").preset == "cpu"
+    assert auto_settings(tmp_path / "r", images="scenes").preset == "heads"
 
 
 def folder_of(path, n):
