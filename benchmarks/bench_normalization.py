@@ -37,7 +37,7 @@ def main(arguments=None):
         runs = [Path(run) for run in options.run] or [
             made_run(
                 root,
-                "cpu",
+                "heads",
                 n_scenes=2000,
                 views=2,
                 phases=2,

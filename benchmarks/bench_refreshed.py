@@ -4,7 +4,7 @@ for several refresh intervals.
     python benchmarks/bench_refreshed.py [RUN] [--steps 300] [--every 1 4 16 64] [--side Q]
         [--learning-rate 3e-3]
 
-RUN is a finished or prepared run with heads only (preset cpu); it is not changed. Without it a
+RUN is a finished or prepared run with heads only (preset heads); it is not changed. Without it a
 small one is made first, of scenes, for some minutes. One phase from pretrained heads is trained for
 each interval (0: exact) on its prepared images. Every 23rd step the pairs that refreshed mining
 takes are compared with the true hardest B*M of the present heads: share of them found, and cosine
@@ -34,7 +34,7 @@ def main(arguments=None):
         "run",
         nargs="?",
         help=(
-            "prepared, heads only; without it, one of preset cpu with few scenes is prepared first"
+            "prepared, heads only; without it, one of preset heads with few scenes is prepared first"
         ),
     )
     parser.add_argument("--steps", type=int, default=300)
@@ -48,7 +48,7 @@ def main(arguments=None):
     if options.run is None:
         with tempfile.TemporaryDirectory() as root:
             settings = {"n_scenes": 1500, "views": 2, "keep_banks": True}
-            return table(made_run(root, "cpu", trained=False, **settings), options)
+            return table(made_run(root, "heads", trained=False, **settings), options)
     table(Path(options.run), options)
 
 

@@ -162,22 +162,13 @@ def _of(number, of=100):
 def cpu_sizes(folder):
     """Validation micro-AP by image size and phase length, one tower in training."""
     lines = []
-    for row in read_lines(folder / "sizes.jsonl"):
-        cells = [short(value) for value in row["micro_ap"]]
-        lines.append(
-            [row["pixels"], row["steps"], *cells, *[""] * (3 - len(cells)), row["seconds"]]
-        )
+    for pixels in (64, 96, 128):
+        rows = read_lines(folder / f"size-{pixels}.jsonl")
+        found = [row for row in rows if row["split"] == "val" and row["phase_index"]]
+        cells = [short(row["micro_ap"]) for row in found]
+        seconds = whole(round(found[-1]["training_seconds"]))
+        lines.append([pixels, whole(found[0]["steps"]), *cells, *[""] * (3 - len(cells)), seconds])
     return markdown(("pixels", "steps a phase", "Q1", "K1", "Q2", "training, s"), lines)
-
-
-def cpu_scenes(folder):
-    """Preset `cpu` on the demo's scenes."""
-    lines = [
-        [FIXED_ROWS.get(row["row"], row["row"]), short(row["micro_ap"]),
-         short(row["micro_ap_normalized"])]
-        for row in read_lines(folder / "scenes.jsonl") if row["split"] == "test"
-    ]  # fmt: skip
-    return markdown(("descriptor", "micro-AP", "normalized"), lines)
 
 
 def copies(folder):
@@ -429,15 +420,15 @@ def fixed_draws(folder):
 
 GROWTH_METHODS = {"qk": "QK Iteration", "simclr": "SimCLR-style", "moco": "MoCo-style"}
 GROWTH_BANKS = {
-    "qk-1000000": "all 1,000,000 keys",
-    "qk-fresh-100000": "100,000 keys, drawn afresh in every step",
-    "qk-fixed-100000": "100,000 keys, drawn once",
-    "qk-fresh-10000": "10,000 keys, drawn afresh in every step",
-    "qk-fixed-10000": "10,000 keys, drawn once",
-    "qk-fresh-320": "320 keys, drawn afresh in every step",
-    "qk-100000": "seed 1, 100,000 keys to see: all of them",
-    "qk-100000-fresh-10000": "seed 1, 100,000 keys to see: 10,000, drawn afresh in every step",
-    "qk-100000-fresh-320": "seed 1, 100,000 keys to see: 320, drawn afresh in every step",
+    ("qk-1000000", 0): "all 1,000,000 keys",
+    ("qk-fresh-100000", 0): "100,000 keys, drawn afresh in every step",
+    ("qk-fixed-100000", 0): "100,000 keys, drawn once",
+    ("qk-fresh-10000", 0): "10,000 keys, drawn afresh in every step",
+    ("qk-fixed-10000", 0): "10,000 keys, drawn once",
+    ("qk-fresh-320", 0): "320 keys, drawn afresh in every step",
+    ("qk-100000", 1): "seed 1, 100,000 keys to see: all of them",
+    ("qk-100000-fresh-10000", 1): "seed 1, 100,000 keys to see: 10,000, drawn afresh in every step",
+    ("qk-100000-fresh-320", 1): "seed 1, 100,000 keys to see: 320, drawn afresh in every step",
 }
 
 
@@ -477,10 +468,8 @@ def growth(folder):
 def growth_banks(folder):
     """QK Iteration on a million keys, with negatives from a part of them."""
     rows, lines = growth_rows(folder), []
-    for name, label in GROWTH_BANKS.items():
-        found = last_phase(rows, name)
-        seed = int(label.startswith("seed 1"))
-        found = {seed: found[seed]}
+    for (name, seed), label in GROWTH_BANKS.items():
+        found = {seed: last_phase(rows, name)[seed]}
         lines.append([label, _with_normalized_each(found), _step_seconds(found)])
     return markdown(("negatives from", "micro-AP", "seconds a step"), lines)
 
@@ -767,7 +756,6 @@ TABLES = {
         demo,
         photos,
         cpu_sizes,
-        cpu_scenes,
         copies,
         copies_by_edit,
         methods,

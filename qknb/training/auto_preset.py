@@ -48,14 +48,14 @@ def choose_preset(images: int, device: tuple[str, float] | None = None) -> tuple
         "heads", "cpu", "night", "t4" or "paper"; and one sentence.
     """
     name, capacity = device or this_device()
-    if images < SOME:
-        return "heads", f"{images:,} images are few, so the heads alone learn"
-    if name == "CPU" and images < MANY:
+    if name == "CPU" and SOME <= images < MANY:
         return "cpu", "there is no GPU, so this is a recipe of minutes"
     if name == "CPU":
         return "heads", f"there is no GPU, so with {images:,} images the heads alone learn"
     gpu = f"the GPU ({name}, {capacity / 1e9:.0f} GB)"
     preset = "paper" if capacity >= PAPER_GB * 1e9 else "t4"
+    if images < SOME:
+        return "heads", f"{images:,} images are few, so the heads alone learn, on {gpu}"
     if images < MANY:
         return "night", f"{gpu} trains the backbones too, with a recipe for thousands of images"
     holds = "holds the paper’s bank whole"
