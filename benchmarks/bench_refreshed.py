@@ -34,7 +34,7 @@ def main(arguments=None):
         "run",
         nargs="?",
         help=(
-            "prepared, heads only; without it, one of preset heads with few scenes is prepared first"
+            "prepared, heads only; without it, one of preset heads with few scenes is made"
         ),
     )
     parser.add_argument("--steps", type=int, default=300)
