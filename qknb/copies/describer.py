@@ -28,7 +28,7 @@ from qknb.data.set_rows import to_square
 
 __all__ = ["Batch", "Describer", "read_image"]
 
-# images a call of the tower; always full, so that a row does not depend on its neighbours
+# images a call of the tower, in full pieces, so that a row does not depend on its neighbours
 BATCH = 64
 AHEAD = 3  # batches being decoded while one is computed
 FLAT = "without content: one colour all over"
@@ -233,18 +233,20 @@ class Describer:
     def _describe(self, tower: Any, rows: list[tuple], unreadable: list, notes: list) -> Batch:
         if not rows:
             return Batch(np.zeros(0, np.int64), np.zeros((0, self.dim)), unreadable, [], notes)
-        squares, centres = (_full([row[i] for row in rows]) for i in (2, 3))
-        found = tower.predict_on_batch([squares, self.pca.transform(gist(centres))])
+        centres = np.stack([row[3] for row in rows])
+        piece = getattr(tower, "piece", BATCH)
+        filled = -(-len(rows) // piece) * piece
+        values = self.pca.transform(_filled(gist(centres), BATCH))[:filled]
+        found = tower.predict_on_batch([_filled([row[2] for row in rows], filled), values])
         vectors = np.asarray(found, np.float32)[: len(rows)]
         positions = np.array([row[0] for row in rows], np.int64)
         return Batch(positions, vectors, unreadable, [row[1] for row in rows], notes)
 
 
-def _full(rows: list[np.ndarray]) -> np.ndarray:
-    """Rows stacked to a full batch: matrix products of other shapes may round differently."""
-    return np.concatenate(
-        [np.stack(rows), np.zeros((BATCH - len(rows), *rows[0].shape), rows[0].dtype)]
-    )
+def _filled(rows: Sequence[np.ndarray], n: int) -> np.ndarray:
+    """Stacked and filled up to `n`: matrix products of another shape may round differently."""
+    rows = np.stack(rows)
+    return np.concatenate([rows, np.zeros((n - len(rows), *rows.shape[1:]), rows.dtype)])
 
 
 def _as_list(images: Any) -> Sequence:
