@@ -19,6 +19,7 @@ from pathlib import Path
 from qknb.config import SETTINGS, Experiment, affecting
 from qknb.data.prepare import prepare
 from qknb.data.prepared_sets import prepared
+from qknb.models.names import is_onnx
 from qknb.run import Run
 from qknb.settings.field import IMAGES, RUNNING, TEST_IMAGES, TRAINING, WHITENING
 from qknb.system.files import replacing
@@ -47,6 +48,7 @@ def preparation_settings(settings: Experiment) -> Experiment:
     Its own, with all that concerns training alone at fixed values.
     """
     own = {k: v for k, v in dataclasses.asdict(settings).items() if k not in _TRAINING}
+    own["train_backbone"] = not is_onnx(settings.backbone)  # which cannot be trained
     return Experiment(**own, batch_size=1)  # a run checks itself whether it has keys for a batch
 
 

@@ -208,3 +208,15 @@ def test_which_runs_may_share():
     ):
         assert preparation_name(dataclasses.replace(a, **change)) != preparation_name(a), change
     assert preparation_settings(a).views == 4 and preparation_settings(a).image_size == 96
+
+
+def test_runs_on_an_onnx_backbone_share_their_preparation(tmp_path):
+    """It computes forwards only, which the settings of a preparation must leave as it is."""
+    pytest.importorskip("onnx")
+    from helpers.made_onnx import onnx_run
+
+    run = onnx_run(tmp_path)
+    path = build_preparation(tmp_path / "p", [run.experiment], n_jobs=1).path
+    assert bring_preparation(run, path).startswith("Shares the preparation")
+    train(run)
+    assert Run(run.path).done("phase K1")
