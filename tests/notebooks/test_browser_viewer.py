@@ -154,19 +154,33 @@ def test_found_copies_each_control(browser, tmp_path):
         nothing_is_cut_off(page, "copies")
 
 
-MAP = """
+PICTURE = (  # one pixel
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9"
+    "awAAAABJRU5ErkJggg=="
+)
+SHOWS_PICTURE = """picture => [...document.querySelectorAll("*")].some(part => {
+  const style = getComputedStyle(part);
+  return style.backgroundImage.includes(picture) && part.getBoundingClientRect().width > 0 &&
+    style.visibility !== "hidden";
+})"""
+MAP = (
+    f"""
+PICTURE = {PICTURE!r}
+"""
+    + """
 import pandas as pd
 from qknb.report.descriptor_map import STATES
 from qknb.report.descriptor_map_views import map_box
 def frame(states, turn):
     places = dict(x=[-1, -1, 1, 1, 0], y=[turn, -turn, turn, -turn, 0], pair=[0, 0, 1, 1, -1])
-    words = dict(name=list("abcde"), note=list("abcde"), d2=[0.1] * 5, thumbnail=[""] * 5)
+    words = dict(name=list("abcde"), note=list("abcde"), d2=[0.1] * 5, thumbnail=[PICTURE] * 5)
     return pd.DataFrame(places | words | {"state": pd.Categorical(states, categories=STATES)})
 map_box({
     "GIST-256": frame(["missed", "original", "missed", "original", "reference"], 1),
     "Q1": frame(["found", "original", "found", "original", "reference"], 0.5),
 })
 """
+)
 
 
 def test_the_map_shows_copies_in_the_colour_of_their_state(browser, tmp_path):
@@ -174,20 +188,30 @@ def test_the_map_shows_copies_in_the_colour_of_their_state(browser, tmp_path):
     written(tmp_path, MAP)
 
     def drawn(page, state):
-        """Whether points of the map have the colour of a state."""
+        """Where points of the map have the colour of a state: rows and columns of pixels."""
         shot = page.locator(".jp-OutputArea-output").first.screenshot()
         with Image.open(io.BytesIO(shot)) as image:
-            pixels = np.asarray(image.convert("RGB"), int)[100:]  # below the legend
-        return (np.abs(pixels - ImageColor.getrgb(STATE_COLOURS[state])).sum(-1) < 30).sum() > 10
+            pixels = np.asarray(image.convert("RGB"), int)
+        near = np.abs(pixels - ImageColor.getrgb(STATE_COLOURS[state])).sum(-1) < 30
+        near[:100] = False  # the legend
+        return np.nonzero(near)
 
     with notebook_in_lab(browser, tmp_path, "viewer.ipynb", "map_lab.png") as page:
         page.wait_for_selector(".jp-OutputArea-output canvas", timeout=90_000)
         for row, seen, unseen in (("Q1", "found", "missed"), ("GIST-256", "missed", "found")):
             page.get_by_role("button", name=row).click()
             deadline = time.monotonic() + 20
-            while not (drawn(page, seen) and not drawn(page, unseen)):
+            while not (len(drawn(page, seen)[0]) > 10 >= len(drawn(page, unseen)[0])):
                 assert time.monotonic() < deadline, f"{row}: no {seen} copy in its colour"
                 page.wait_for_timeout(200)
+        corner = page.locator(".jp-OutputArea-output").first.bounding_box()
+        down, right = drawn(page, "missed")
+        left = right < right.mean()  # one of the two copies
+        at = corner["x"] + np.median(right[left]), corner["y"] + np.median(down[left])
+        assert not page.evaluate(SHOWS_PICTURE, PICTURE)
+        page.mouse.move(at[0] - 30, at[1])
+        page.mouse.move(*at, steps=5)
+        page.wait_for_function(SHOWS_PICTURE, arg=PICTURE, timeout=20_000)
         page.screenshot(path=SHOTS / "map_lab.png")
 
 
