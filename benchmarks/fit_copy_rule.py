@@ -118,7 +118,10 @@ def _print_calibration(sure, right, weight):
             promised, measured = (
                 np.average(of[inside], weights=weight[inside]) for of in (sure, right)
             )
-            print(f"  {low:.2f}..{high:.2f}: promised {promised:.3f}, measured {measured:.3f}")
+            print(
+                f"  {low:.2f}..{high:.2f}: promised {promised:.3f}, measured {measured:.3f} of "
+                f"{inside.sum():,} pairs"
+            )
 
 
 if __name__ == "__main__":

@@ -51,6 +51,7 @@ def small_backbone():
 
 def pytest_collection_modifyitems(items):
     """Tests in tests/notebooks run notebooks, or drive a browser: marked as such by their place.
+    What needs a trained run is slow: each process makes its own.
 
     Files with slow tests come first: begun last, one of them keeps a single core busy at the end.
     """
@@ -64,3 +65,6 @@ def pytest_collection_modifyitems(items):
         if any(map(item.get_closest_marker, ("slow", "notebooks", "browser")))
     }
     items.sort(key=lambda item: item.path not in long)
+    for item in items:
+        if "smoke_run" in item.fixturenames:
+            item.add_marker(pytest.mark.slow)

@@ -182,6 +182,7 @@ def test_the_plan_of_a_million_keys_on_a_t4(capsys):
     assert main([*words[:-1], "T5"]) == 1 and "T4" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_settings_may_stand_on_both_sides_of_an_option_and_nothing_else_may(capsys):
     assert (
         main(
@@ -232,10 +233,12 @@ def test_a_reader_that_has_seen_enough_is_no_fault():
     assert done.stdout.startswith("setting") and not done.stderr
 
 
+@pytest.mark.slow
 def test_evaluate_scores_what_is_not_scored_yet(tmp_path, capsys):
     words = ["--root", str(tmp_path), "--run", "r"]
     assert main(["evaluate", *words]) == 1 and "no run at" in capsys.readouterr().err
     settings = ["phases=3", "score_every=3", "steps_per_phase=2", "n_jobs=1", "n_scenes=64"]
+    settings.append("train_backbone=false")  # which takes a quarter of the time
     made = [*words, "--preset", "smoke", *settings]
     assert main(["prepare", *made]) == 0 and main(["train", *words]) == 0
     run = Run(tmp_path / "r")

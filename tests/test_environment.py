@@ -60,6 +60,7 @@ def python_without(packages, code, **variables):
     )
 
 
+@pytest.mark.slow
 def test_with_jax_alone_everything_is_imported():
     pytest.importorskip("jax")
     code = """
@@ -108,6 +109,7 @@ sys.exit(main(["train", "--root", {str(tmp_path)!r}, "--run", "a", "--preset", "
     assert not list(tmp_path.iterdir()), "nothing was begun"
 
 
+@pytest.mark.slow
 def test_a_persons_keras_json_does_not_reach_into_a_run(tmp_path, smoke_run):
     """Another number format, layout and backend: the run ends in the same bits."""
     if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":

@@ -78,6 +78,7 @@ def test_types_of_the_public_surface():
     assert out.splitlines()[-1].startswith("0 errors"), out
 
 
+@pytest.mark.slow
 def test_stored_notebooks_carry_no_outputs():
     said = tool("nbstripout", "--keep-id", "--verify", *map(str, NOTEBOOKS))
     assert not said, said

@@ -51,6 +51,7 @@ def test_it_exports_the_row_of_the_table(run, capsys):
     assert descriptor.threshold == (None if score is None else -score)
 
 
+@pytest.mark.slow
 def test_it_can_be_trained_later(run):
     before = Descriptor.load(run.path).fingerprint
     longer = Run(run.path, experiment("smoke", phases=1, n_jobs=1))

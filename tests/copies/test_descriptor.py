@@ -191,6 +191,7 @@ def test_an_exported_folder_works_without_its_run(descriptor, pictures, tmp_path
     assert np.array_equal(alone(pictures[0]), descriptor(pictures[0]))
 
 
+@pytest.mark.slow
 def test_damage_is_refused(descriptor, tmp_path):
     def altered(name, change):
         folder = tmp_path / name

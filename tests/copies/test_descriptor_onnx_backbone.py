@@ -16,6 +16,7 @@ from qknb.data.scenes import Scenes
 from qknb.training.trainer import train
 
 pytest.importorskip("onnxruntime")
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

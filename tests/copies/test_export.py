@@ -13,6 +13,7 @@ from qknb.run import Run
 from qknb.training.trainer import Trainer, evaluate, train
 
 
+@pytest.mark.slow
 def test_a_rate_that_spoils_the_descriptor_is_said_and_leaves_no_threshold(tmp_path, capsys):
     s = experiment(
         "smoke", learning_rate=1e6, train_backbone=False, phases=1, steps_per_phase=4, n_jobs=1
@@ -31,6 +32,7 @@ def test_a_rate_that_spoils_the_descriptor_is_said_and_leaves_no_threshold(tmp_p
     assert ("None: 90 % precision was not reached" in card) == (threshold is None)
 
 
+@pytest.mark.slow
 def test_where_no_distance_reaches_the_precision_there_is_no_threshold(smoke_run, tmp_path):
     path = shutil.copytree(smoke_run, tmp_path / "r")
     shutil.rmtree(path / "descriptor", ignore_errors=True)
@@ -43,6 +45,7 @@ def test_where_no_distance_reaches_the_precision_there_is_no_threshold(smoke_run
     assert "None: 90 % precision was not reached on the validation split" in card
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recorded", [True, False])
 def test_missing_last_weights_are_never_replaced_by_older_ones(smoke_run, tmp_path, recorded):
     path = shutil.copytree(smoke_run, tmp_path / "r")
@@ -56,6 +59,7 @@ def test_missing_last_weights_are_never_replaced_by_older_ones(smoke_run, tmp_pa
         Trainer(Run(path)).score("K1")
 
 
+@pytest.mark.slow
 def test_scores_that_end_before_the_last_phase_export_nothing_older(smoke_run, tmp_path):
     path = shutil.copytree(smoke_run, tmp_path / "r")
     shutil.rmtree(path / "descriptor", ignore_errors=True)

@@ -164,6 +164,7 @@ def test_what_to_keep(tmp_path):
         assert (folder / name).exists(), "nothing is ever deleted"
 
 
+@pytest.mark.slow
 def test_from_the_shell(smoke_run, album, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = ["--root", str(smoke_run.parent), "--run", smoke_run.name]

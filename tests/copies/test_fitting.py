@@ -27,6 +27,7 @@ def album(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_a_second_version_of_the_original_is_no_wrong_pair(album, tmp_path, monkeypatch):
     index = CopyIndex.build(tmp_path / "index", album, Corners(side=4), fit=False)
     added, checked = [], fitting._checked

@@ -43,6 +43,7 @@ def test_an_export_that_has_moved_is_not_believed_when_it_changed(smoke_run, tmp
         Descriptor.load(folder)
 
 
+@pytest.mark.slow
 def test_a_damaged_export_of_a_run_is_made_again_when_asked(smoke_run, tmp_path, capsys):
     run = shutil.copytree(smoke_run, tmp_path / "r")
     before = Descriptor.load(run)

@@ -74,6 +74,7 @@ def test_a_layer_that_cannot_be_written_is_named(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_exported_towers_are_those_of_keras(smoke_run):
     """The exported files equal the trained towers, and describe pictures without Keras."""
     from qknb.copies.descriptor import Descriptor

@@ -149,6 +149,7 @@ def test_a_key_and_its_gist_are_of_the_upright_picture(tmp_path, monkeypatch, or
     np.testing.assert_array_equal(gists, gist(np.stack([small])))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", ["folder", "record", "array"])
 def test_a_set_that_was_lost_is_made_again_from_the_same_images_only(tmp_path, harm):
     from qknb.data.prepare import prepare
@@ -201,6 +202,7 @@ def test_a_set_that_was_lost_is_made_again_from_the_same_images_only(tmp_path, h
     }
 
 
+@pytest.mark.slow
 def test_keys_and_copies_made_side_by_side_are_those_made_alone_of_images_loaded_once(tmp_path):
     source, loaded = Scenes(150, size=48), []
 

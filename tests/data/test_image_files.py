@@ -291,6 +291,7 @@ def test_small_files_that_would_take_gigabytes_are_refused(tmp_path):
             read_rgb(tmp_path / name)
 
 
+@pytest.mark.slow
 def test_a_large_image_is_never_held_in_wide_numbers(tmp_path):
     """A float TIFF took 29 bytes a pixel; now its own four, and the result."""
     code = (

@@ -80,6 +80,7 @@ def test_images_that_fail_for_the_moment_stop_it(photos, tmp_path, monkeypatch, 
     np.testing.assert_array_equal(one["keys"].images, prepared(whole)["keys"].images)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_ends_it_in_one_line_and_it_goes_on(photos, tmp_path, monkeypatch, capfd):
     """As the system does when the memory runs out."""
     module = tmp_path / "killing.py"
@@ -142,6 +143,7 @@ def test_the_limit_of_pixels_is_a_setting(photos, tmp_path):
     assert "too large: 300 x 200 pixels, the limit is 50,000" in (run / "skipped.csv").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="limits of open files")
 def test_too_many_open_files_end_with_advice(photos, tmp_path):
     code = (

@@ -88,6 +88,7 @@ def test_parts_side_by_side_one_of_them_killed(photos, whole, tmp_path):
     assert run.done("prepare")["copies"] == whole.done("prepare")["copies"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("written", [2, 4])
 def test_parts_that_were_left_are_ended_in_one_process(photos, whole, tmp_path, written):
     """Though it is ended while it puts them together, between two blocks or two sets."""

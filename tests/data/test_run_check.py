@@ -51,6 +51,7 @@ def test_each_kind_is_named_and_the_status_says_so(run, capsys):
     }
 
 
+@pytest.mark.slow
 def test_what_can_be_made_again_is_made_again(run, capsys):
     before = {path: path.read_bytes() for path in (run / "evaluation").glob("*.npz")}
     flip(run / "store" / "keys" / "gist.npy")

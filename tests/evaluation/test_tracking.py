@@ -68,6 +68,7 @@ def test_a_finished_run_is_replayed_into_tensorboard(run, capsys):
     assert main(words) == 1 and "tracking.json is damaged" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_mlflow_holds_one_run_however_many_processes_come(run, monkeypatch):
     from mlflow.tracking import MlflowClient
 
@@ -111,6 +112,7 @@ def test_it_is_live_and_no_service_stops_training(run, monkeypatch, capsys):
     assert not send_new(run.path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("service", ["wandb", "trackio"])
 def test_wandb_and_trackio_are_told_the_same(tmp_path, monkeypatch, service):
     """A stand-in with their interface writes down what it is given."""

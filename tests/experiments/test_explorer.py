@@ -99,6 +99,7 @@ def test_it_begins_where_a_policy_has_something_to_decide(kept):
     assert Explorer([]).chosen == [] and Explorer([]).sentences() == ["No run is chosen."]
 
 
+@pytest.mark.slow
 def test_only_runs_that_compare_stand_in_one_map(tmp_path):
     """The same word for other images, or for training with other settings, is another task."""
     traces = made_traces()
@@ -143,6 +144,7 @@ def test_switches_follow_the_policy(explorer):
     )
 
 
+@pytest.mark.slow
 def test_moving_a_slider_changes_what_is_shown(explorer):
     box = explorer_box(explorer, "policy.yml")
     named, shown = parts(box)
@@ -180,6 +182,7 @@ def test_moving_a_slider_changes_what_is_shown(explorer):
     assert explorer.chosen[0] == "made: cycle-200_1200-s1"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind, state, planned",
     [
@@ -294,6 +297,7 @@ def test_the_button_writes_a_policy_that_a_run_accepts(explorer, tmp_path):
     assert any("not written" in p.value for p in shown)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["../out.yml", "/tmp/out.yml", "a\\b.yml", ".hidden.yml", "policy", "x.py", ""]
 )

@@ -118,6 +118,7 @@ def test_files_are_linked_where_they_can_be_and_survive_the_source(
         )  # again: changes nothing
 
 
+@pytest.mark.slow
 def test_what_is_foreign_is_not_accepted(shared_preparation, tmp_path):
     other = Run(
         tmp_path / "seed", experiment("smoke", seed=5, **SMOKE)
@@ -210,6 +211,7 @@ def test_which_runs_may_share():
     assert preparation_settings(a).views == 4 and preparation_settings(a).image_size == 96
 
 
+@pytest.mark.slow
 def test_runs_on_an_onnx_backbone_share_their_preparation(tmp_path):
     """It computes forwards only, which the settings of a preparation must leave as it is."""
     pytest.importorskip("onnx")

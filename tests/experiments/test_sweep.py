@@ -179,6 +179,7 @@ def test_a_failing_run_does_not_stop_the_others_and_finished_ones_are_skipped(
     assert first[:3] == ("GIST-256", "–", 2) and first[3] == (0.9, 0.0)
 
 
+@pytest.mark.slow
 def test_rows_of_another_machine_join_those_that_are_kept(place, tmp_path, capsys):
     """Each row says where it was made and with which versions."""
     assert main(place({"a": 0.1})) == 0
@@ -209,6 +210,7 @@ def wait_for(reached, seconds=60):
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_takes_its_runs_along_and_goes_on(place, capsys):
     words = place({"quick": 0.1, "slow": 8})
     process = subprocess.Popen([sys.executable, "-m", "qknb", *words], stdout=subprocess.DEVNULL)

@@ -16,6 +16,7 @@ def images():
     return np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype("float32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, preprocess",
     [

@@ -54,6 +54,7 @@ def small():
     return build_backbone("EfficientNetLite0", 64)
 
 
+@pytest.mark.slow
 @pytest.mark.both_backends
 @pytest.mark.parametrize("size", [96, 224])
 def test_lite0_keeps_its_features(size, images):
@@ -82,6 +83,7 @@ def test_lite0_equals_the_reference_outputs(shared):
         np.testing.assert_allclose(probability.max(1), expected["top1_prob"], atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.both_backends
 def test_mixed_precision_keeps_float32_outside(images, small):
     cut = images[:, :64, :64].astype("float32")
@@ -134,6 +136,7 @@ def test_training_changes_kernels_only(images):
     assert changed == {"kernel"} or changed == {"kernel", "depthwise_kernel"}, changed
 
 
+@pytest.mark.slow
 def test_b3_has_the_papers_shape():
     model = build_backbone("EfficientNetB3", 32, weights=None)
     assert model.output_shape == (None, 1536) and feature_dim("EfficientNetB3") == 1536

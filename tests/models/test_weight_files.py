@@ -26,6 +26,7 @@ def loaded_from(path):
     return weights_fingerprint(build_backbone(NAME, SIZE, weights=str(path)))
 
 
+@pytest.mark.slow
 def test_a_backbone_or_a_trunk_of_a_run(source, tmp_path):
     kernel = np.zeros((1280, 5), np.float32)
     for name, model in [
@@ -65,6 +66,7 @@ def test_a_model_of_keras_applications(monkeypatch, tmp_path, file):
     np.testing.assert_allclose(ours(images).numpy(), wanted.mean((1, 2)), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_other_files_are_refused(source, tmp_path):
     with pytest.raises(FileNotFoundError, match="none.weights.h5: there is no such file"):
         loaded_from(tmp_path / "none.weights.h5")
@@ -79,6 +81,7 @@ def test_other_files_are_refused(source, tmp_path):
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_the_shipped_descriptor_is_a_start():
     """weights="qknb" is the backbone inside the shipped query tower, bit by bit."""
     path = SHIPPED / "query.keras"

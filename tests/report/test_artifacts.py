@@ -11,6 +11,7 @@ def run(tmp_path_factory):
     return make_run(tmp_path_factory.mktemp("figures") / "run")
 
 
+@pytest.mark.slow
 def test_draw_all_writes_every_figure_and_table(run):
     names = sorted(p.relative_to(run).as_posix() for p in artifacts.draw_all(run))
     assert names == [

@@ -137,6 +137,7 @@ def test_report_has_every_part(page):
         assert words in text, words
 
 
+@pytest.mark.slow
 def test_duplicates_that_were_not_looked_for_are_not_said_to_be_none(tmp_path):
     run = make_run(tmp_path / "r", rows=("GIST-256",))
     manifest = json.loads((run / "manifest.json").read_text())
@@ -146,6 +147,7 @@ def test_duplicates_that_were_not_looked_for_are_not_said_to_be_none(tmp_path):
     assert "Exact duplicates were not looked for" in text and "No exact duplicates" not in text
 
 
+@pytest.mark.slow
 def test_report_of_an_unfinished_run_says_what_is_missing(tmp_path):
     run = make_run(tmp_path / "r", rows=("GIST-256",))
     text = Page(write_report(run).read_text(encoding="utf-8")).text
@@ -182,6 +184,7 @@ def test_report_refuses_what_is_not_a_run(tmp_path):
         write_report(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_failing_report_leaves_the_old_one(tmp_path, monkeypatch):
     run = make_run(tmp_path / "r", rows=("GIST-256",))
     (run / "report.html").write_text("old")
@@ -195,6 +198,7 @@ def test_a_failing_report_leaves_the_old_one(tmp_path, monkeypatch):
     assert (run / "report.html").read_text() == "old" and not list(run.glob(".report*"))
 
 
+@pytest.mark.slow
 def test_a_run_that_was_continued_with_other_versions_names_both(tmp_path):
     run = make_run(tmp_path / "r")
     manifest = json.loads((run / "manifest.json").read_text())

@@ -13,6 +13,7 @@ from qknb.training.trainer import Trainer, train
 pytest.importorskip("onnxruntime")
 
 
+@pytest.mark.slow
 def test_heads_learn_from_the_features_of_an_onnx_model(tmp_path, capsys):
     run = onnx_run(tmp_path)
     announce(run)

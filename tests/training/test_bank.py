@@ -106,6 +106,7 @@ def test_features_beyond_float16_are_an_error_not_infinity(tmp_path, parts):
     assert build_bank(tmp_path, image_set, trunk, pca, dtype="float32").rows.dtype == np.float32
 
 
+@pytest.mark.slow
 def test_phases_k_have_each_its_own_views_in_the_bank(tmp_path, monkeypatch):
     """Also where the backbone does not change, and one process trains both."""
     use_small_backbone(monkeypatch)

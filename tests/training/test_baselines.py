@@ -41,6 +41,7 @@ def bce(positive, hardest, divisor, s):
     return [s.w_pos * (positive / s.tau).mean() + s.w_neg * l_neg, (positive / s.tau).mean(), l_neg]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replicas", [1, 2, 4])
 def test_simclr_mines_each_group_of_queries_against_all_keys_of_the_batch(replicas):
     s = settings(train_backbone=False, replicas=replicas)

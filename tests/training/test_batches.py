@@ -56,6 +56,7 @@ def test_a_step_mines_its_fresh_negatives_alone():
     np.testing.assert_array_equal(rows[found], batch["negatives"][j[found]])
 
 
+@pytest.mark.slow
 def test_a_phase_with_fresh_negatives_repeats_to_the_bit(tmp_path):
     s = settings(**FRESH, views=2)
     ends = []

@@ -69,6 +69,7 @@ def mined(blocks, near, group, n=9):
     return [np.asarray(ops.convert_to_numpy(x)) for x in out]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", [None, np.arange(1, 50, 3)])
 def test_streamed_equals_resident_equals_parts_in_every_bit(tmp_path, index):
     rows = bank(tmp_path)

@@ -172,6 +172,7 @@ def test_images_embedded_in_every_phase_are_those_of_the_estimate(
     ) == 3
 
 
+@pytest.mark.slow
 def test_amounts_of_scenes_a_folder_and_disc21_are_what_preparing_gives(tmp_path):
     s = experiment(
         "smoke",

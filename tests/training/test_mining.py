@@ -88,6 +88,7 @@ def test_pairwise_d2_by_hand():
     np.testing.assert_allclose(np.asarray(ops.convert_to_numpy(got)), [[4, 1], [5, 0]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block_rows", [7, 64, 200])
 def test_values_and_gradients_equal_the_dense_form(block_rows):
     """Through both heads: loss to float32 accuracy, each weight's gradient likewise."""
@@ -165,6 +166,7 @@ def value_and_gradients(function, variables):
     return float(value), [np.asarray(ops.convert_to_numpy(g)) for g in gradients]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case",
     [

@@ -146,6 +146,7 @@ def policy(request):
     keras.mixed_precision.set_dtype_policy("float32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "chunks, views, side, dropout, policy",
     [(1, 1, "Q", 0.0, "mixed_float16"), (3, 2, "K", 0.0, "float32"), (1, 2, "Q", 0.3, "float32")],
@@ -306,6 +307,7 @@ def test_moments_that_go_on_take_steps_of_the_size_they_had(tmp_path, policy, fi
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "every, at",
     [(250, [None] * 3 + [3] * 3 + [6] * 2), (600, [None] * 6 + [6] * 2), (10_000, [None] * 8)],
@@ -348,6 +350,7 @@ def test_by_default_a_checkpoint_is_ten_minutes_old_at_most(preset):
     assert experiment(preset).checkpoint_seconds == 600 and experiment(preset).checkpoint_steps == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunks", [1, 2])
 def test_a_phase_ends_when_the_policy_says_so(tmp_path, chunks):
     s = settings(
@@ -386,6 +389,7 @@ def test_a_damaged_or_foreign_checkpoint_is_refused(tmp_path):
         train_phase(tmp_path, phase_input(s), s)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_negatives", [0, 7])
 def test_the_loss_of_a_step_is_equation_4_of_the_whole_matrix(tmp_path, max_negatives):
     """One step on known heads, against float64 NumPy; with max_negatives the matrix has the columns

@@ -65,6 +65,7 @@ def test_fresh_candidates_hold_the_exact_pairs_and_old_ones_are_scored_anew(stre
                 )
 
 
+@pytest.mark.slow
 def test_refreshed_in_every_step_trains_as_exact_mining_does(tmp_path):
     logs = []
     for name, changes in {"exact": {}, "refreshed": {"refresh_every": 1}}.items():

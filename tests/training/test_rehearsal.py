@@ -27,6 +27,7 @@ def test_start_distances_are_those_of_gist(trainer):
     np.testing.assert_allclose(d2, exact, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_first_look_is_the_whole_matrix_at_the_start(trainer):
     """Heads of preset smoke start from zero, so the first descriptors are GIST-256."""
     before = {p: p.stat().st_mtime_ns for p in (trainer.run / "phases").rglob("*") if p.is_file()}
