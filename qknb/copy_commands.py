@@ -89,6 +89,7 @@ def _add_find(find):
         "corners, rectangles (default: what pays)",
     )
     add("--no-check", action="store_true", help="do not compare the pictures: faster, less sure")
+    add("--cluster", metavar="ADDRESS", help=CLUSTER_HELP)
     add("--exclude", metavar="PATTERN", nargs="+", default=(), help="files to leave out")
     add("--decisions", metavar="FILE", nargs="+", default=(), help="decisions.csv of a page")
     add(

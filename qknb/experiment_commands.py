@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+from qknb.run_commands import CLUSTER_HELP
+
 __all__ = ["add_commands"]
 
 SWEEP = "train every combination of a grid file, several runs at a time, and print the table"
@@ -44,6 +46,7 @@ def _add_sweep(parser):
         default=0,
         help="runs at a time (default: as the grid says, or planned from cores and memory)",
     )
+    parser.add_argument("--cluster", metavar="ADDRESS", help=CLUSTER_HELP)
     parser.add_argument(
         "--list", action="store_true", help="list the runs, and which are finished; run nothing"
     )

@@ -18,9 +18,10 @@ from qknb.system.cluster import here, is_on, like
 from qknb.system.progress import progress
 from qknb.system.workers import in_workers
 
-__all__ = ["Described", "describe_files"]
+__all__ = ["Described", "Origin", "describe_files", "loaded", "origin_of"]
 
 BLOCK = 1024  # files between two safe points
+Origin = tuple[type[Describer], str, str, tuple]  # of a descriptor: class, path, fingerprint, how
 
 
 class Described(NamedTuple):
@@ -120,24 +121,28 @@ def _on_cluster(
     writer: BlockWriter, folder: Path, todo: list[str], descriptor: Describer, wide: int
 ) -> Iterator[tuple]:
     """Blocks as workers describe and write them: (block, files, what is told, checksums)."""
-    path = str(Path(descriptor.path).absolute())
-    origin = (type(descriptor), path, descriptor.fingerprint, here())
-    work = functools.partial(_describe_block, writer.files, origin, folder, wide)
+    work = functools.partial(_describe_block, writer.files, origin_of(descriptor), folder, wide)
     spans = ((block, slice(*writer.blocks[block])) for block in writer.missing())
     tasks = (joblib.delayed(work)(block, todo[span]) for block, span in spans)
     return in_workers(tasks, 1, "describing images")
 
 
 def _describe_block(
-    files: BlockFiles, origin: tuple, folder: Path, wide: int, block: int, names: list[str]
+    files: BlockFiles, origin: Origin, folder: Path, wide: int, block: int, names: list[str]
 ) -> tuple:
-    rows, told = _described(folder, names, _loaded(*origin), wide)
+    rows, told = _described(folder, names, loaded(*origin), wide)
     return block, len(names), told, files.write(block, {"vectors": rows})
 
 
+def origin_of(descriptor: Describer) -> Origin:
+    """What a worker is told to load a descriptor by: arguments of `loaded`."""
+    path = str(Path(descriptor.path).absolute())
+    return type(descriptor), path, descriptor.fingerprint, here()
+
+
 @functools.lru_cache(maxsize=1)
-def _loaded(kind: type[Describer], path: str, fingerprint: str, variables: tuple) -> Describer:
-    """In a worker: a descriptor, loaded once."""
+def loaded(kind: type[Describer], path: str, fingerprint: str, variables: tuple) -> Describer:
+    """In a worker: a descriptor, loaded once. ValueError: it is another one by now."""
     like(variables)
     descriptor = kind.load(path)
     if descriptor.fingerprint != fingerprint:

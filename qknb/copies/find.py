@@ -6,25 +6,22 @@ how sure it is that they are copies (`qknb.copies.decision`). What is reported i
 a query, and any other that is verified.
 """
 
-import functools
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from qknb.copies.checking import Checked, Checker
+from qknb.copies.checking import Checked
 from qknb.copies.decision import SHARE, Rule, estimate_share
 from qknb.copies.describer import Describer
-from qknb.copies.lookup import Lookup
-from qknb.copies.parts import PARTS, query_parts
-from qknb.copies.queries import Queries, Told, describe_queries, list_queries
+from qknb.copies.parts import PARTS
+from qknb.copies.queries import Queries, list_queries
+from qknb.copies.searching import How, look_up
 from qknb.copies.stored_index import StoredIndex
 from qknb.copies.verify import Verified, describe
-from qknb.system.progress import progress
 
 __all__ = [
     "COPY",
@@ -39,7 +36,6 @@ __all__ = [
 
 COPY, UNSURE, SAME_FILE = "copy", "not sure", "same file"
 PRECISION, UNSURE_FROM = 0.95, 0.5  # confidence from which a pair is called a copy, and is listed
-AT_ONCE = 256  # queries whose descriptors are in memory at a time
 
 
 class Match(NamedTuple):
@@ -227,7 +223,8 @@ def find_copies(
         `skipped`.
     """
     listed = list_queries(queries, exclude)
-    found, told = _looked_up(index, descriptor, listed, tuple(parts), check, thorough, None)
+    how = How(tuple(parts), check, thorough, within=False)
+    found, told = look_up(index, descriptor, listed, how)
     rule = Rule.from_json(index.facts["rule"])
     left_out, notes = [*listed.left_out, *told.bad], told.notes
     share = _share(rule, found)
@@ -243,8 +240,7 @@ def near_duplicates(
     """
     names = [index.ids[files[0]] for files in index.files_of]
     listed = Queries(names, [index.folder / name for name in names], [])
-    own = {i: i for i in range(len(names))}
-    found, told = _looked_up(index, descriptor, listed, tuple(parts), check, True, own)
+    found, told = look_up(index, descriptor, listed, How(tuple(parts), check, True, within=True))
     rule = Rule.from_json(index.facts["rule"])
     best: dict[tuple[int, int], tuple[float, int, Checked]] = {}
     for query, candidates in found.items():
@@ -262,38 +258,3 @@ def near_duplicates(
 
 def _share(rule: Rule, found: dict[int, list[Checked]]) -> float:
     return estimate_share(rule, [[c.row for c in candidates] for candidates in found.values()])
-
-
-def _looked_up(
-    index: StoredIndex,
-    descriptor: Describer,
-    queries: Queries,
-    parts: tuple[str, ...],
-    check: bool,
-    thorough: bool,
-    own: dict[int, int] | None,
-) -> tuple[dict[int, list[Checked]], Told]:
-    """Candidates of every query that could be read, and what is told of the others."""
-    lookup, checker = Lookup(index, descriptor), Checker(index)
-    found: dict[int, list[Checked]] = {}
-    told = Told([], [])
-    descriptor.tower("query")  # loading it takes seconds that are no part of the time left
-    cut = query_parts(parts) if parts else None
-    with (
-        progress(len(queries.names), "looking up", "image") as bar,
-        ThreadPoolExecutor(os.cpu_count()) as pool,
-    ):
-        for start in range(0, len(queries.names), AT_ONCE):
-            images = queries.images[start : start + AT_ONCE]
-            described = describe_queries(descriptor, images, cut)
-            told.add(described, queries.names[start : start + AT_ONCE])
-            positions = described.positions + start
-            near = lookup.candidates(positions, described.vectors, described.parts, without=own)
-            judge = functools.partial(checker.check, all_of_them=thorough)
-            judge = judge if check else checker.unchecked
-            judged = pool.map(judge, (queries.images[query] for query in near), near.values())
-            for query, checked in zip(near, judged, strict=True):
-                found[query] = checked
-                bar.update(1)
-            bar.update(len(images) - len(near))
-    return found, told

@@ -6,11 +6,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
+from qknb.experiments.cluster_job import COMMAND, ClusterProcess
 from qknb.run import Run
+from qknb.system.cluster import is_on
 from qknb.system.machine import import_variables, thread_variables
 
 __all__ = ["Job", "JobQueue", "reason"]
@@ -44,7 +45,7 @@ class Job:
     state: str = "waiting"
     error: str = ""
     began: float = 0.0
-    process: subprocess.Popen | None = None
+    process: subprocess.Popen | ClusterProcess | None = None
 
     @property
     def is_run(self) -> bool:
@@ -101,25 +102,34 @@ class JobQueue:
             self.start(job)
 
     def start(self, job: Job) -> None:
-        """Start a process; its orders go to its standard input."""
+        """Start a process, here or on a cluster; its orders go to its standard input."""
         quiet = {"QKNB_PLAIN": "1", "PYTHONUNBUFFERED": "1"}
+        variables = thread_variables(self.threads) | quiet
         with open(job.log, "a", encoding="utf-8") as file:
             file.write(f"\n=== {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
-            file.flush()
-            job.process = subprocess.Popen(
-                [sys.executable, "-m", "qknb.experiments.sweep_job"],
+        job.process = (
+            ClusterProcess(job.orders, job.log, variables)
+            if is_on()
+            else self._here(job, variables)
+        )
+        job.state, job.began = "running", time.monotonic()
+        self._say(f"{job.name}: started (log: {job.log})")
+
+    def _here(self, job, variables):
+        with open(job.log, "a", encoding="utf-8") as file:
+            process = subprocess.Popen(
+                COMMAND,
                 stdin=subprocess.PIPE,
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                env=os.environ | thread_variables(self.threads) | import_variables() | quiet,
+                env=os.environ | variables | import_variables(),
                 pass_fds=self.descriptors,
                 text=True,
             )
         with contextlib.suppress(BrokenPipeError):
-            job.process.stdin.write(json.dumps(job.orders) + "\n")
-            job.process.stdin.close()
-        job.state, job.began = "running", time.monotonic()
-        self._say(f"{job.name}: started (log: {job.log})")
+            process.stdin.write(json.dumps(job.orders) + "\n")
+            process.stdin.close()
+        return process
 
     def close(self, job: Job) -> None:
         """Say how a process ended."""

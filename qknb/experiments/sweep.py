@@ -15,6 +15,7 @@ from qknb.experiments.sharing import is_ready, preparation_name, same_store
 from qknb.experiments.sweep_job import is_finished, result_digest
 from qknb.experiments.sweep_results import sweep_rows
 from qknb.experiments.sweep_tables import summary_table
+from qknb.system.cluster import is_on, workers
 from qknb.system.dataframes import Table
 from qknb.system.files import write_json
 from qknb.system.locks import alone
@@ -68,7 +69,7 @@ def sweep(
             for run in grid.runs
             if not is_finished(path / run.run_name, run.settings, grid.notebooks)
         ]
-        at_once, threads, why = plan_parallel(runs, parallel or grid.parallel)
+        at_once, threads, why = _planned(runs, parallel or grid.parallel)
         print(
             f"{grid.name}: {len(grid.runs)} runs ({len(grid.combinations)} combinations), "
             f"{len(grid.runs) - len(runs)} finished before",
@@ -86,6 +87,15 @@ def sweep(
     table = summary_table(rows, references=True)
     table.write_csv(path / "table.csv")
     return table, failed
+
+
+def _planned(runs, asked):
+    """Runs at a time, threads of each, and a sentence. On a cluster: a run for each worker."""
+    if not is_on():
+        return plan_parallel(runs, asked)
+    number, threads = workers()
+    at_once = asked or number
+    return at_once, threads, f"{at_once} runs at a time on {number} workers, {threads} threads each"
 
 
 def _listed(grid):

@@ -19,7 +19,7 @@ from typing import Any
 
 from qknb.system.machine import cores, versions
 
-__all__ = ["cluster", "here", "is_on", "like", "results"]
+__all__ = ["cluster", "here", "is_on", "like", "results", "submitted", "workers"]
 
 ANSWER = 60.0
 """Seconds in which a scheduler must answer, and a first worker be there."""
@@ -107,6 +107,18 @@ def results(tasks: Iterable[tuple], together: int = 1) -> Iterator[Any]:
             raise OSError("the cluster has ended: the same command goes on elsewhere") from None
         waiting.update(submit())
         yield from found
+
+
+def submitted(function: Callable, *given: Any) -> Any:
+    """A call given to one worker: Dask's future. Another worker gets it when that one dies."""
+    key = f"qknb-{secrets.token_hex(8)}"
+    return _CLIENTS[-1].submit(_Calls([(function, given, {})]), key=key, pure=False)
+
+
+def workers() -> tuple[int, int]:
+    """How many workers there are now, and the least threads that one has."""
+    threads = list(_CLIENTS[-1].nthreads().values())
+    return len(threads), min(threads)
 
 
 @dataclass(frozen=True)

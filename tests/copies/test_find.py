@@ -9,14 +9,17 @@ import shutil
 import numpy as np
 import pytest
 from helpers.corners import Corners as AnyCorners
+from helpers.divided import kill_a_worker
 from helpers.photographs import photographs
 from PIL import Image, ImageOps
 
 from qknb.cli import main
+from qknb.copies import searching
 from qknb.copies.find import COPY, SAME_FILE, UNSURE, find_copies, near_duplicates
 from qknb.copies.groups import groups_of, propose
 from qknb.copies.index import CopyIndex
 from qknb.copies.lookup import Lookup
+from qknb.system.cluster import cluster
 
 Corners = functools.partial(AnyCorners, side=8)
 
@@ -245,3 +248,39 @@ def test_what_cannot_work_is_refused_before_any_work(index, tmp_path, capsys, mo
         assert said in capsys.readouterr().err, words
     assert main(["find", "q", "--index", "none"]) == 1
     assert "there is no index at none" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_workers_of_a_cluster_find_the_same(album, tmp_path, monkeypatch):
+    """Queries are divided among two; one of them is killed."""
+    monkeypatch.setattr("qknb.copies.searching.AT_ONCE", 2)
+    index = CopyIndex.build(tmp_path / "index", album, AnyCorners(), fit=False)
+    queries = tmp_path / "queries"
+    queries.mkdir()
+    for name, picture in queries_of(album).items():
+        picture.save(queries / f"{name}.png")
+    (queries / "bad.jpg").write_bytes(b"text")
+
+    def what(found):
+        pairs = [(*match[:7], match.what(), match.files) for match in found.matches(top=3)]
+        return pairs, found.skipped, found.notes, found.share
+
+    def search(descriptor):
+        return [
+            what(find_copies(index, descriptor, queries)),
+            what(near_duplicates(index, descriptor)),
+        ]
+
+    alone, here, killed = search(AnyCorners()), AnyCorners(), []
+    real = searching.in_workers
+
+    def in_workers(*given):
+        for answer in real(*given):
+            if not killed:
+                killed.append(kill_a_worker())
+            yield answer
+
+    monkeypatch.setattr(searching, "in_workers", in_workers)
+    with cluster("local:2"):
+        assert search(here) == alone
+    assert killed and not here.described and alone[0][0] and alone[0][1]

@@ -3,6 +3,7 @@
 The notebook here trains nothing.
 """
 
+import contextlib
 import csv
 import json
 import os
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -236,6 +238,37 @@ def test_a_killed_sweep_takes_its_runs_along_and_goes_on(place, capsys):
     assert "1 finished before" in capsys.readouterr().out
     assert [line.split()[0] for line in executed(place)] == ["quick-s0", "slow-s0", "slow-s0"]
     assert Run(place.path / "slow-s0").done("notebook tiny")["threads"] >= 1
+
+
+@pytest.mark.slow
+def test_a_sweep_on_a_cluster_goes_on_when_a_worker_dies(place):
+    """The worker whose run is at work is killed: another one gets the run."""
+    pytest.importorskip("distributed")
+    words = [*place({"quick": 0.1, "slow": 8}), "--cluster", "local:2"]
+    command = [sys.executable, "-m", "qknb", *words]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+    wait_for(lambda: (place.path / "executed.txt").exists() and len(executed(place)) == 2)
+    wait_for(lambda: len(parents_of("qknb.experiments.sweep_job", session=process.pid)) == 1)
+    os.kill(*parents_of("qknb.experiments.sweep_job", session=process.pid), signal.SIGKILL)
+    wait_for(lambda: len(executed(place)) == 3)
+    (place.path / "go").touch()
+    said = process.communicate(timeout=120)[0].decode()
+    assert process.returncode == 0, said
+    assert "2 runs at a time on 2 workers, 1 threads each" in said
+    assert executed(place) == ["quick-s0 1", "slow-s0 1", "slow-s0 1"]
+    facts = Run(place.path / "slow-s0").done("notebook tiny")
+    assert (facts["machine"], facts["threads"]) == (machine_name(), 1)
+
+
+def parents_of(module, session):
+    """The processes that have started those of a session that run a module."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            if module.encode() in words and os.getsid(int(folder.name)) == session:
+                found.append(int((folder / "stat").read_text().rpartition(")")[2].split()[1]))
+    return found
 
 
 def test_a_finished_run_stays_finished_when_settings_are_added_and_not_when_its_own_change(

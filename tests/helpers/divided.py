@@ -16,10 +16,15 @@ def killing_a_worker():
 
     def record(writer, *block):
         if not killed:
-            pids = cluster._CLIENTS[-1].run(os.getpid)
-            killed.append(next(iter(pids.values())))
-            os.kill(killed[0], signal.SIGKILL)
+            killed.append(kill_a_worker())
         return real(writer, *block)
 
     with mock.patch.object(BlockWriter, "record", record):
         yield killed
+
+
+def kill_a_worker():
+    """End one worker process of the cluster, as the system would. Returns its number."""
+    number = next(iter(cluster._CLIENTS[-1].run(os.getpid).values()))
+    os.kill(number, signal.SIGKILL)
+    return number
