@@ -366,19 +366,21 @@ def night_photos(folder):
     return markdown(("descriptor", "micro-AP", "normalized", "recall at P90"), bold_last(lines))
 
 
-STARTS = {"imagenet": "ImageNet's (the default)", "qknb": "the shipped descriptor's"}
+STARTS = {"imagenet": "ImageNet's", "qknb": "shipped"}
+OWN_PHOTOS = {"-300": "300", "-1000": "1,000", "": "1,826"}
 
 
 def starts(folder):
-    """Heads alone on two backbones, phase by phase."""
+    """Heads alone on two backbones, by the number of photos, phase by phase."""
     rows, lines = seed_rows(folder), []
-    for name, label in STARTS.items():
-        own = {row["row"]: row for row in rows if row["combination"] == name}
-        columns = ("pretrained whitened", "Q1", "K1", "Q2", "K2", "Q3")
-        cells = [short(own[column]["micro_ap"]) for column in columns]
-        lines.append([label, *cells, short(own["Q3"]["micro_ap_normalized"])])
-    headings = ("weights of the backbone", "whitened", "Q1", "K1", "Q2", "K2", "Q3")
-    return markdown((*headings, "Q3, normalized"), lines)
+    columns = ("pretrained cosine", "pretrained whitened", "Q1", "K1", "Q2", "K2", "Q3")
+    for ending, photos in OWN_PHOTOS.items():
+        for name, label in STARTS.items():
+            own = {row["row"]: row for row in rows if row["combination"] == name + ending}
+            cells = [short(own[column]["micro_ap"]) for column in columns]
+            lines.append([photos, label, *cells, short(own["Q3"]["micro_ap_normalized"])])
+    headings = ("photos", "weights", "cosine", "whitened", *columns[2:], "Q3, normalized")
+    return markdown(headings, lines)
 
 
 BEGINNINGS = {

@@ -58,12 +58,13 @@ def look_up(
 
     On a cluster (`qknb.system.cluster`), queries that are files are divided among its workers.
     """
-    descriptor.tower("query")  # loading it takes seconds that are no part of the time left
     some = [
         (start, queries.images[start : start + AT_ONCE], queries.names[start : start + AT_ONCE])
         for start in range(0, len(queries.names), AT_ONCE)
     ]
     divided = is_on() and all(isinstance(image, str | Path) for image in queries.images)
+    if not divided:
+        descriptor.tower("query")  # loading it takes seconds that are no part of the time left
     found: dict[int, list[Checked]] = {}
     told = Told([], [])
     with progress(len(queries.names), "looking up", "image") as bar:
