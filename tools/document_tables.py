@@ -366,6 +366,24 @@ def night_photos(folder):
     return markdown(("descriptor", "micro-AP", "normalized", "recall at P90"), bold_last(lines))
 
 
+LARGER = {
+    "base": "heads alone, 4,000 scenes among the keys",
+    "without-scenes": "heads alone, photos only",
+}
+
+
+def larger_images(folder):
+    """The control of preset `cpu`: heads alone on images as large."""
+    rows, lines = seed_rows(folder), []
+    columns = ("pretrained cosine", "pretrained whitened", "Q1", "K1", "Q2", "Q3")
+    for name, label in LARGER.items():
+        own = {c: by_seed(rows, row=c, combination=name) for c in columns}
+        cells = [column(own[c], "micro_ap") for c in columns]
+        lines.append([label, *cells, column(own["Q3"], "micro_ap_normalized")])
+    headings = ("128 pixels", "cosine", "whitened", *columns[2:], "Q3, normalized")
+    return markdown(headings, lines)
+
+
 STARTS = {"imagenet": "ImageNet's", "qknb": "shipped"}
 OWN_PHOTOS = {"-300": "300", "-1000": "1,000", "": "1,826"}
 
@@ -767,6 +785,7 @@ TABLES = {
         night,
         night_trial,
         night_photos,
+        larger_images,
         starts,
         beginnings,
         fixed_draws,

@@ -1,6 +1,7 @@
 """One phase: what trains and what does not, the order of images, going on after a cut."""
 
 import dataclasses
+import importlib
 import json
 import types
 
@@ -264,8 +265,11 @@ def test_moments_that_go_on_take_steps_of_the_size_they_had(tmp_path, policy, fi
         if policy == "mixed_float16":
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=1.0)
         optimizer.build([weight])
+        apply = optimizer.stateless_apply
+        if keras.backend.backend() == "jax":  # step by step it would be traced anew each time
+            apply = importlib.import_module("jax").jit(apply)
         return types.SimpleNamespace(
-            optimizer=optimizer, variables=[weight], bank_variables=[], trackers=[]
+            optimizer=optimizer, apply=apply, variables=[weight], bank_variables=[], trackers=[]
         ), weight
 
     def step(made, weight):
@@ -275,7 +279,7 @@ def test_moments_that_go_on_take_steps_of_the_size_they_had(tmp_path, policy, fi
             made.optimizer,
         )
         if keras.backend.backend() == "jax":  # a loss scale has no other way to take a step there
-            (moved,), state = optimizer.stateless_apply(
+            (moved,), state = made.apply(
                 [v.value for v in optimizer.variables], [gradient], [weight.value]
             )
             for variable, value in zip(
