@@ -384,6 +384,36 @@ def larger_images(folder):
     return markdown(headings, lines)
 
 
+ON_SSCD = {
+    "rate-1e-4": "rate 1e-4",
+    "rate-1e-3": "rate 1e-3",
+    "rate-3e-3": "rate 3e-3",
+}
+
+
+def on_sscd(folder):
+    """Heads on the features of SSCD's student, beside these features alone."""
+    rows, lines = seed_rows(folder), []
+    first = next(iter(ON_SSCD))
+    alone = ("GIST-256", "SSCD's student, cosine", "SSCD's student, PCA-whitened to 256")
+    for name, label in zip(FIXED_ROWS, alone, strict=True):
+        for row in by_seed(rows, combination=first, row=name).values():
+            lines.append([label, *["", "", "", ""], *_both_scores(row)])
+    for name, label in ON_SSCD.items():
+        phases = [by_seed(rows, combination=name, row=p) for p in ("Q1", "K1", "Q2", "K2", "Q3")]
+        (*early, last) = (row for found in phases for row in found.values())
+        cells = [short(row["micro_ap"]) for row in early]
+        lines.append([f"QK Iteration, {label}", *cells, *_both_scores(last)])
+    return markdown(
+        ("", "Q1", "K1", "Q2", "K2", "at the end, or alone (95 %)", "normalized"), lines
+    )
+
+
+def _both_scores(row):
+    low, high = (short(value) for value in row["micro_ap_interval"])
+    return f"{short(row['micro_ap'])} ({low} to {high})", short(row["micro_ap_normalized"])
+
+
 STARTS = {"imagenet": "ImageNet's", "qknb": "shipped"}
 OWN_PHOTOS = {"-300": "300", "-1000": "1,000", "": "1,826"}
 
@@ -786,6 +816,7 @@ TABLES = {
         night_trial,
         night_photos,
         larger_images,
+        on_sscd,
         starts,
         beginnings,
         fixed_draws,
