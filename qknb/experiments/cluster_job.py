@@ -1,4 +1,4 @@
-"""Processes of a sweep on the machines of a cluster (`qknb.system.cluster`), one a worker."""
+"""Processes of a sweep: here, or on the machines of a cluster (`qknb.system.cluster`)."""
 
 import json
 import os
@@ -11,9 +11,8 @@ from typing import Any
 from qknb.system.cluster import submitted
 from qknb.system.machine import import_variables, machine_name
 
-__all__ = ["COMMAND", "ClusterProcess"]
+__all__ = ["ClusterProcess", "start_job"]
 
-COMMAND = [sys.executable, "-m", "qknb.experiments.sweep_job"]
 ENDING = 2.0
 """Seconds until the process of a worker that has died is gone, and its folder free."""
 
@@ -53,14 +52,20 @@ def _run(orders: dict, log: str, variables: dict[str, str]) -> int:
     time.sleep(ENDING)
     if "where" in orders:
         orders = orders | {"where": orders["where"] | {"machine": machine_name()}}
+    process = start_job(Path(log), variables)
+    process.communicate(json.dumps(orders) + "\n")
+    return process.returncode
+
+
+def start_job(log: Path, variables: dict[str, str], descriptors: Any = ()) -> subprocess.Popen:
+    """A process that waits for its orders, a line of JSON; what it prints goes to its log."""
     with open(log, "a", encoding="utf-8") as file:
-        process = subprocess.Popen(
-            COMMAND,
+        return subprocess.Popen(
+            [sys.executable, "-m", "qknb.experiments.sweep_job"],
             stdin=subprocess.PIPE,
             stdout=file,
             stderr=subprocess.STDOUT,
             env=os.environ | variables | import_variables(),
+            pass_fds=descriptors,
             text=True,
         )
-        process.communicate(json.dumps(orders) + "\n")
-    return process.returncode

@@ -3,16 +3,15 @@
 import contextlib
 import dataclasses
 import json
-import os
 import signal
 import subprocess
 import time
 from pathlib import Path
 
-from qknb.experiments.cluster_job import COMMAND, ClusterProcess
+from qknb.experiments.cluster_job import ClusterProcess, start_job
 from qknb.run import Run
 from qknb.system.cluster import is_on
-from qknb.system.machine import import_variables, thread_variables
+from qknb.system.machine import thread_variables
 
 __all__ = ["Job", "JobQueue", "reason"]
 
@@ -116,16 +115,7 @@ class JobQueue:
         self._say(f"{job.name}: started (log: {job.log})")
 
     def _here(self, job, variables):
-        with open(job.log, "a", encoding="utf-8") as file:
-            process = subprocess.Popen(
-                COMMAND,
-                stdin=subprocess.PIPE,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                env=os.environ | variables | import_variables(),
-                pass_fds=self.descriptors,
-                text=True,
-            )
+        process = start_job(job.log, variables, self.descriptors)
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(json.dumps(job.orders) + "\n")
             process.stdin.close()
