@@ -247,10 +247,10 @@ def test_a_sweep_on_a_cluster_goes_on_when_a_worker_dies(place):
     words = [*place({"quick": 0.1, "slow": 8}), "--cluster", "local:2"]
     command = [sys.executable, "-m", "qknb", *words]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
-    wait_for(lambda: (place.path / "executed.txt").exists() and len(executed(place)) == 2)
-    wait_for(lambda: len(parents_of("qknb.experiments.sweep_job", session=process.pid)) == 1)
+    wait_for(lambda: (place.path / "executed.txt").exists() and len(executed(place)) == 2, 180)
+    wait_for(lambda: len(parents_of("qknb.experiments.sweep_job", session=process.pid)) == 1, 180)
     os.kill(*parents_of("qknb.experiments.sweep_job", session=process.pid), signal.SIGKILL)
-    wait_for(lambda: len(executed(place)) == 3)
+    wait_for(lambda: len(executed(place)) == 3, 180)
     (place.path / "go").touch()
     said = process.communicate(timeout=120)[0].decode()
     assert process.returncode == 0, said
