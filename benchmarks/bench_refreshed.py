@@ -33,7 +33,7 @@ def main(arguments=None):
     parser.add_argument(
         "run",
         nargs="?",
-        help=("prepared, heads only; without it, one of preset heads with few scenes is made"),
+        help="prepared, heads only; without it, one of preset heads with few scenes is made",
     )
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--every", type=int, nargs="+", default=[1, 4, 16, 64])

@@ -58,6 +58,7 @@ def look_up(
 
     On a cluster (`qknb.system.cluster`), queries that are files are divided among its workers.
     """
+    index.require(descriptor)
     some = [
         (start, queries.images[start : start + AT_ONCE], queries.names[start : start + AT_ONCE])
         for start in range(0, len(queries.names), AT_ONCE)

@@ -95,7 +95,8 @@ def _planned(runs, asked):
         return plan_parallel(runs, asked)
     number, threads = workers()
     at_once = asked or number
-    return at_once, threads, f"{at_once} runs at a time on {number} workers, {threads} threads each"
+    share = f"{threads} thread{'s' * (threads > 1)} each"
+    return at_once, threads, f"{at_once} at a time on {number} workers (--cluster), {share}"
 
 
 def _listed(grid):

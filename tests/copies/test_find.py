@@ -250,6 +250,14 @@ def test_what_cannot_work_is_refused_before_any_work(index, tmp_path, capsys, mo
     assert "there is no index at none" in capsys.readouterr().err
 
 
+def test_another_descriptor_is_refused_before_its_tower_is_loaded(album, index, monkeypatch):
+    other = Corners("other")
+    monkeypatch.setattr(other, "tower", lambda side: pytest.fail("seconds of work"))
+    for search in (lambda: find_copies(index, other, album), lambda: near_duplicates(index, other)):
+        with pytest.raises(ValueError, match="descriptor"):
+            search()
+
+
 @pytest.mark.slow
 def test_workers_of_a_cluster_find_the_same(album, tmp_path, monkeypatch):
     """Queries are divided among two; one of them is killed."""

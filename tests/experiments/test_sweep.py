@@ -254,7 +254,7 @@ def test_a_sweep_on_a_cluster_goes_on_when_a_worker_dies(place):
     (place.path / "go").touch()
     said = process.communicate(timeout=120)[0].decode()
     assert process.returncode == 0, said
-    assert "2 runs at a time on 2 workers, 1 threads each" in said
+    assert "2 at a time on 2 workers (--cluster), 1 thread each" in said
     assert executed(place) == ["quick-s0 1", "slow-s0 1", "slow-s0 1"]
     facts = Run(place.path / "slow-s0").done("notebook tiny")
     assert (facts["machine"], facts["threads"]) == (machine_name(), 1)
