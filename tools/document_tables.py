@@ -384,26 +384,21 @@ def larger_images(folder):
     return markdown(headings, lines)
 
 
-ON_SSCD = {
-    "rate-1e-4": "rate 1e-4",
-    "rate-1e-3": "rate 1e-3",
-    "rate-3e-3": "rate 3e-3",
-}
+SSCD_RATES = ("1e-4", "1e-3", "3e-3")
 
 
 def on_sscd(folder):
     """Heads on the features of SSCD's student, beside these features alone."""
     rows, lines = seed_rows(folder), []
-    first = next(iter(ON_SSCD))
+    first = f"rate-{SSCD_RATES[0]}"
     alone = ("GIST-256", "SSCD's student, cosine", "SSCD's student, PCA-whitened to 256")
     for name, label in zip(FIXED_ROWS, alone, strict=True):
         for row in by_seed(rows, combination=first, row=name).values():
-            lines.append([label, *["", "", "", ""], *_both_scores(row)])
-    for name, label in ON_SSCD.items():
-        phases = [by_seed(rows, combination=name, row=p) for p in ("Q1", "K1", "Q2", "K2", "Q3")]
-        (*early, last) = (row for found in phases for row in found.values())
-        cells = [short(row["micro_ap"]) for row in early]
-        lines.append([f"QK Iteration, {label}", *cells, *_both_scores(last)])
+            lines.append([label, "", "", "", "", *_both_scores(row)])
+    for rate in SSCD_RATES:
+        own = [row for row in rows if row["combination"] == f"rate-{rate}" and row["phase_index"]]
+        cells = [short(row["micro_ap"]) for row in own[:-1]]
+        lines.append([f"QK Iteration, rate {rate}", *cells, *_both_scores(own[-1])])
     return markdown(
         ("", "Q1", "K1", "Q2", "K2", "at the end, or alone (95 %)", "normalized"), lines
     )
