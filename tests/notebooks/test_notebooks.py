@@ -230,6 +230,9 @@ def test_all_notebooks_run_to_their_end(executed):
         assert "run folder" in cells[-1].outputs[-1].data["text/html"], (
             f"{name} does not end with what it wrote"
         )
+    evaluated = code_cells(run / "notebooks" / "03_evaluate.ipynb")
+    (by_edit,) = (cell for cell in evaluated if "edit_recall_table(" in cell.source)
+    assert by_edit.outputs[-1].data["text/html"].startswith("<details>"), "a long table is folded"
     figures = {path.stem for path in (run / "figures").glob("*.png")}
     assert {
         "edits",
